@@ -1,0 +1,38 @@
+"""Eight CPU devices for every test, a compilation cache, and the reference numbers."""
+
+import os
+import pathlib
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+SHARED = HERE.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Returns a function: file name -> its arrays, from tests/golden or a checkout's neighbour."""
+
+    def read(name):
+        for folder in (HERE / "golden", SHARED / "golden"):
+            if (folder / name).is_file():
+                with np.load(folder / name) as arrays:
+                    return {key: arrays[key] for key in arrays.files}
+        pytest.skip(f"{name} is not on this machine")
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def cifar10_archive():
+    """The path of a CIFAR-10 archive of 50,000 JPEG images, where there is one."""
+    path = SHARED / "data" / "cifar10-32x32-jpeg.zip"
+    if not path.is_file():
+        pytest.skip("no CIFAR-10 archive on this machine")
+    return path
