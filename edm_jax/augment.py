@@ -1,0 +1,509 @@
+"""Non-leaky augmentation: the transforms of EDM's training, drawn per sample, applied on device.
+
+Karras et al. 2022 (arXiv 2206.00364), appendix F.2, after the pipeline of Karras et al. 2020
+(arXiv 2006.06676). The network is told what was done to each image (`labels`), so that zeros at
+sampling ask for images to which nothing was done.
+
+Three pure functions, `draw`, `apply` and `labels`, and `augment`, which is all three. What
+happens to sample i is a function of its own key and image: neighbours and batch size are not seen.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# The sym6 wavelet's low-pass filter: up- and downsampling by two around the bilinear lookup.
+SYM6 = (
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
+    0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
+    -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
+)  # fmt: skip
+BORDER = len(SYM6) // 4  # output pixels beyond each edge that the downsampling filter reads
+
+
+class Settings(NamedTuple):
+    """What may happen to an image, how often and how strongly.
+
+    A transform's probability is min(1, p * its multiplier); at multiplier 0 it is absent: not
+    drawn, not applied, without label entries. The widths scale the standard draws.
+
+    Attributes:
+      p: overall probability in [0, 1].
+      xflip .. saturation: the multipliers, >= 0, in the order of application and of the labels.
+      translate_int_max: largest whole-pixel shift, in image sizes.
+      scale_std, aniso_std: standard deviations of log2 of the zoom and of the stretch.
+      rotate_frac_max: largest rotation, in half turns.
+      aniso_rotate_prob: probability that the axis of the stretch is turned.
+      translate_frac_std: standard deviation of the sub-pixel shift, in image sizes.
+      brightness_std: of the added constant (images in [-1, 1]).
+      contrast_std, saturation_std: of log2 of the factors.
+      hue_max: largest hue rotation, in half turns.
+    """
+
+    p: float = 1.0
+    xflip: float = 0.0
+    yflip: float = 0.0
+    rotate_int: float = 0.0
+    translate_int: float = 0.0
+    scale: float = 0.0
+    rotate_frac: float = 0.0
+    aniso: float = 0.0
+    translate_frac: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    lumaflip: float = 0.0
+    hue: float = 0.0
+    saturation: float = 0.0
+    translate_int_max: float = 0.125
+    scale_std: float = 0.2
+    rotate_frac_max: float = 1.0
+    aniso_std: float = 0.2
+    aniso_rotate_prob: float = 0.5
+    translate_frac_std: float = 0.125
+    brightness_std: float = 0.2
+    contrast_std: float = 0.5
+    hue_max: float = 1.0
+    saturation_std: float = 1.0
+
+
+class Parameters(NamedTuple):
+    """What happens to each image of a batch; None for a transform that is absent.
+
+    Attributes:
+      xflip, yflip, lumaflip: [B], 1 where mirrored, else 0.
+      rotate_int: [B], counter-clockwise quarter turns, 0 to 3.
+      translate_int: [B, 2], (x, y) in units of the largest shift, in [-1, 1].
+      scale, brightness, contrast, saturation: [B], standard normal.
+      rotate_frac, hue: [B], radians.
+      aniso: [B, 2], log-stretch (standard normal) and direction of its axis (radians).
+      translate_frac: [B, 2], (x, y), standard normal.
+    """
+
+    xflip: jax.Array | None = None
+    yflip: jax.Array | None = None
+    rotate_int: jax.Array | None = None
+    translate_int: jax.Array | None = None
+    scale: jax.Array | None = None
+    rotate_frac: jax.Array | None = None
+    aniso: jax.Array | None = None
+    translate_frac: jax.Array | None = None
+    brightness: jax.Array | None = None
+    contrast: jax.Array | None = None
+    lumaflip: jax.Array | None = None
+    hue: jax.Array | None = None
+    saturation: jax.Array | None = None
+
+
+LABEL_ENTRIES = Parameters(1, 1, 2, 2, 1, 2, 2, 2, 1, 1, 1, 2, 1)
+GEOMETRIC = ("scale", "rotate_frac", "aniso", "translate_frac")
+COLOUR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
+
+
+def edm(p: float = 0.12) -> Settings:
+    """The settings of EDM's training: flips in x always, five more transforms with probability p.
+
+    p is 0.12 for CIFAR-10, 0.15 for FFHQ and AFHQv2 (the official training options).
+
+    Args:
+      p: probability of each of the five, in [0, 1].
+
+    Returns:
+      Settings with the nine label entries of `labels`.
+
+    >>> label_dim(edm())
+    9
+    """
+    return Settings(
+        p, xflip=1e8, yflip=1.0, scale=1.0, rotate_frac=1.0, aniso=1.0, translate_frac=1.0
+    )
+
+
+def label_dim(settings: Settings) -> int:
+    """The number of entries of `labels`: the network's `augment_dim`."""
+    return sum(
+        entries
+        for name, entries in LABEL_ENTRIES._asdict().items()
+        if getattr(settings, name) > 0
+    )
+
+
+def draw(keys: jax.Array, settings: Settings) -> Parameters:
+    """Draws what will happen to each image.
+
+    Each transform has its own subkey: enabling one changes no other's draw.
+
+    Args:
+      keys: [B] typed keys, one per sample, consumed.
+      settings: which transforms, how often. Its multipliers are static, p may be traced.
+
+    Returns:
+      Parameters, float32 [B] or [B, 2]; zeros where a transform does not happen.
+
+    Raises:
+      ValueError: if a multiplier is negative or p is outside [0, 1].
+    """
+    _check_settings(settings)
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.ndim != 1:
+        raise ValueError(f"keys must be [B] typed keys, got {keys.dtype}{list(keys.shape)}")
+    half_turn = np.float32(np.pi)
+
+    def coin(key):
+        return jax.random.bernoulli(key).astype(jnp.float32)
+
+    def angle(key):
+        return jax.random.uniform(key, (), jnp.float32, -half_turn, half_turn)
+
+    def stretch(key):
+        size_key, angle_key, gate_key = jax.random.split(key, 3)
+        turned = jax.random.uniform(gate_key) < settings.aniso_rotate_prob
+        return jnp.stack([jax.random.normal(size_key), jnp.where(turned, angle(angle_key), 0.0)])
+
+    values = Parameters(
+        xflip=coin,
+        yflip=coin,
+        rotate_int=lambda key: jax.random.randint(key, (), 0, 4).astype(jnp.float32),
+        translate_int=lambda key: jax.random.uniform(key, (2,), jnp.float32, -1.0, 1.0),
+        scale=jax.random.normal,
+        rotate_frac=lambda key: angle(key) * settings.rotate_frac_max,
+        aniso=stretch,
+        translate_frac=lambda key: jax.random.normal(key, (2,)),
+        brightness=jax.random.normal,
+        contrast=jax.random.normal,
+        lumaflip=coin,
+        hue=lambda key: angle(key) * settings.hue_max,
+        saturation=jax.random.normal,
+    )
+
+    def draw_one(key):
+        drawn = {}
+        for index, name in enumerate(Parameters._fields):
+            multiplier = getattr(settings, name)
+            if multiplier > 0:
+                value_key, gate_key = jax.random.split(jax.random.fold_in(key, index))
+                happens = jax.random.uniform(gate_key) < multiplier * settings.p
+                value = getattr(values, name)(value_key)
+                drawn[name] = jnp.where(happens, value, 0.0).astype(jnp.float32)
+        return Parameters(**drawn)
+
+    return jax.vmap(draw_one)(keys)
+
+
+def labels(
+    parameters: Parameters,
+    image_shape: tuple[int, ...] | None = None,
+    settings: Settings = Settings(),
+) -> jax.Array:
+    """What the network is told: zeros exactly where nothing happened.
+
+    For `edm()`: [xflip, yflip, w, cos a - 1, sin a, w' cos r, w' sin r, w_x, w_y] of scale w,
+    rotation a, stretch (w', r) and shift (w_x, w_y).
+
+    Args:
+      parameters: of `draw`.
+      image_shape: (..., H, W, C), needed only by `translate_int`, whose shift is whole pixels.
+      settings: read for `translate_int_max`.
+
+    Returns:
+      [B, label_dim(settings)] float32.
+
+    Raises:
+      ValueError: if there are no transforms, or `translate_int` without `image_shape`.
+    """
+    columns = []
+    for name, value in parameters._asdict().items():
+        if value is None:
+            continue
+        if name in ("rotate_frac", "hue"):
+            columns += [jnp.cos(value) - 1.0, jnp.sin(value)]
+        elif name == "aniso":
+            columns += [value[:, 0] * jnp.cos(value[:, 1]), value[:, 0] * jnp.sin(value[:, 1])]
+        elif name == "rotate_int":
+            columns += [(value == 1) | (value == 2), (value == 2) | (value == 3)]
+        elif name == "translate_int":
+            if image_shape is None:
+                raise ValueError("image_shape is None; translate_int rounds to pixels, give it")
+            width, height = image_shape[-2], image_shape[-3]
+            reach = np.float32([width, height]) * np.float32(settings.translate_int_max)
+            columns += list((jnp.round(value * reach) / reach).T)
+        else:
+            columns += [value] if value.ndim == 1 else list(value.T)
+    if not columns:
+        raise ValueError("parameters holds no transform; give settings one positive multiplier")
+    return jnp.stack([jnp.asarray(column, jnp.float32) for column in columns], axis=1)
+
+
+def apply(
+    images: jax.Array, parameters: Parameters, settings: Settings = Settings()
+) -> jax.Array:
+    """Applies the transforms to the images; nothing is clipped.
+
+    Flips and quarter turns, the whole-pixel shift, then scale, rotation, stretch and sub-pixel
+    shift as one resampling (see `resample`), then colour as one affine map of RGB.
+
+    Args:
+      images: [B, H, W, C] float32.
+      parameters: of `draw`, for the same B.
+      settings: read for the widths only.
+
+    Returns:
+      [B, H, W, C] float32; an image to which nothing happens is returned bit for bit.
+
+    Raises:
+      ValueError: if the images are not [B, H, W, C], not square though `rotate_int` is there, or
+        neither grey nor RGB though a colour transform is there.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
+    images = jnp.asarray(images, jnp.float32)
+    _, height, width, channels = images.shape
+    images = _flip(images, 2, parameters.xflip)
+    images = _flip(images, 1, parameters.yflip)
+    if parameters.rotate_int is not None:
+        if height != width:
+            raise ValueError(f"images must be square for rotate_int, got {height}x{width}")
+        turns = parameters.rotate_int
+        images = _flip(images, 2, (turns == 1) | (turns == 2))
+        images = _flip(images, 1, (turns == 2) | (turns == 3))
+        odd = ((turns == 1) | (turns == 3))[:, None, None, None]
+        images = jnp.where(odd, images.swapaxes(1, 2), images)
+    if parameters.translate_int is not None:
+        reach = np.float32([width, height]) * np.float32(settings.translate_int_max)
+        shift = jnp.round(parameters.translate_int * reach).astype(jnp.int32)
+        rows = _reflect(jnp.arange(height) + shift[:, 1:], height)
+        columns = _reflect(jnp.arange(width) - shift[:, :1], width)
+        images = jnp.take_along_axis(images, rows[:, :, None, None], axis=1)
+        images = jnp.take_along_axis(images, columns[:, None, :, None], axis=2)
+    if any(getattr(parameters, name) is not None for name in GEOMETRIC):
+        linear, shift = inverse_map(parameters, height, width, settings)
+        still = jnp.all(linear == jnp.eye(2), (1, 2)) & jnp.all(shift == 0, 1)
+        moved = resample(images, linear, shift)
+        images = jnp.where(still[:, None, None, None], images, moved)
+    if any(getattr(parameters, name) is not None for name in COLOUR):
+        images = _recolour(images, *_colour_map(parameters, images.shape[0], settings))
+    return images
+
+
+def augment(
+    keys: jax.Array, images: jax.Array, settings: Settings
+) -> tuple[jax.Array, jax.Array]:
+    """Draws, applies and describes: `(apply(images, drawn), labels(drawn))`.
+
+    Args:
+      keys: [B] typed keys, one per sample, consumed.
+      images: [B, H, W, C] float32.
+      settings: for example `edm(0.12)`.
+
+    Returns:
+      The augmented images [B, H, W, C] and their labels [B, label_dim(settings)].
+
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> moved, told = augment(keys, jnp.zeros((2, 8, 8, 3)), edm(0.12))
+    >>> moved.shape, told.shape
+    ((2, 8, 8, 3), (2, 9))
+    """
+    drawn = draw(keys, settings)
+    return apply(images, drawn, settings), labels(drawn, images.shape, settings)
+
+
+def inverse_map(
+    parameters: Parameters, height: int, width: int, settings: Settings = Settings()
+) -> tuple[jax.Array, jax.Array]:
+    """Where each output pixel comes from: input = linear @ output + shift.
+
+    Coordinates are (x right, y down) in pixels from the image centre. The transforms multiply
+    from the right: G = S(1/s) R(a) R(-r) S(1/s', s') R(r) T(-shift).
+
+    Args:
+      parameters: of `draw`; absent transforms are identities.
+      height, width: of the images, in pixels.
+      settings: read for the widths.
+
+    Returns:
+      linear [B, 2, 2] and shift [B, 2], float32.
+    """
+    given = [getattr(parameters, name) for name in GEOMETRIC]
+    batch = next(value.shape[0] for value in given if value is not None)
+    one, zero = jnp.ones(batch, jnp.float32), jnp.zeros(batch, jnp.float32)
+    linear = _matrix(one, zero, zero, one)
+    shift = jnp.zeros((batch, 2), jnp.float32)
+    if parameters.scale is not None:
+        shrink = jnp.exp2(-parameters.scale * settings.scale_std)
+        linear = linear * shrink[:, None, None]
+    if parameters.rotate_frac is not None:
+        linear = _product(linear, _rotation(parameters.rotate_frac))
+    if parameters.aniso is not None:
+        size, axis = parameters.aniso.T
+        factor = jnp.exp2(size * settings.aniso_std)
+        stretch = _product(_matrix(1 / factor, zero, zero, factor), _rotation(axis))
+        stretch = _product(_rotation(-axis), stretch)
+        # R(-r) R(r) is the identity only up to rounding, and no stretch is to be no change.
+        stretch = jnp.where((size == 0)[:, None, None], jnp.eye(2), stretch)
+        linear = _product(linear, stretch)
+    if parameters.translate_frac is not None:
+        extent = np.float32([width, height]) * np.float32(settings.translate_frac_std)
+        shift = -jnp.sum(linear * (parameters.translate_frac * extent)[:, None, :], -1)
+    return linear, shift
+
+
+def resample(images: jax.Array, linear: jax.Array, shift: jax.Array) -> jax.Array:
+    """Looks images up at affinely mapped places, band-limited by the sym6 filter.
+
+    Reflect by size - 1, double the resolution, look up bilinearly on a doubled output grid, halve
+    the resolution. The first two are one matrix per axis, so is the last, and only the lookup
+    depends on the map.
+
+    Args:
+      images: [B, H, W, C] float32.
+      linear: [B, 2, 2]; shift: [B, 2]: `inverse_map`.
+
+    Returns:
+      [B, H, W, C] float32.
+    """
+    _, height, width, _ = images.shape
+    x, y = _positions(linear, shift, height, width)
+    halve_y, halve_x = _halving(height), _halving(width)
+    looked_up = _lookup_by_gather(images, x, y)
+    return _both_axes(looked_up, halve_y, halve_x)
+
+
+def _positions(linear, shift, height, width):
+    """The (x, y) of each point of the doubled output grid, as indices of the doubled image."""
+    columns = jnp.arange(2 * (width + 2 * BORDER), dtype=jnp.float32) + 1 - (width + 2 * BORDER)
+    rows = jnp.arange(2 * (height + 2 * BORDER), dtype=jnp.float32) + 1 - (height + 2 * BORDER)
+    columns, rows = columns[None, None, :], rows[None, :, None]
+    linear, shift = linear[..., None, None], shift[..., None, None]
+    x = linear[:, 0, 0] * columns + linear[:, 0, 1] * rows + 2 * shift[:, 0]
+    y = linear[:, 1, 0] * columns + linear[:, 1, 1] * rows + 2 * shift[:, 1]
+    return x + (3 * width - 2 - 1), y + (3 * height - 2 - 1)
+
+
+def _lookup_by_gather(images, x, y):
+    """[B, h, w, C]: the reflected, doubled images at (x, y) [B, h, w]; zero outside."""
+    doubled = _both_axes(images, _doubling(images.shape[1]), _doubling(images.shape[2]))
+    batch, height, width, channels = doubled.shape
+    left, top = jnp.floor(x), jnp.floor(y)
+    right_weight, bottom_weight = x - left, y - top
+    left, top = left.astype(jnp.int32), top.astype(jnp.int32)
+    flat = doubled.reshape(batch, height * width, channels)
+
+    def corner(row, column, weight):
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
+        values = jnp.take_along_axis(flat, index.reshape(batch, -1, 1), axis=1)
+        return values.reshape(*x.shape, channels) * jnp.where(inside, weight, 0.0)[..., None]
+
+    return (
+        corner(top, left, (1 - bottom_weight) * (1 - right_weight))
+        + corner(top, left + 1, (1 - bottom_weight) * right_weight)
+        + corner(top + 1, left, bottom_weight * (1 - right_weight))
+        + corner(top + 1, left + 1, bottom_weight * right_weight)
+    )
+
+
+def _both_axes(images, rows, columns):
+    """rows @ image @ columns.T, channel by channel."""
+    precision = jax.lax.Precision.HIGHEST
+    images = jnp.einsum("ij,bjkc->bikc", rows, images, precision=precision)
+    return jnp.einsum("ij,bkjc->bkic", columns, images, precision=precision)
+
+
+@functools.cache
+def _doubling(size):
+    """[2 (3 size - 2), size]: reflection by size - 1 on both sides, then upsampling by two."""
+    padded = 3 * size - 2
+    reflect = np.eye(size)[_reflect(np.arange(padded) - (size - 1), size)]
+    filtered = np.zeros((2 * padded, padded))
+    for tap, weight in enumerate(SYM6[::-1]):
+        for row in range(2 * padded):
+            place = row - 6 + tap
+            if place % 2 == 0 and 0 <= place < 2 * padded - 1:
+                filtered[row, place // 2] += weight
+    return np.float32(filtered @ reflect)
+
+
+@functools.cache
+def _halving(size):
+    """[size, 2 (size + 2 BORDER)]: downsampling by two, the border dropped."""
+    matrix = np.zeros((size, 2 * (size + 2 * BORDER)))
+    for tap, weight in enumerate(SYM6):
+        for row in range(size):
+            matrix[row, 2 * (row + BORDER) - 5 + tap] = weight
+    return np.float32(matrix)
+
+
+def _reflect(index, size):
+    """index folded into [0, size) by reflection at the first and last pixel, not repeated."""
+    if size == 1:
+        return index * 0
+    return size - 1 - abs(size - 1 - index % (2 * size - 2))
+
+
+def _flip(images, axis, where):
+    if where is None:
+        return images
+    where = where.astype(bool)[:, None, None, None]
+    return jnp.where(where, jnp.flip(images, axis), images)
+
+
+def _matrix(a, b, c, d):
+    return jnp.stack([jnp.stack([a, b], -1), jnp.stack([c, d], -1)], -2)
+
+
+def _rotation(angle):
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return _matrix(cos, -sin, sin, cos)
+
+
+def _product(left, right):
+    # Elementwise, not a dot: a dot of float32 runs in bfloat16 or TF32 on accelerators.
+    return jnp.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
+
+
+def _colour_map(parameters, batch, settings):
+    """(linear [B, 3, 3], offset [B, 3]) of the colour transforms, composed in order."""
+    grey = np.full((3, 3), 1 / 3, np.float32)  # v v^T for v = (1, 1, 1) / sqrt(3)
+    eye = np.eye(3, dtype=np.float32)
+    turn = np.float32([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.float32(np.sqrt(3))  # v x ...
+    linear = jnp.broadcast_to(eye, (batch, 3, 3))
+    offset = jnp.zeros((batch, 3), jnp.float32)
+
+    def then(matrix):
+        return _product(matrix, linear), jnp.sum(matrix * offset[:, None, :], -1)
+
+    if parameters.brightness is not None:
+        offset = offset + (parameters.brightness * settings.brightness_std)[:, None]
+    if parameters.contrast is not None:
+        factor = jnp.exp2(parameters.contrast * settings.contrast_std)
+        linear, offset = linear * factor[:, None, None], offset * factor[:, None]
+    if parameters.lumaflip is not None:
+        linear, offset = then(eye - 2 * parameters.lumaflip[:, None, None] * grey)
+    if parameters.hue is not None:
+        angle = parameters.hue[:, None, None]
+        linear, offset = then(grey + jnp.cos(angle) * (eye - grey) + jnp.sin(angle) * turn)
+    if parameters.saturation is not None:
+        factor = jnp.exp2(parameters.saturation * settings.saturation_std)[:, None, None]
+        linear, offset = then(grey + (eye - grey) * factor)
+    return linear, offset
+
+
+def _recolour(images, linear, offset):
+    """linear @ colour + offset; of grey images, the mean over the three output channels."""
+    channels = images.shape[-1]
+    if channels == 3:
+        terms = images[..., None, :] * linear[:, None, None]
+        return jnp.sum(terms, -1) + offset[:, None, None]
+    if channels == 1:
+        factor, constant = jnp.sum(jnp.mean(linear, 1), -1), jnp.mean(offset, -1)
+        return images * factor[:, None, None, None] + constant[:, None, None, None]
+    raise ValueError(f"images must have 1 or 3 channels for colour transforms, got {channels}")
+
+
+def _check_settings(settings):
+    if isinstance(settings.p, (int, float)) and not 0 <= settings.p <= 1:
+        raise ValueError(f"p must be in [0, 1], got {settings.p}")
+    for name in Parameters._fields:
+        if not getattr(settings, name) >= 0:
+            raise ValueError(f"{name} must be a multiplier >= 0, got {getattr(settings, name)}")
