@@ -1,0 +1,259 @@
+"""Data sets: the embedded digits, and zip files or folders in the field's format.
+
+An archive holds images (PNG, JPEG, WebP ...; square, all of one size) in any folders, and at its
+root `dataset.json`, {"labels": [[name, label], ...]}, whose labels are class indices or vectors.
+It is decoded once, in parallel, to one uint8 array: in memory, or in a cached memory-mapped file
+when it is large.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from edm_jax.data import decode, digits
+
+MEMORY_LIMIT = 4 << 30  # bytes
+
+
+class Dataset(NamedTuple):
+    """Images and what is known of each.
+
+    images: uint8 [N, H, W, C], in memory or memory-mapped.
+    targets: int32 [N] class indices, or float32 [N, L] label vectors, or None.
+    name: of the archive, without its suffix.
+    classes: the names of the classes, or ().
+
+    >>> dataset = load("digits")
+    >>> len(dataset.images), dataset.resolution, dataset.channels, dataset.label_dim
+    (1797, 8, 1, 10)
+    """
+
+    images: np.ndarray
+    targets: np.ndarray | None
+    name: str
+    classes: tuple[str, ...] = ()
+
+    @property
+    def resolution(self) -> int:
+        """The height and width of the images, in pixels."""
+        return self.images.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """1 for gray, 3 for RGB."""
+        return self.images.shape[3]
+
+    @property
+    def label_dim(self) -> int:
+        """The width L of a label: the largest class index + 1, or the length of the vectors."""
+        if self.targets is None:
+            return 0
+        return int(self.targets.max()) + 1 if self.targets.ndim == 1 else self.targets.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        """`label_dim`, under the name that it has where labels are classes."""
+        return self.label_dim
+
+    @property
+    def labels(self) -> np.ndarray:
+        """All labels, float32 [N, L]; 5 GB for ImageNet, so a batch uses `label_rows`."""
+        return self.label_rows(np.arange(len(self.images)))
+
+    def label_rows(self, indices: np.ndarray) -> np.ndarray:
+        """Makes the labels of some images: one-hot for classes, vectors as they are.
+
+        Args:
+          indices: int [B] which images.
+
+        Returns:
+          float32 [B, L], L = 0 where there are no labels.
+
+        >>> load("digits").label_rows(np.array([3]))
+        array([[0., 0., 0., 1., 0., 0., 0., 0., 0., 0.]], dtype=float32)
+        """
+        rows = np.zeros((len(indices), self.label_dim), np.float32)
+        if self.targets is not None:
+            if self.targets.ndim == 1:
+                rows[np.arange(len(indices)), self.targets[indices]] = 1
+            else:
+                rows[:] = self.targets[indices]
+        return rows
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    labels: bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    workers: int | None = None,
+    progress: Callable | None = None,
+) -> Dataset:
+    """Reads a data set: "digits", or a zip file or folder in the field's format.
+
+    Args:
+      path: "digits" for the embedded set, else the archive. Images are ordered by name.
+      labels: True: there must be labels. False: leave them out. None: take them if there are any.
+      cache_dir: where the decoded images of a large archive go; by default edm_jax in
+        $XDG_CACHE_HOME or ~/.cache.
+      memory_limit: bytes of decoded images above which they go to a file in `cache_dir`, keyed by
+        the archive's content: the checksums of a zip's members; names, sizes and times of a
+        folder's files.
+      workers: processes that decode; by default as many as pay off.
+      progress: makes a progress bar, with the arguments of `tqdm.tqdm`; by default none.
+
+    Returns:
+      The data set.
+
+    Raises:
+      FileNotFoundError: there is nothing at `path`.
+      ValueError: what is wrong, in one line, with the name of the file.
+    """
+    if os.fspath(path) == "digits":
+        images, targets = digits.read()
+        names = tuple(str(digit) for digit in range(10))
+        return Dataset(images, None if labels is False else targets, "digits", names)
+    path = pathlib.Path(path)
+    names, fingerprint = _members(path)
+    with _naming(path), decode.opened(path) as read:
+        shape = decode.decode_members(read, names[:1]).shape[1:]
+        if shape[0] != shape[1]:
+            raise ValueError(f"{names[0]}: is {shape[1]}x{shape[0]}; images must be square")
+        targets, classes = (None, ()) if labels is False else _read_labels(path, read, names)
+        if labels and targets is None:
+            raise ValueError("has no labels (dataset.json is missing, or its labels are null)")
+    size = (len(names), *shape)
+    with _naming(path):
+        if np.prod(size, dtype=np.int64) <= memory_limit:
+            images = np.empty(size, np.uint8)
+            _decode_into(images, path, names, workers, progress)
+        else:
+            images = _cached(path, names, size, fingerprint, cache_dir, workers, progress)
+    return Dataset(images, targets, path.stem if path.is_file() else path.name, classes)
+
+
+def _members(path: pathlib.Path) -> tuple[list[str], str]:
+    """Lists the images of an archive by name, and makes a fingerprint of their content."""
+    if path.is_dir():
+        files = ((file, file.stat()) for file in path.rglob("*") if file.is_file())
+        found = [
+            (file.relative_to(path).as_posix(), f"{stat.st_size} {stat.st_mtime_ns}")
+            for file, stat in files
+        ]
+    elif path.is_file():
+        try:
+            with zipfile.ZipFile(path) as file:
+                found = [(i.filename, f"{i.file_size} {i.CRC}") for i in file.infolist()]
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            raise ValueError(f"{path}: not a readable zip file ({error})") from None
+    else:
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    found = sorted(item for item in found if item[0].lower().endswith(decode.SUFFIXES))
+    if not found:
+        raise ValueError(f"{path}: holds no images ({', '.join(decode.SUFFIXES)})")
+    digest = hashlib.sha256("\n".join(f"{name} {key}" for name, key in found).encode())
+    return [name for name, _ in found], digest.hexdigest()[:20]
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path):
+    """Puts the archive's path before what a ValueError says."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read_labels(
+    path: pathlib.Path, read: Callable[[str], bytes], names: list[str]
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Reads dataset.json: (targets of `names` or None, names of the classes)."""
+    try:
+        content = json.loads(read("dataset.json"))
+    except (KeyError, FileNotFoundError):
+        return None, ()
+    except (ValueError, zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"dataset.json: cannot be read ({error})") from None
+    pairs = content.get("labels") if isinstance(content, dict) else None
+    if pairs is None:
+        return None, ()
+    try:
+        table = {name.replace("\\", "/"): label for name, label in pairs}
+    except (TypeError, ValueError, AttributeError):
+        raise ValueError("dataset.json: labels must be a list of [name, label]") from None
+    missing = next((name for name in names if name not in table), None)
+    if missing is not None:
+        raise ValueError(f"dataset.json: has no label for {missing}")
+    chosen = [table[name] for name in names]
+    if all(type(label) is int and 0 <= label < 2**31 for label in chosen):
+        targets = np.array(chosen, np.int32)
+    else:
+        try:
+            targets = np.array(chosen, np.float32)
+        except (TypeError, ValueError):
+            targets = np.zeros(())
+        if targets.ndim != 2 or not targets.shape[1] or not np.isfinite(targets).all():
+            wanted = "all integers from 0, or all vectors of one length"
+            raise ValueError(f"dataset.json: labels must be {wanted}")
+    classes = content.get("classes") or ()
+    return targets, tuple(str(name) for name in classes)
+
+
+def _decode_into(images, path, names, workers, progress) -> None:
+    """Fills uint8 [N, H, W, C] with the decoded members."""
+    bar = progress(total=len(names), desc=f"reading {path.name}", unit="img") if progress else None
+    try:
+        for start, block in decode.decode_all(path, names, images.shape[1:], workers):
+            images[start : start + len(block)] = block
+            if bar is not None:
+                bar.update(len(block))
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _cached(path, names, size, fingerprint, cache_dir, workers, progress) -> np.ndarray:
+    """Memory-maps the decoded images, which are written first where they are not yet there."""
+    if cache_dir is None:
+        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        cache_dir = pathlib.Path(base) / "edm_jax"
+    target = pathlib.Path(cache_dir) / f"{path.stem}-{fingerprint}.npy"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.with_suffix(".lock")):
+        if not target.is_file():
+            handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".partial")
+            os.close(handle)
+            try:
+                images = np.lib.format.open_memmap(temporary, "w+", np.uint8, size)
+                _decode_into(images, path, names, workers, progress)
+                images.flush()
+                del images
+                os.replace(temporary, target)
+            finally:
+                pathlib.Path(temporary).unlink(missing_ok=True)
+    images = np.load(target, mmap_mode="r")
+    if images.shape != size:
+        raise ValueError(f"the cached {target} has the shape {images.shape}; delete it")
+    return images
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path):
+    """Lets the processes of one machine decode an archive once; freed when a process dies."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: each process decodes, and the last one's file stays
+        yield
+        return
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
