@@ -1,0 +1,1 @@
+"""Other projects' weights and files, read and written without executing anything."""

@@ -1,0 +1,144 @@
+"""The residual block of every network here, with its self-attention."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from edm_jax.networks import layers, resample
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Returns softmax(q k^T / sqrt(d)) v per head, logits and softmax in float32.
+
+    Args:
+      q, k, v: [B, N, heads, d] in the compute type; k is divided by sqrt(d) in it.
+
+    Returns:
+      [B, N, heads, d] in the type of v.
+    """
+    exact = layers.precision(v.dtype)
+    logits = jnp.einsum(
+        "bqhd,bkhd->bhqk",
+        q,
+        k / k.shape[-1] ** 0.5,
+        precision=exact,
+        preferred_element_type=layers.wide(q.dtype),
+    )
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v, precision=exact)
+
+
+class QueryKeyValue(nn.Module):
+    """The 1x1 convolution to q, k and v; channel (h d + c) 3 + j is component c of head h of j.
+
+    heads: number of heads.
+    initial: how kernel [1, 1, C, 3C] and bias [3C] are drawn, with the fans of the 3C outputs.
+    dtype: compute type.
+    """
+
+    heads: int
+    initial: layers.Init
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Maps [B, N, C] to q, k and v, [B, N, heads, C / heads] each."""
+        channels = x.shape[-1]
+        fans = (channels, 3 * channels)
+        kernel = self.param("kernel", self.initial.draw(self.initial.weight, *fans), (1, 1, *fans))
+        bias = self.param("bias", self.initial.draw(self.initial.bias, *fans), (3 * channels,))
+        # The small kernel is put in the order (q, k, v), instead of the large activations.
+        kernel = kernel.reshape(channels, channels, 3).swapaxes(1, 2).reshape(channels, -1)
+        bias = bias.reshape(channels, 3).T.reshape(-1)
+        x = jnp.dot(x, kernel.astype(self.dtype), precision=layers.precision(self.dtype))
+        x = x + bias.astype(self.dtype)
+        shape = (*x.shape[:2], self.heads, channels // self.heads)
+        return tuple(part.reshape(shape) for part in jnp.split(x, 3, axis=-1))
+
+
+class UNetBlock(nn.Module):
+    """Residual block: norm, silu, resample, conv, embedding, norm, silu, dropout, conv; attention.
+
+        h = conv0(resample(silu(norm0(x))));  a = affine(emb)
+        h = silu(norm1(h + a))   or, adaptive:   silu(norm1(h) (1 + scale) + shift), a = [scale | shift]
+        x = (conv1(dropout(h)) + skip(resample(x))) skip_scale
+        x = (x + proj(attention(qkv(norm2(x))))) skip_scale                             if heads
+
+    features: output channels.
+    resample: None, "up" or "down", on both paths.
+    heads: attention heads; 0 for no attention.
+    index: number of the block within its network, at least 1: its dropout draws from it.
+    dropout: probability of dropping an element.
+    skip_scale: factor on each sum.
+    eps: of the group norms.
+    adaptive_scale: whether the embedding scales and shifts instead of being added.
+    resample_proj: whether a resampling skip path gets a 1x1 convolution with equal channels too.
+    resample_filter: taps of the resampling filter.
+    initial, initial_zero, initial_attention: of most layers; of conv1 and proj; of qkv.
+    dtype: compute type.
+    """
+
+    features: int
+    resample: str | None = None
+    heads: int = 0
+    index: int = 1
+    dropout: float = 0.0
+    skip_scale: float = 1.0
+    eps: float = 1e-5
+    adaptive_scale: bool = True
+    resample_proj: bool = False
+    resample_filter: tuple[float, ...] = (1, 1)
+    initial: layers.Init = layers.Init()
+    initial_zero: layers.Init = layers.Init(weight=0.0)
+    initial_attention: layers.Init | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, emb: jax.Array, dropout_keys: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps x [B, H, W, C], emb [B, E] float32 and keys [B] or None to [B, H', W', features]."""
+        channels, dtype = x.shape[-1], self.dtype
+        common = dict(resample_filter=self.resample_filter, dtype=dtype)
+
+        h = nn.silu(layers.GroupNorm(self.eps, name="norm0")(x))
+        h = layers.Conv(
+            self.features, resample=self.resample, initial=self.initial, name="conv0", **common
+        )(h)
+        width = self.features * (2 if self.adaptive_scale else 1)
+        a = layers.Dense(width, self.initial, name="affine")(emb).astype(dtype)[:, None, None]
+        norm1 = layers.GroupNorm(self.eps, name="norm1")
+        if self.adaptive_scale:
+            scale, shift = jnp.split(a, 2, axis=-1)
+            h = nn.silu(norm1(h) * (scale + 1) + shift)
+        else:
+            h = nn.silu(norm1(h + a))
+        h = layers.dropout(h, dropout_keys, self.index, self.dropout)
+        h = layers.Conv(self.features, initial=self.initial_zero, name="conv1", dtype=dtype)(h)
+
+        if channels != self.features or (self.resample and self.resample_proj):
+            x = layers.Conv(
+                self.features, 1, resample=self.resample, initial=self.initial, name="skip", **common
+            )(x)
+        elif self.resample == "up":
+            x = resample.upsample(x, self.resample_filter)
+        elif self.resample == "down":
+            x = resample.downsample(x, self.resample_filter)
+        x = (x + h) * self.skip_scale
+
+        if self.heads:
+            x = (x + self._attend(x)) * self.skip_scale
+        return x
+
+    @nn.nowrap
+    def _attend(self, x: jax.Array) -> jax.Array:
+        if self.features % self.heads:
+            raise ValueError(f"{self.features} channels do not divide into {self.heads} heads")
+        initial = self.initial if self.initial_attention is None else self.initial_attention
+        h = layers.GroupNorm(self.eps, name="norm2")(x)
+        h = h.reshape(x.shape[0], -1, self.features)
+        q, k, v = QueryKeyValue(self.heads, initial, self.dtype, name="qkv")(h)
+        h = attention(q, k, v).reshape(x.shape)
+        return layers.Conv(self.features, 1, initial=self.initial_zero, dtype=self.dtype, name="proj")(h)

@@ -1,0 +1,87 @@
+"""What the networks ask of their arguments and inputs, checked before anything is traced."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from edm_jax.networks import layers
+from edm_jax.networks.resample import normalized
+
+
+def check_arguments(net: Any) -> None:
+    """Raises ValueError naming the argument of a network (its fields) that cannot be used."""
+
+    def require(name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} must be {allowed}, got {getattr(net, name)!r}")
+
+    for name in ("img_resolution", "in_channels", "out_channels", "model_channels", "num_blocks"):
+        require(name, getattr(net, name) >= 1, "at least 1")
+    for name in ("label_dim", "augment_dim"):
+        require(name, getattr(net, name) >= 0, "at least 0")
+    for name in ("dropout", "label_dropout"):
+        require(name, 0 <= getattr(net, name) < 1, "in [0, 1)")
+    require("model_channels", net.model_channels % 4 == 0, "a multiple of 4")
+    require("channel_mult", len(net.channel_mult) > 0, "at least one multiplier")
+    require("channel_mult", all(mult >= 1 for mult in net.channel_mult), "multipliers of at least 1")
+    halvings = len(net.channel_mult) - 1
+    require(
+        "img_resolution",
+        net.img_resolution % 2**halvings == 0,
+        f"divisible by 2^{halvings}, for {halvings + 1} levels of channel_mult",
+    )
+    require("dtype", jnp.issubdtype(net.dtype, jnp.floating), "a floating point type")
+    normalized(getattr(net, "resample_filter", (1, 1)))
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError unless value is one of the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def check_inputs(net: Any, x: jax.Array, c_noise: jax.Array) -> jax.Array:
+    """Checks the shape of x [B, H, W, C] and returns c_noise as float32 (or float64) [B].
+
+    Raises:
+      ValueError: if x is not a batch of the network's images, or c_noise not [], [1] or [B].
+    """
+    shape = (net.img_resolution, net.img_resolution, net.in_channels)
+    if x.ndim != 4 or x.shape[1:] != shape:
+        raise ValueError(f"x must have shape [B, {shape[0]}, {shape[1]}, {shape[2]}], got {x.shape}")
+    c_noise = jnp.asarray(c_noise, layers.wide(net.dtype)).reshape(-1)
+    if c_noise.size not in (1, x.shape[0]):
+        raise ValueError(f"c_noise must have 1 or {x.shape[0]} values, got {c_noise.size}")
+    return jnp.broadcast_to(c_noise, (x.shape[0],))
+
+
+def conditioning(
+    name: str, labels: jax.Array | None, width: int, batch: int, dtype: Any
+) -> jax.Array | None:
+    """Returns labels as [B, width] floats: zeros when None, None when the network takes none.
+
+    Args:
+      name: of the argument, for the message.
+      labels: [B, width] or [1, width] or None.
+      width: label_dim or augment_dim of the network; 0 if it takes none.
+      batch: B.
+      dtype: of the result.
+
+    Raises:
+      ValueError: if the shape is another one (an empty [B, 0] counts as None).
+    """
+    if labels is not None and labels.size == 0:
+        labels = None
+    if labels is None:
+        return jnp.zeros((batch, width), dtype) if width else None
+    if labels.ndim != 2 or labels.shape[0] not in (1, batch) or labels.shape[1] != width:
+        raise ValueError(f"{name} must have shape [{batch}, {width}], got {labels.shape}")
+    return jnp.broadcast_to(labels, (batch, width)).astype(dtype)
+
+
+def drop_labels(labels: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
+    """Zeros the label row [B, L] of each example with the given probability; keys None: of none."""
+    if keys is None or not rate:
+        return labels
+    return labels * layers.keep_mask(keys, 0, rate, (1,))

@@ -1,0 +1,252 @@
+"""The layers that the networks share: initialisers, linear, convolution, norm, embeddings, dropout.
+
+Parameters are float32. `dtype` is the compute type of convolutions and matrix products; statistics,
+embeddings and softmax stay in float32. A float32 layer asks for the highest matmul precision, since
+accelerators would otherwise round its inputs to TF32 or bfloat16.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from edm_jax.networks.resample import downsample, normalized, upsample
+
+Initializer = Callable[..., jax.Array]
+
+_BOUNDS = {
+    "xavier_uniform": lambda fan_in, fan_out: (6 / (fan_in + fan_out)) ** 0.5,
+    "kaiming_uniform": lambda fan_in, fan_out: (3 / fan_in) ** 0.5,
+    "kaiming_normal": lambda fan_in, fan_out: (1 / fan_in) ** 0.5,
+}
+
+
+class Init(NamedTuple):
+    """How a layer's weight and bias are drawn.
+
+    distribution: "xavier_uniform" U(+-sqrt(6 / (fan_in + fan_out))), "kaiming_uniform"
+      U(+-sqrt(3 / fan_in)) or "kaiming_normal" N(0, 1 / fan_in).
+    weight: factor on the drawn weight; 0 makes it zero.
+    bias: factor on a bias drawn from the weight's own distribution; 0 makes it zero.
+    """
+
+    distribution: str = "xavier_uniform"
+    weight: float = 1.0
+    bias: float = 0.0
+
+    def draw(self, factor: float, fan_in: int, fan_out: int) -> Initializer:
+        """Returns an initializer (key, shape, dtype) -> array for these fans, times `factor`."""
+        size = factor * _BOUNDS[self.distribution](fan_in, fan_out)
+
+        def initialize(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+            if not size:
+                return jnp.zeros(shape, dtype)
+            if self.distribution == "kaiming_normal":
+                return size * jax.random.normal(key, shape, dtype)
+            return jax.random.uniform(key, shape, dtype, -size, size)
+
+        return initialize
+
+
+def wide(dtype: Any) -> Any:
+    """Returns the type for statistics, softmax and outputs: float32, or float64 for float64."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def precision(dtype: Any) -> jax.lax.Precision:
+    """Returns HIGHEST for float32 and float64 (no TF32, no bfloat16 passes), else DEFAULT."""
+    half = jnp.dtype(dtype).itemsize < 4
+    return jax.lax.Precision.DEFAULT if half else jax.lax.Precision.HIGHEST
+
+
+class Dense(nn.Module):
+    """Linear layer y = x W + b with `kernel` W [in, out]; computes in x's own dtype.
+
+    features: number of outputs.
+    initial: how kernel and bias are drawn.
+    use_bias: whether there is a bias.
+    """
+
+    features: int
+    initial: Init = Init()
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., in] to [..., features]."""
+        fans = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.initial.draw(self.initial.weight, *fans), fans)
+        y = jnp.dot(x, kernel.astype(x.dtype), precision=precision(x.dtype))
+        if self.use_bias:
+            bias = self.param("bias", self.initial.draw(self.initial.bias, *fans), (self.features,))
+            y = y + bias.astype(x.dtype)
+        return y
+
+
+class Conv(nn.Module):
+    """Convolution, kernel 1 or 3, zero padding, with optional resampling by two before it.
+
+    features: output channels.
+    kernel: side of the kernel, 1 or 3; `kernel` is stored HWIO.
+    resample: None, "up" (filter, then convolve) or "down".
+    fused: for "down": convolve without bias on the image padded by the filter's reach, then filter
+      without padding, then add the bias, so that responses just outside the image contribute.
+    resample_filter: taps of the separable filter.
+    initial: how kernel and bias are drawn.
+    dtype: compute type.
+    """
+
+    features: int
+    kernel: int = 3
+    resample: str | None = None
+    fused: bool = False
+    resample_filter: tuple[float, ...] = (1, 1)
+    initial: Init = Init()
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, in] to [B, H', W', features], H' = H, 2H or H / 2."""
+        side, channels = self.kernel, x.shape[-1]
+        fans = (channels * side**2, self.features * side**2)
+        kernel = self.param(
+            "kernel",
+            self.initial.draw(self.initial.weight, *fans),
+            (side, side, channels, self.features),
+        )
+        bias = self.param("bias", self.initial.draw(self.initial.bias, *fans), (self.features,))
+        fused = self.fused and self.resample == "down"
+        x = x.astype(self.dtype)
+        if self.resample == "up":
+            x = upsample(x, self.resample_filter)
+        elif self.resample == "down" and not fused:
+            x = downsample(x, self.resample_filter)
+        reach = (normalized(self.resample_filter).size - 1) // 2 if fused else 0
+        x = convolve(x, kernel.astype(self.dtype), side // 2 + reach)
+        if fused:
+            x = downsample(x, self.resample_filter, padding=0)
+        return x + bias.astype(self.dtype)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+    """Returns the convolution of x [B, H, W, I] with kernel [k, k, I, O], zero padded, no bias.
+
+    A 1x1 kernel is a matrix product: its weight gradient is then one too, several times faster on a
+    CPU than a convolution's.
+    """
+    if kernel.shape[:2] == (1, 1) and not padding:
+        return jnp.dot(x, kernel[0, 0], precision=precision(x.dtype))
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(1, 1),
+        padding=((padding, padding), (padding, padding)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision(x.dtype),
+    )
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation with min(32, C // 4) groups and a two-pass variance in float32.
+
+    The sums run over pixels first, then over the channels of a group: no axis of C / groups
+    elements ever lies innermost, which a TPU would pad to 128.
+
+    eps: added to the (biased) variance.
+    """
+
+    eps: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises [B, H, W, C]; statistics per example and group; the dtype is kept.
+
+        Raises:
+          ValueError: if the channels do not divide into their groups.
+        """
+        batch, _, _, channels = x.shape
+        groups = min(32, channels // 4)
+        if not groups or channels % groups:
+            raise ValueError(f"{channels} channels do not divide into {groups} groups")
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        h = x.astype(wide(x.dtype))
+
+        def group_mean(values: jax.Array) -> jax.Array:
+            mean = values.mean((1, 2)).reshape(batch, groups, -1)
+            mean = jnp.broadcast_to(mean.mean(2, keepdims=True), mean.shape)
+            return mean.reshape(batch, 1, 1, channels)
+
+        h = h - group_mean(h)
+        h = h * (jax.lax.rsqrt(group_mean(jnp.square(h)) + self.eps) * scale) + bias
+        return h.astype(x.dtype)
+
+
+def positional_embedding(values: jax.Array, channels: int, endpoint: bool = False) -> jax.Array:
+    """Returns [cos(v f) | sin(v f)], f_i = 10000^(-i / (channels / 2 - endpoint)).
+
+    Args:
+      values: [B] noise labels.
+      channels: width of the embedding, even.
+      endpoint: whether the last frequency is exactly 1 / 10000.
+
+    Returns:
+      [B, channels].
+    """
+    half = channels // 2
+    frequencies = np.power(1e-4, np.arange(half) / (half - endpoint)).astype(np.float32)
+    phase = values[:, None] * frequencies
+    return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=1)
+
+
+class FourierEmbedding(nn.Module):
+    """Random Fourier features [cos(2 pi f v) | sin(2 pi f v)], f ~ scale N(0, 1), never trained.
+
+    channels: width of the embedding, even.
+    scale: standard deviation of the frequencies.
+    """
+
+    channels: int
+    scale: float = 16.0
+
+    @nn.compact
+    def __call__(self, values: jax.Array) -> jax.Array:
+        """Maps [B] noise labels to [B, channels]."""
+        freqs = self.param("freqs", nn.initializers.normal(self.scale), (self.channels // 2,))
+        phase = values[:, None] * (2 * np.pi * jax.lax.stop_gradient(freqs))
+        return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=1)
+
+
+def keep_mask(keys: jax.Array, index: int, rate: float, shape: Sequence[int]) -> jax.Array:
+    """Draws which elements survive dropout, each example from its own key.
+
+    One 32-bit draw serves two elements, so the rate is a multiple of 2^-16 (see `keep_rate`).
+
+    Args:
+      keys: [B] typed keys.
+      index: number of the layer; no two layers share it, so no two share a mask.
+      rate: probability of dropping an element.
+      shape: shape of one example.
+
+    Returns:
+      [B, *shape] booleans.
+    """
+    size = int(np.prod(shape))
+
+    def draw(key: jax.Array) -> jax.Array:
+        words = jax.random.bits(jax.random.fold_in(key, index), ((size + 1) // 2,), jnp.uint32)
+        halves = jnp.stack([words & 0xFFFF, words >> 16], axis=-1).reshape(-1)[:size]
+        return (halves >= round(rate * 65536)).reshape(shape)
+
+    return jax.vmap(draw)(keys)
+
+
+def dropout(x: jax.Array, keys: jax.Array | None, index: int, rate: float) -> jax.Array:
+    """Returns inverted dropout of x [B, ...]; x itself when keys is None (evaluation)."""
+    if keys is None or not rate:
+        return x
+    keep = 1 - round(rate * 65536) / 65536  # the exact rate of `keep_mask`: the mean is kept
+    return jnp.where(keep_mask(keys, index, rate, x.shape[1:]), x / keep, 0).astype(x.dtype)
