@@ -1,0 +1,243 @@
+"""Devices and processes: where the state lives, how a batch is split, which engine runs a step.
+
+A step is written once, in terms of its share of the batch. Two engines run it:
+
+- `pmap`: one program per device over its own rows, gradients averaged by `lax.pmean`;
+- `jit`: one program over all rows, laid out over a mesh, the average left to the compiler.
+
+Both take and give the same state, and every draw is keyed by an example's index in the global
+batch, so the engine and the number of devices change no draw.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from edm_jax.randomness import IMPLEMENTATION
+
+AXIS = "data"
+ENGINES = ("auto", "pmap", "jit")
+
+
+def process_index() -> int:
+    """This process's number, from 0."""
+    return jax.process_index()
+
+
+def process_count() -> int:
+    """The number of processes of the run."""
+    return jax.process_count()
+
+
+def is_main() -> bool:
+    """Whether this process is the one that prints and writes logs."""
+    return jax.process_index() == 0
+
+
+def device_count() -> int:
+    """The number of devices of all processes."""
+    return jax.device_count()
+
+
+def local_device_count() -> int:
+    """The number of devices of this process."""
+    return jax.local_device_count()
+
+
+def describe() -> str:
+    """The devices in words, for a log."""
+    kind = jax.devices()[0].device_kind
+    return f"{jax.device_count()} × {kind} in {jax.process_count()} process(es)"
+
+
+def loops_are_slow() -> bool:
+    """Whether convolution gradients should be kept out of `lax.scan` (XLA's CPU backend)."""
+    return jax.default_backend() == "cpu"
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.asarray(devices), (AXIS,))
+
+
+def replicate_local(tree: Any) -> Any:
+    """`tree` on every device of this process."""
+    return jax.device_put(tree, NamedSharding(_mesh(jax.local_devices()), P()))
+
+
+def local_shardings(tree: Any) -> Any:
+    """For each leaf of `tree`, the sharding of a full copy on every device of this process."""
+    whole = NamedSharding(_mesh(jax.local_devices()), P())
+    return jax.tree.map(lambda _: whole, tree)
+
+
+def gather_local(tree: Any) -> Any:
+    """Global arrays as full copies on every device of this process; every process must call it."""
+    if jax.process_count() > 1:
+        everywhere = NamedSharding(_mesh(jax.devices()), P())
+        tree = jax.jit(lambda t: t, out_shardings=everywhere)(tree)
+        tree = jax.tree.map(lambda a: a.addressable_data(0), tree)
+    return replicate_local(tree)
+
+
+def split_local(tree: Any, count: int | None = None) -> Any:
+    """Arrays [n·b, ...] as [n, b, ...], one slice on each of this process's first n devices."""
+    devices = jax.local_devices()[:count]
+    sharding = NamedSharding(_mesh(devices), P(AXIS))
+    return jax.tree.map(
+        lambda a: jax.device_put(a.reshape(len(devices), -1, *a.shape[1:]), sharding), tree
+    )
+
+
+def map_local(function: Callable, in_axes: Any, **options: Any) -> Callable:
+    """`function` on every device of this process, over the arguments' leading axis (pmap)."""
+    return jax.pmap(function, in_axes=in_axes, devices=jax.local_devices(), **options)
+
+
+class Engine(NamedTuple):
+    """A way to run a training step on the devices there are.
+
+    Attributes:
+        name: "pmap" or "jit".
+        init: (function of no arguments that makes a state) -> state on the devices.
+        key: seed -> the run's typed key, on the devices.
+        put: this process's rows of a batch (tree of [b, ...] numpy arrays) -> device arrays.
+        compile: step function -> (state, batch, key) -> (state, metrics); the state is donated.
+        shardings: abstract state -> the sharding of each leaf.
+        to_global, from_global: between the engine's arrays and those that checkpoints take.
+        shards: how many blocks of rows a step sees at once (for splitting it into microbatches).
+        axis_name: the mapped axis that the step averages over, or None.
+    """
+
+    name: str
+    init: Callable[[Callable[[], Any]], Any]
+    key: Callable[[int], jax.Array]
+    put: Callable[[Any], Any]
+    compile: Callable[[Callable], Callable]
+    shardings: Callable[[Any], Any]
+    to_global: Callable[[Any], Any]
+    from_global: Callable[[Any], Any]
+    shards: int
+    axis_name: str | None
+
+
+def engine(name: str = "auto", fsdp: bool = False) -> Engine:
+    """The engine to train with.
+
+    Args:
+        name: "pmap", "jit", or "auto": pmap in one process, jit for several or for `fsdp`.
+        fsdp: spread parameters, average and optimizer state over the devices (jit engine only).
+
+    Raises:
+        ValueError: an unknown name, or `fsdp` with the pmap engine.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine is {name!r}; allowed are {', '.join(ENGINES)}")
+    if name == "auto":
+        name = "jit" if fsdp or jax.process_count() > 1 else "pmap"
+    if name == "pmap":
+        if fsdp:
+            raise ValueError("fsdp=True needs engine='jit'; engine is 'pmap'")
+        return _pmap_engine()
+    return _jit_engine(fsdp)
+
+
+def _pmap_engine() -> Engine:
+    local = NamedSharding(_mesh(jax.local_devices()), P())
+    rows = NamedSharding(_mesh(jax.local_devices()), P(AXIS))
+
+    def put(batch):
+        count = jax.local_device_count()
+        return jax.tree.map(
+            lambda a: jax.device_put(a.reshape(count, -1, *a.shape[1:]), rows), batch
+        )
+
+    def compile_step(step):
+        return jax.pmap(
+            step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0
+        )
+
+    # Orbax takes only arrays that span all processes; a pmapped state spans this one.
+    if jax.process_count() > 1:
+        world = _mesh(jax.devices())
+        to_global = functools.partial(
+            multihost_utils.host_local_array_to_global_array, global_mesh=world, pspecs=P()
+        )
+        from_global = functools.partial(
+            multihost_utils.global_array_to_host_local_array, global_mesh=world, pspecs=P()
+        )
+        kept = NamedSharding(world, P())
+    else:
+        to_global = from_global = lambda tree: tree
+        kept = local
+    return Engine(
+        name="pmap",
+        init=lambda make: jax.jit(make, out_shardings=local)(),
+        key=lambda seed: jax.jit(lambda: jax.random.key(seed, impl=IMPLEMENTATION), out_shardings=local)(),
+        put=put,
+        compile=compile_step,
+        shardings=lambda state: jax.tree.map(lambda _: kept, state),
+        to_global=to_global,
+        from_global=from_global,
+        shards=1,
+        axis_name=AXIS,
+    )
+
+
+def _jit_engine(fsdp: bool) -> Engine:
+    mesh = _mesh(jax.devices())
+    everywhere = NamedSharding(mesh, P())
+    rows = NamedSharding(mesh, P(AXIS))
+
+    def spread(leaf):
+        # The largest axis that the devices divide; small leaves cost more to gather than to hold.
+        axes = [i for i, n in enumerate(leaf.shape) if n % mesh.size == 0]
+        if not fsdp or not axes or np.prod(leaf.shape) < 1024:
+            return everywhere
+        axis = max(axes, key=lambda i: leaf.shape[i])
+        return NamedSharding(mesh, P(*[AXIS if i == axis else None for i in range(leaf.ndim)]))
+
+    def shardings(state):
+        return jax.tree.map(spread, state)
+
+    def compile_step(step):
+        compiled = None
+
+        def run(state, batch, key):
+            nonlocal compiled
+            if compiled is None:
+                layout = shardings(state)
+                compiled = jax.jit(
+                    step,
+                    in_shardings=(layout, rows, everywhere),
+                    out_shardings=(layout, everywhere),
+                    donate_argnums=0,
+                )
+            return compiled(state, batch, key)
+
+        return run
+
+    return Engine(
+        name="jit",
+        init=lambda make: jax.jit(make, out_shardings=shardings(jax.eval_shape(make)))(),
+        key=lambda seed: jax.jit(lambda: jax.random.key(seed, impl=IMPLEMENTATION), out_shardings=everywhere)(),
+        put=lambda batch: jax.tree.map(
+            lambda a: jax.make_array_from_process_local_data(rows, a), batch
+        ),
+        compile=compile_step,
+        shardings=shardings,
+        to_global=lambda tree: tree,
+        from_global=lambda tree: tree,
+        shards=mesh.size,
+        axis_name=None,
+    )
+
+
+def to_host(tree: Any) -> Any:
+    """Numpy values of arrays that every device holds in full."""
+    return jax.tree.map(lambda a: np.asarray(a.addressable_data(0)), tree)

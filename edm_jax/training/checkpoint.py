@@ -1,0 +1,165 @@
+"""Checkpoints of a run: written whole or not at all, restored onto whatever devices there are.
+
+One step is three items: `state` (step, parameters, optimizer), `ema` (what a sampler needs) and
+`config` (JSON: the run's settings, the model's configuration, the data set's name).
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from edm_jax import parallel
+from edm_jax.model import Model, ModelConfig, init_params
+from edm_jax.training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder. Use as a context manager: leaving waits for writing."""
+
+    def __init__(self, workdir: str, *, keep: int | None = None, read_only: bool = False):
+        logging.get_absl_logger().setLevel("ERROR")  # orbax narrates every call
+        self._manager = ocp.CheckpointManager(
+            folder(workdir),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, read_only=read_only, create=not read_only
+            ),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "ema": ocp.StandardCheckpointHandler(),
+                "config": ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """The newest complete step, or None."""
+        return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """All complete steps, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: TrainState, config: dict[str, Any]) -> None:
+        """Starts writing; the state may be donated as soon as this returns."""
+        rest = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+        saved = self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(rest),
+                ema=ocp.args.StandardSave(state.ema),
+                config=ocp.args.JsonSave(config),
+            ),
+            force=True,
+        )
+        if not saved:
+            raise RuntimeError(f"the checkpoint of step {step} was not written")
+
+    def wait(self) -> None:
+        """Returns when everything that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def config(self, step: int) -> dict[str, Any]:
+        """The JSON item of a step."""
+        args = ocp.args.Composite(config=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args)["config"]
+
+    def restore(self, step: int, abstract: TrainState, shardings: TrainState) -> TrainState:
+        """The whole state of a step, placed as `shardings` says.
+
+        Raises:
+            ValueError: the checkpoint holds other arrays than `abstract`.
+        """
+        target = _target(abstract, shardings)
+        rest = {"step": target.step, "params": target.params, "opt_state": target.opt_state}
+        self._compare(step, "ema", target.ema)
+        found = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(rest), ema=ocp.args.StandardRestore(target.ema)
+            ),
+        )
+        return TrainState(ema=found["ema"], **found["state"])
+
+    def restore_ema(self, step: int, abstract: Any, shardings: Any) -> Any:
+        """The averaged parameters alone."""
+        target = _target(abstract, shardings)
+        self._compare(step, "ema", target)
+        args = ocp.args.Composite(ema=ocp.args.StandardRestore(target))
+        return self._manager.restore(step, args=args)["ema"]
+
+    def _compare(self, step: int, item: str, target: Any) -> None:
+        # Orbax finds a wrong shape deep in its threads; say it here, in one line.
+        found = self._manager.item_metadata(step)[item]
+        found = {
+            jax.tree_util.keystr(p, simple=True, separator="/"): tuple(a.shape)
+            for p, a in jax.tree_util.tree_leaves_with_path(getattr(found, "tree", found))
+        }
+        asked = {
+            jax.tree_util.keystr(p, simple=True, separator="/"): tuple(a.shape)
+            for p, a in jax.tree_util.tree_leaves_with_path(target)
+        }
+        for name in sorted(asked.keys() | found.keys()):
+            if asked.get(name) != found.get(name):
+                raise ValueError(
+                    f"the checkpoint of step {step} is of another network: {name} has shape "
+                    f"{found.get(name, 'none')} there, {asked.get(name, 'none')} here"
+                )
+
+
+def _target(abstract: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
+    )
+
+
+def folder(workdir: str) -> str:
+    """The absolute path of a run's checkpoints; URLs such as gs://… are kept as they are."""
+    if "://" in str(workdir):
+        return f"{str(workdir).rstrip('/')}/{FOLDER}"
+    return str(pathlib.Path(workdir).absolute() / FOLDER)
+
+
+def describe(config: Any, model: ModelConfig, dataset: str) -> dict[str, Any]:
+    """The JSON item: what a later run or a sampler must know."""
+    return {
+        "config": json.loads(config.to_json()),
+        "model": dataclasses.asdict(model),
+        "dataset": dataset,
+    }
+
+
+def restore_model(workdir: str, step: int | None = None) -> Model:
+    """The model of a run's averaged parameters, on every device of this process.
+
+    Args:
+        workdir: the folder that `train.py --workdir` was given.
+        step: which checkpoint; None is the newest.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    if "://" not in str(workdir) and not pathlib.Path(folder(workdir)).is_dir():
+        raise FileNotFoundError(f"{workdir} holds no checkpoint of a training run")
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if not steps or (step is not None and step not in steps):
+            known = ", ".join(map(str, steps)) or "none"
+            which = "" if step is None else f" of step {step}"
+            raise FileNotFoundError(f"{workdir} holds no checkpoint{which} (complete: {known})")
+        step = steps[-1] if step is None else step
+        config = ModelConfig.from_dict(checkpoints.config(step)["model"])
+        abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+        shardings = parallel.local_shardings(abstract)
+        return Model.build(config, checkpoints.restore_ema(step, abstract, shardings))

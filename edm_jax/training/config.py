@@ -1,0 +1,130 @@
+"""The settings of a training run: typed dataclasses that `configs/*.py` fill in."""
+
+import dataclasses
+import json
+from typing import Any, Optional
+
+from edm_jax.model import ModelConfig
+
+
+def setting(default: Any, text: str) -> Any:
+    """A dataclass field with a default and a line of help."""
+    if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
+        return dataclasses.field(default_factory=lambda: default, metadata={"help": text})
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Which images, and with which labels."""
+
+    archive: str = setting("digits", "data set: 'digits', or the path of a zip or folder")
+    conditional: bool = setting(True, "give the class labels to the network")
+    xflip: bool = setting(False, "double the data set with mirrored copies")
+    cache_dir: Optional[str] = setting(None, "folder for large decoded archives; none: temporary")
+
+
+@dataclasses.dataclass
+class LossConfig:
+    """The training objective: noise distribution and weight."""
+
+    name: str = setting("edm", "objective: edm, vp or ve")
+    arguments: dict[str, float] = setting({}, "its parameters, such as p_mean and p_std for edm")
+
+
+@dataclasses.dataclass
+class Config:
+    """A training run. Durations count thousands of images (kimg), batch sizes are global."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    seed: int = setting(0, "decides initial weights, order of the data and every draw")
+    duration_kimg: float = setting(200_000.0, "images to train on")
+    batch_size: int = setting(512, "images per step over all devices")
+    microbatch: int = setting(0, "images at once on one device; 0: its whole share of the batch")
+    learning_rate: float = setting(1e-3, "Adam's, after the ramp")
+    rampup_kimg: float = setting(10_000.0, "length of the learning rate's ramp")
+    adam_b1: float = setting(0.9, "Adam's beta 1")
+    adam_b2: float = setting(0.999, "Adam's beta 2")
+    adam_eps: float = setting(1e-8, "Adam's epsilon")
+    ema_halflife_kimg: float = setting(500.0, "half-life of the parameters' moving average")
+    ema_rampup_ratio: Optional[float] = setting(
+        0.05, "the half-life is at most this share of the images seen"
+    )
+    augment: float = setting(0.12, "probability of each augmentation; 0: none")
+    engine: str = setting("auto", "auto, pmap or jit")
+    fsdp: bool = setting(False, "spread parameters and optimizer state over the devices (jit)")
+    log_kimg: float = setting(50.0, "between two lines of stats.jsonl")
+    sample_kimg: float = setting(2_500.0, "between two grids of samples; 0: none")
+    sample_steps: int = setting(18, "steps of the sampler that draws those grids")
+    checkpoint_kimg: float = setting(2_500.0, "between two checkpoints")
+    keep_checkpoints: int = setting(2, "how many of the newest checkpoints stay")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return -int(-self.duration_kimg * 1000 // self.batch_size)
+
+    def every(self, kimg: float) -> int:
+        """An interval in steps, at least 1; 0 stays 0."""
+        return max(1, round(kimg * 1000 / self.batch_size)) if kimg > 0 else 0
+
+    def to_json(self) -> str:
+        """This configuration as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def check(config: Config, devices: int) -> None:
+    """Refuses settings that cannot be trained with, before anything is allocated.
+
+    Args:
+        config: the run's settings.
+        devices: devices that share a batch.
+
+    Raises:
+        ValueError: naming the setting, its value and what is allowed.
+    """
+    positive = ("duration_kimg", "batch_size", "ema_halflife_kimg", "log_kimg", "checkpoint_kimg")
+    for name in (*positive, "keep_checkpoints", "sample_steps", "learning_rate"):
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must be positive")
+    for name in ("microbatch", "rampup_kimg", "sample_kimg", "augment", "seed"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must not be negative")
+    if config.augment > 1:
+        raise ValueError(f"augment is {config.augment}; it is a probability, at most 1")
+    if config.batch_size % devices:
+        raise ValueError(
+            f"batch_size is {config.batch_size}; it must be a multiple of the {devices} devices"
+        )
+    share = config.batch_size // devices
+    if config.microbatch and share % config.microbatch:
+        raise ValueError(
+            f"microbatch is {config.microbatch}; it must divide a device's share of {share} images"
+        )
+
+
+def fit(config: ModelConfig, resolution: int, channels: int, label_dim: int, augment_dim: int):
+    """`config` for the data at hand: zeros are filled in, anything else must agree.
+
+    Returns:
+        A ModelConfig.
+
+    Raises:
+        ValueError: the configuration asks for another resolution or number of channels.
+    """
+    for name, found in (("resolution", resolution), ("channels", channels)):
+        asked = getattr(config, name)
+        if asked not in (0, found):
+            raise ValueError(
+                f"model.{name} is {asked}, but the data set's images have {found}; "
+                f"set model.{name} to {found}, or to 0 to take it from the data"
+            )
+    return dataclasses.replace(
+        config,
+        resolution=resolution,
+        channels=channels,
+        label_dim=label_dim,
+        augment_dim=augment_dim,
+    )

@@ -1,0 +1,244 @@
+"""The training loop, read from top to bottom."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import pathlib
+import signal
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from edm_jax import augment, losses, parallel, pictures, sampling, timesteps
+from edm_jax.data import archive, loader
+from edm_jax.model import (
+    Model,
+    ModelConfig,
+    build_network,
+    build_preconditioner,
+    parameter_count,
+)
+from edm_jax.samplers import heun
+from edm_jax.training import checkpoint, metrics, optimizer, state
+from edm_jax.training.config import Config, check, fit
+from edm_jax.training.interrupt import Interrupt
+from edm_jax.training.report import Report
+from edm_jax.training.step import make_train_step
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss of a step was NaN or infinite."""
+
+
+def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signals | None:
+    """Trains until `config.duration_kimg`, going on from the newest checkpoint in `workdir`.
+
+    Args:
+        config: the run's settings.
+        workdir: the run's folder; made if it is not there.
+        quiet: no progress bar and no messages.
+
+    Returns:
+        The signal that stopped the run early, after a checkpoint was written; None at the end.
+
+    Raises:
+        ValueError: a setting that cannot be, a data set that does not fit, another run's folder.
+        NonFiniteLossError: names the step; what was saved before stays.
+        OSError: the folder cannot be written.
+    """
+    report = Report(quiet or not parallel.is_main())
+    devices = parallel.device_count()
+    check(config, devices)
+    engine = parallel.engine(config.engine, config.fsdp)
+    folder = pathlib.Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    # Data, model, objective, optimizer, step.
+    dataset = archive.load(
+        config.data.archive,
+        labels=config.data.conditional,
+        cache_dir=config.data.cache_dir,
+        progress=None if report.quiet else tqdm,
+    )
+    augmentation = augment.edm(config.augment) if config.augment else None
+    model_config = fit(
+        config.model,
+        resolution=dataset.resolution,
+        channels=dataset.channels,
+        label_dim=dataset.label_dim,
+        augment_dim=augment.label_dim(augmentation) if augmentation else 0,
+    )
+    model = Model(
+        None, build_network(model_config), build_preconditioner(model_config), model_config
+    )
+    batch_size, total = config.batch_size, config.total_steps
+    schedule = optimizer.learning_rate(config.learning_rate, config.rampup_kimg * 1e3, batch_size)
+    adam = optimizer.adam(schedule, config.adam_b1, config.adam_b2, config.adam_eps)
+    train_step = engine.compile(
+        make_train_step(
+            model,
+            losses.objective(config.loss.name, **config.loss.arguments),
+            adam,
+            batch_size=batch_size,
+            ema_halflife=config.ema_halflife_kimg * 1e3,
+            ema_rampup_ratio=config.ema_rampup_ratio,
+            augment=functools.partial(augment.augment, settings=augmentation)
+            if augmentation
+            else None,
+            rounds=batch_size // devices // config.microbatch if config.microbatch else 1,
+            shards=engine.shards,
+            unroll=parallel.loops_are_slow(),
+            axis_name=engine.axis_name,
+        )
+    )
+    run_key = engine.key(config.seed)
+
+    with contextlib.ExitStack() as stack:
+        # State: fresh, or the newest checkpoint's.
+        checkpoints = stack.enter_context(
+            checkpoint.Checkpoints(workdir, keep=config.keep_checkpoints)
+        )
+        start = checkpoints.latest() or 0
+        make = functools.partial(_initial_state, config.seed, model_config, adam)
+        abstract = jax.eval_shape(make)
+        if start:
+            _check_same_run(checkpoints.config(start), config, model_config)
+            placed = checkpoints.restore(start, abstract, engine.shardings(abstract))
+            current = engine.from_global(placed)
+        else:
+            current = engine.init(make)
+        about = checkpoint.describe(config, model_config, dataset.name)
+        report.say(
+            f"{len(dataset.images):,} images of {dataset.name}, "
+            f"{parameter_count(abstract.params):,} parameters, {parallel.describe()}, "
+            f"engine {engine.name}" + (f"; going on from step {start}" if start else "")
+        )
+        if start >= total:
+            report.say(f"{workdir} is complete: {start} steps")
+            return None
+
+        log_every = config.every(config.log_kimg)
+        sample_every = config.every(config.sample_kimg)
+        save_every = config.every(config.checkpoint_kimg)
+        interrupt = stack.enter_context(Interrupt())
+        log = stack.enter_context(metrics.Metrics(folder, start, silent=not parallel.is_main()))
+        batches = stack.enter_context(
+            loader.stream(
+                dataset,
+                config.seed,
+                batch_size,
+                start_step=start,
+                stop_step=total,
+                process_index=parallel.process_index(),
+                process_count=parallel.process_count(),
+                xflip=config.data.xflip,
+                place=engine.put,
+            )
+        )
+        report.start(start * batch_size, total * batch_size)
+        stack.callback(report.stop)
+        pending: list[tuple[int, Any]] = []
+        watch = _Stopwatch(batches)
+
+        for step, batch in enumerate(batches, start=start + 1):
+            with jax.transfer_guard("disallow"):
+                current, numbers = train_step(current, batch, run_key)
+            pending.append((step, numbers))
+            report.step(batch_size)
+            last = step == total or interrupt.signal is not None
+
+            if last or step % log_every == 0 or step % save_every == 0:
+                record = _fetch(pending, config, schedule)
+                record |= watch.lap(len(pending) * batch_size)
+                pending.clear()
+                log.write(record)
+                report.record(record)
+            if sample_every and (step == total or step % sample_every == 0):
+                averaged = parallel.gather_local(current.ema)
+                if parallel.is_main():
+                    image = _grid(model.replace(params=averaged), config)
+                    pictures.write(image, folder / f"samples-{step:08d}.png")
+                watch.restart()
+            if last or step % save_every == 0:
+                checkpoints.save(step, engine.to_global(current), about)
+            if last:
+                break
+        checkpoints.wait()
+    if step < total:
+        report.say(
+            f"stopped by {interrupt.signal.name} after step {step}; "
+            "the same command goes on from there"
+        )
+        return interrupt.signal
+    return None
+
+
+class _Stopwatch:
+    """Speed, and the share of the time that the loop waited for data."""
+
+    def __init__(self, batches: loader.Stream):
+        self._batches = batches
+        self.restart()
+
+    def restart(self) -> None:
+        self._began, self._waited = time.perf_counter(), self._batches.waited
+
+    def lap(self, images: int) -> dict[str, float]:
+        seconds = time.perf_counter() - self._began
+        waited = self._batches.waited - self._waited
+        self.restart()
+        return {
+            "images_per_second": round(images / seconds, 1),
+            "data_wait_share": round(waited / seconds, 4),
+        }
+
+
+def _initial_state(seed: int, config: ModelConfig, adam) -> state.TrainState:
+    # Under jit: the weights are made where they live.
+    return state.init(jax.random.fold_in(jax.random.key(seed), 0), config, adam)
+
+
+def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str, float]:
+    # One wait for the device per interval; the steps themselves never wait for the host.
+    values = [(step, parallel.to_host(numbers)) for step, numbers in pending]
+    for step, numbers in values:
+        if not np.isfinite(numbers["loss"]):
+            raise NonFiniteLossError(
+                f"the loss of step {step} is {numbers['loss']}; checkpoints from before it stay"
+            )
+    step = values[-1][0]
+    return {
+        "step": step,
+        "kimg": step * config.batch_size / 1e3,
+        **{name: float(np.mean([n[name] for _, n in values])) for name in values[0][1]},
+        "learning_rate": float(schedule(step - 1)),
+    }
+
+
+def _grid(model: Model, config: Config):
+    """A picture of samples: a row for each of up to ten classes, or ten rows without classes."""
+    rows = min(10, model.config.label_dim) or 10
+    classes = list(range(rows)) if model.config.label_dim else None
+    seeds = range(10) if classes else range(100)
+    wanted = sampling.requests(model, seeds, classes)
+    tableau = heun(timesteps.edm(config.sample_steps))
+    images = [i for _, i in sampling.generate(model, tableau, wanted, batch_size=50)]
+    return pictures.grid(np.concatenate(images), columns=10, row_labels=list(map(str, classes or ())))
+
+
+def _check_same_run(saved: dict[str, Any], config: Config, model_config: ModelConfig) -> None:
+    now = json.loads(json.dumps(dataclasses.asdict(model_config)))
+    was = {f"model.{name}": value for name, value in saved["model"].items()}
+    now = {f"model.{name}": value for name, value in now.items()}
+    for name in ("batch_size", "seed"):
+        was[name], now[name] = saved["config"][name], getattr(config, name)
+    for name, value in now.items():
+        if was.get(name) != value:
+            raise ValueError(
+                f"{name} is {value}, but the run in this workdir has {was.get(name)}; "
+                "choose another workdir, or the run's own setting"
+            )

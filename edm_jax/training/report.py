@@ -1,0 +1,52 @@
+"""What a run says in the terminal: a header, a progress bar, one line an interval without one."""
+
+import sys
+
+from tqdm import tqdm
+
+
+class Report:
+    """Messages on standard error. In a terminal there is a progress bar, in a log there are lines."""
+
+    def __init__(self, quiet: bool):
+        """Says nothing at all where `quiet`."""
+        self.quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._bar = None
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        if not self.quiet:
+            tqdm.write(text, file=sys.stderr)
+
+    def start(self, seen: int, total: int) -> None:
+        """Begins the bar at `seen` of `total` images."""
+        self._bar = tqdm(
+            total=total,
+            initial=seen,
+            unit="img",
+            unit_scale=True,
+            disable=self.quiet or not self._terminal,
+            desc="compiling",
+            dynamic_ncols=True,
+        )
+
+    def step(self, images: int) -> None:
+        """Moves the bar by a step's images."""
+        self._bar.set_description("training", refresh=False)
+        self._bar.update(images)
+
+    def record(self, record: dict[str, float]) -> None:
+        """Shows an interval's numbers."""
+        self._bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
+        if not self._terminal:
+            seconds = (self._bar.total - record["kimg"] * 1000) / record["images_per_second"]
+            self.say(
+                f"step {record['step']}  {record['kimg']:.1f} kimg  loss {record['loss']:.4f}  "
+                f"{record['images_per_second']:.0f} img/s  {tqdm.format_interval(seconds)} left"
+            )
+
+    def stop(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.close()
