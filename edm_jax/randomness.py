@@ -1,0 +1,140 @@
+"""Randomness that belongs to the sample: one key per image, made from its seed.
+
+Image i depends on seed i and on nothing else: not on the batch size, not on its neighbours, not
+on the number of devices. Every draw below is made under `jax.vmap` from one typed key per sample,
+and independent draws of one sample come from `fold_in(keys, index)`.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Counter-based and indifferent to vmap. The hardware generators ("rbg") are not: under vmap a
+# draw there depends on the neighbours, which is what this module exists to rule out.
+IMPLEMENTATION = "threefry2x32"
+
+
+def sample_keys(seeds: Sequence[int] | np.ndarray | jax.Array) -> jax.Array:
+    """Makes one typed key per sample from integer seeds.
+
+    Args:
+      seeds: [B] integers in [0, 2**32). Traced seeds cannot be checked and wrap around.
+
+    Returns:
+      [B] typed keys.
+
+    Raises:
+      ValueError: `seeds` is not one-dimensional, not of integers, or out of range.
+
+    >>> keys = sample_keys([7, 8, 9])
+    >>> bool(jnp.array_equal(normal(keys, (2,))[1:2], normal(sample_keys([8]), (2,))))
+    True
+    """
+    if not isinstance(seeds, jax.core.Tracer):
+        # Python ints beyond int64 would become an object array: check them as they are.
+        seeds = np.asarray(list(seeds) if isinstance(seeds, range) else seeds)
+        if seeds.ndim != 1 or (seeds.size and seeds.dtype.kind not in "iu"):
+            raise ValueError(
+                f"seeds must be a one-dimensional sequence of integers in [0, 2**32), got {seeds!r}"
+            )
+        outside = [int(s) for s in seeds.ravel() if not 0 <= int(s) < 2**32]
+        if outside:
+            raise ValueError(f"seeds must lie in [0, 2**32), got {outside[0]}")
+        seeds = seeds.astype(np.uint32)
+    elif seeds.ndim != 1 or not jnp.issubdtype(seeds.dtype, jnp.integer):
+        raise ValueError(f"seeds must be a one-dimensional array of integers, got {seeds.aval}")
+    make = lambda seed: jax.random.key(seed, impl=IMPLEMENTATION)
+    return jax.vmap(make)(jnp.asarray(seeds).astype(jnp.uint32))
+
+
+def fold_in(keys: jax.Array, data: int | np.ndarray | jax.Array) -> jax.Array:
+    """Derives new keys: key and data broadcast against each other.
+
+    Args:
+      keys: [] or [B] typed keys. They stay usable for other values of `data`.
+      data: [] or [B] integers: the index of the draw, of the step, of the example.
+
+    Returns:
+      [] or [B] typed keys.
+
+    >>> fold_in(jax.random.key(0), jnp.arange(3)).shape  # one key per example of a batch
+    (3,)
+    """
+    _check_keys(keys, (0, 1))
+    data = jnp.asarray(data)
+    if not jnp.issubdtype(data.dtype, jnp.integer):
+        raise ValueError(f"data must be integers, got dtype {data.dtype}")
+    shape = jnp.broadcast_shapes(keys.shape, data.shape)
+    if not shape:
+        return jax.random.fold_in(keys, data)
+    return jax.vmap(jax.random.fold_in)(
+        jnp.broadcast_to(keys, shape), jnp.broadcast_to(data, shape)
+    )
+
+
+def normal(keys: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.Array:
+    """Draws standard normal noise, each sample from its own key.
+
+    Args:
+      keys: [B] typed keys; consumed.
+      shape: The shape of one sample, without the batch.
+      dtype: A floating dtype.
+
+    Returns:
+      [B, *shape] standard normal values.
+    """
+    _check_keys(keys, (1,))
+    return jax.vmap(lambda key: jax.random.normal(key, tuple(shape), dtype))(keys)
+
+
+def uniform(
+    keys: jax.Array,
+    shape: Sequence[int] = (),
+    dtype=jnp.float32,
+    minval: float = 0.0,
+    maxval: float = 1.0,
+) -> jax.Array:
+    """Draws uniform values in [minval, maxval), each sample from its own key.
+
+    Args:
+      keys: [B] typed keys; consumed.
+      shape: The shape of one sample, without the batch.
+      dtype: A floating dtype.
+      minval: The lower end, included.
+      maxval: The upper end, excluded.
+
+    Returns:
+      [B, *shape] values.
+    """
+    _check_keys(keys, (1,))
+    draw = lambda key: jax.random.uniform(key, tuple(shape), dtype, minval, maxval)
+    return jax.vmap(draw)(keys)
+
+
+def rademacher(keys: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.Array:
+    """Draws random signs, each sample from its own key: the probes of Hutchinson's trace.
+
+    Args:
+      keys: [B] typed keys; consumed.
+      shape: The shape of one sample, without the batch.
+      dtype: The dtype of the signs.
+
+    Returns:
+      [B, *shape] values, each -1 or 1.
+    """
+    _check_keys(keys, (1,))
+    return jax.vmap(lambda key: jax.random.rademacher(key, tuple(shape), dtype))(keys)
+
+
+def _check_keys(keys: jax.Array, dimensions: Sequence[int]) -> None:
+    dtype = getattr(keys, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise ValueError(
+            "keys must be typed keys (sample_keys or jax.random.key), "
+            f"got {type(keys).__name__} of dtype {dtype}"
+        )
+    if keys.ndim not in dimensions:
+        allowed = " or ".join("[B]" if d else "[]" for d in dimensions)
+        raise ValueError(f"keys must have shape {allowed}, got {keys.shape}")
