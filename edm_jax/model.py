@@ -17,6 +17,10 @@ from edm_jax.networks import DhariwalUNet, SongUNet
 
 ARCHITECTURES = ("song", "dhariwal")
 DTYPES = ("float32", "bfloat16", "float16")
+PRECONDITIONERS = {
+    name: getattr(preconditioning, name)
+    for name in ("edm", "vp", "ve", "iddpm", "epsilon", "x0", "v", "flow", "trigflow", "consistency")
+}
 _SONG_ONLY = (
     "embedding_type",
     "channel_mult_noise",
@@ -107,11 +111,10 @@ def adm(**changes: Any) -> ModelConfig:
 @functools.lru_cache(maxsize=64)
 def _preconditioner(name: str, arguments: str) -> preconditioning.Preconditioner:
     # One object for equal settings: it is static under jit, so a new one would compile anew.
-    known = preconditioning.PRECONDITIONERS
-    if name not in known:
-        raise ValueError(f"preconditioner is {name!r}; known are {', '.join(sorted(known))}")
+    if name not in PRECONDITIONERS:
+        raise ValueError(f"preconditioner is {name!r}; known are {', '.join(PRECONDITIONERS)}")
     try:
-        return known[name](**json.loads(arguments))
+        return PRECONDITIONERS[name](**json.loads(arguments))
     except TypeError as error:
         raise ValueError(f"preconditioner_arguments of {name!r}: {error}") from None
 

@@ -12,15 +12,15 @@ from edm_jax import parallel, randomness
 from edm_jax.model import Model
 from edm_jax.samplers import Tableau, sample
 
-RANDOM_CLASS = -1
+NOISE, LABEL, PATH = range(3)  # the three independent keys of a seed
 
 
 class Request(NamedTuple):
     """One image to make.
 
     Attributes:
-        seed: decides noise and, where it is random, the class; in [0, 2^32).
-        label: class index; None for no label, `RANDOM_CLASS` for one drawn from the seed.
+      seed: decides the noise, in [0, 2^32).
+      label: class index; None is "no label".
     """
 
     seed: int
@@ -33,71 +33,73 @@ def requests(
     """What to sample: every class in `classes` with every seed.
 
     Args:
-        model: decides which classes there are.
-        seeds: integers in [0, 2^32).
-        classes: a class or several, "all", or "random": one class per seed, drawn from it.
-            A model without labels takes only "random" or None, which then mean "no label".
+      model: decides which classes there are.
+      seeds: integers in [0, 2^32).
+      classes: a class or several, "all", or "random": one class per seed, drawn from it. None is
+        no label; a model without labels takes only None and "random", which mean the same there.
 
     Returns:
-        Requests, class by class.
+      Requests, class by class.
 
     Raises:
-        ValueError: a class out of range, or any class for a model without labels.
+      ValueError: a class out of range, or any class for a model without labels.
     """
-    count = model.config.label_dim
+    seeds, count = [int(s) for s in seeds], model.config.label_dim
     if classes is None or (classes == "random" and not count):
-        return [Request(int(s)) for s in seeds]
+        return [Request(s) for s in seeds]
     if not count:
         raise ValueError(f"class is {classes!r}, but this model was trained without labels")
     if classes == "random":
-        return [Request(int(s), RANDOM_CLASS) for s in seeds]
-    wanted = range(count) if classes == "all" else np.atleast_1d(classes)
+        return [Request(s, c) for s, c in zip(seeds, random_classes(seeds, count))]
+    wanted = range(count) if classes == "all" else np.atleast_1d(classes).tolist()
     for c in wanted:
-        if isinstance(c, str) or not 0 <= c < count:
+        if not isinstance(c, int) or not 0 <= c < count:
             raise ValueError(f"class is {c!r}; this model's classes are 0 to {count - 1}")
-    return [Request(int(s), int(c)) for c in wanted for s in seeds]
+    return [Request(s, c) for c in wanted for s in seeds]
 
 
-def _split(seeds: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    keys = jax.vmap(lambda key: jax.random.split(key, 3))(randomness.sample_keys(seeds))
-    return keys[:, 0], keys[:, 1], keys[:, 2]
+def random_classes(seeds: Sequence[int], count: int) -> list[int]:
+    """A class in [0, count) for each seed, drawn from it."""
+    keys = _keys(seeds)[:, LABEL]
+    return jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys).tolist()
+
+
+def _keys(seeds: Sequence[int] | jax.Array) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.split(key, 3))(randomness.sample_keys(seeds))
 
 
 def draw(
     model: Model,
     tableau: Tableau,
     seeds: jax.Array,
-    labels: jax.Array,
+    labels: jax.Array | None = None,
     *,
     stochastic: bool | None = None,
     trajectory: bool = False,
-) -> tuple[jax.Array, ...]:
-    """One batch, as a pure function: seeds -> latents, classes, images. Jit it, or map it.
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """One batch as a pure function of its seeds. Jit it, or map it.
 
     Args:
-        model: a conditional or unconditional model.
-        tableau: the sampler.
-        seeds: [B] integers.
-        labels: [B] class indices; `RANDOM_CLASS` draws one from the seed, a value of -2 gives none.
-        stochastic: whether the sampler needs noise on the way; must be told when the tableau is
-            traced, and is otherwise read from it.
-        trajectory: also return the states on the way.
+      model: a model.
+      tableau: the sampler.
+      seeds: [B] integers.
+      labels: [B] class indices, of which negative ones are "no label"; None is none at all.
+      stochastic: whether the sampler needs noise on the way; must be told when the tableau is
+        traced, and is otherwise read from it.
+      trajectory: also return the states on the way.
 
     Returns:
-        Images [B, H, W, C] in about [-1, 1], their class indices [B], and with `trajectory` the
-        states [K + 1, B, H, W, C] that the denoiser was evaluated at.
+      Images [B, H, W, C], about in [-1, 1]; with `trajectory` also the states [K + 1, B, H, W, C]
+      that the denoiser was evaluated at.
     """
-    noise_keys, label_keys, path_keys = _split(seeds)
-    noise = randomness.normal(noise_keys, model.image_shape)
-    one_hot, count = None, model.config.label_dim
-    if count:
-        drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(label_keys)
-        labels = jnp.where(labels == RANDOM_CLASS, drawn, labels)
-        one_hot = jax.nn.one_hot(labels, count)
-    keys = path_keys if (tableau.stochastic if stochastic is None else stochastic) else None
-    result = sample(model.denoiser(one_hot), tableau, noise, keys, trajectory=trajectory)
-    images, *states = result if trajectory else (result,)
-    return images, labels, *states
+    keys = _keys(seeds)
+    noise = randomness.normal(keys[:, NOISE], model.image_shape)
+    one_hot = None
+    if labels is not None and model.config.label_dim:
+        one_hot = jax.nn.one_hot(labels, model.config.label_dim)
+    noisy = tableau.stochastic if stochastic is None else stochastic
+    path_keys = keys[:, PATH] if noisy else None
+    return sample(model.denoiser(one_hot), tableau, noise, path_keys, trajectory=trajectory)
 
 
 def to_uint8(images: jax.Array) -> jax.Array:
@@ -109,46 +111,65 @@ def to_uint8(images: jax.Array) -> jax.Array:
 def _mapped(stochastic: bool) -> Callable:
     # The tableau is an argument, so all samplers with as many rows and registers share a program.
     def run(model, tableau, seeds, labels):
-        images, labels = draw(model, tableau, seeds, labels, stochastic=stochastic)
-        return to_uint8(images), labels
+        return to_uint8(draw(model, tableau, seeds, labels, stochastic=stochastic))
 
     return parallel.map_local(run, in_axes=(None, None, 0, 0))
 
 
+def _arrays(wanted: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
+    labels = [-1 if r.label is None else r.label for r in wanted]
+    return np.array([r.seed for r in wanted], np.uint32), np.array(labels, np.int32)
+
+
 def generate(
-    model: Model,
-    tableau: Tableau,
-    wanted: Sequence[Request],
-    batch_size: int = 64,
-) -> Iterator[tuple[list[Request], np.ndarray]]:
+    model: Model, tableau: Tableau, wanted: Sequence[Request], batch_size: int = 64
+) -> Iterator[tuple[Sequence[Request], np.ndarray]]:
     """Samples in batches over every device of this process.
 
     Args:
-        model: what to sample from.
-        tableau: the sampler, for example `samplers.heun(timesteps.edm(18))`.
-        wanted: the images to make, see `requests`.
-        batch_size: images per device and batch; the last batch is padded, so every image goes
-            through the same program whatever the number of devices.
+      model: what to sample from.
+      tableau: the sampler, for example `samplers.heun(timesteps.edm(18))`.
+      wanted: the images to make, see `requests`.
+      batch_size: images per device and batch. The last batch is padded, so every image goes
+        through the same program, whatever the number of devices.
 
     Yields:
-        (requests with their classes filled in, uint8 images [n, H, W, C]), in order.
+      (requests, uint8 images [n, H, W, C]), in order.
 
     Raises:
-        ValueError: `batch_size` is not positive.
+      ValueError: `batch_size` is not positive.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    devices = parallel.local_device_count()
+    run = _mapped(tableau.stochastic)
     model = parallel.replicate_local(model)
     table = parallel.replicate_local(jax.tree.map(np.float32, tableau))
-    run = _mapped(tableau.stochastic)
-    step = devices * batch_size
+    step = parallel.local_device_count() * batch_size
     for start in range(0, len(wanted), step):
-        part = list(wanted[start : start + step])
-        padded = part + [part[-1]] * (step - len(part))
-        seeds = np.array([r.seed for r in padded], np.uint32)
-        labels = np.array([-2 if r.label is None else r.label for r in padded], np.int32)
-        images, labels = run(model, table, *parallel.split_local((seeds, labels)))
-        images = np.asarray(images).reshape(-1, *model.image_shape)[: len(part)]
-        labels = np.asarray(labels).reshape(-1)
-        yield [r._replace(label=None if l < 0 else int(l)) for r, l in zip(part, labels)], images
+        part = wanted[start : start + step]
+        padded = [*part, *[part[-1]] * (step - len(part))]
+        images = run(model, table, *parallel.split_local(_arrays(padded)))
+        yield part, np.asarray(images).reshape(-1, *model.image_shape)[: len(part)]
+
+
+def paths(
+    model: Model, tableau: Tableau, wanted: Sequence[Request], columns: int = 12
+) -> np.ndarray:
+    """Denoising paths to look at: states on the way, scaled to the data's range.
+
+    Args:
+      model, tableau, wanted: as for `generate`; all in one batch on one device.
+      columns: at most so many states of each path, evenly spread, the image last.
+
+    Returns:
+      uint8 [len(wanted), columns, H, W, C].
+    """
+    run = jax.jit(functools.partial(draw, tableau=tableau, trajectory=True))
+    seeds, labels = _arrays(wanted)
+    _, states = run(model, seeds=seeds, labels=labels)
+    chosen = np.unique(np.linspace(0, tableau.nfe, columns).round().astype(int))
+    # A state is data plus noise of level sigma; data has a standard deviation of about one half.
+    scale = 0.5 / np.sqrt(0.25 + np.append(tableau.sigma, 0.0) ** 2)
+    scale[-1] = 1.0
+    shown = states[chosen] * scale[chosen].reshape(-1, 1, 1, 1, 1)
+    return np.asarray(to_uint8(shown)).swapaxes(0, 1)

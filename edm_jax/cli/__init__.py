@@ -1,0 +1,1 @@
+"""What the console commands do: parse, call, print."""
