@@ -1,0 +1,177 @@
+"""The samplers of EDM: Euler and the two-stage Runge-Kutta family, any sigma(t) and s(t), churn.
+
+Karras, Aittala, Aila, Laine, "Elucidating the Design Space of Diffusion-Based Generative Models",
+2022 (arXiv 2206.00364), algorithms 1 to 3.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from edm_jax import schedules
+from edm_jax.samplers import grid
+from edm_jax.samplers.tableau import Tableau, assemble, symbols
+
+
+class Churn(NamedTuple):
+    """The noise of algorithm 2: each step first goes up from sigma to sigma + gamma sigma.
+
+        gamma = min(s_churn / N, sqrt(2) - 1)  where  s_min <= sigma <= s_max,  else 0
+
+    Attributes:
+      s_churn: the amount, spread over the N steps; 0 is the deterministic sampler.
+      s_min: lowest noise level, inclusive, at which noise is added.
+      s_max: highest noise level, inclusive, at which noise is added.
+      s_noise: the standard deviation of the added noise, relative to what the level asks for.
+    """
+
+    s_churn: float = 0.0
+    s_min: float = 0.0
+    s_max: float = math.inf
+    s_noise: float = 1.0
+
+
+def heun(
+    sigmas,
+    alpha: float = 1.0,
+    churn: Churn | None = None,
+    round_sigma: Callable | None = None,
+) -> Tableau:
+    """Two-stage second-order steps in sigma, with churn: the sampler of EDM (algorithm 2).
+
+        sigma^ = sigma + gamma sigma,  x^ = x + s_noise sqrt(sigma^^2 - sigma^2) z
+        h = sigma' - sigma^,           d = (x^ - D(x^; sigma^)) / sigma^
+        x_m = x^ + alpha h d,          sigma_m = sigma^ + alpha h,   d_m likewise at (x_m, sigma_m)
+        x' = x^ + h [(1 - 1/(2 alpha)) d + 1/(2 alpha) d_m];   the step to sigma' = 0 is x^ + h d
+
+    Order 2. NFE 2N - 1 on a grid that ends at 0, 2N on one that does not.
+
+    >>> heun([80.0, 10.0, 1.0, 0.0]).nfe
+    5
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      alpha: where the second evaluation is: 1 Heun, 2/3 Ralston, 1/2 midpoint; in (0, 1].
+      churn: noise; None for the deterministic sampler.
+      round_sigma: sigma -> the nearest level that the network knows, where it has a table.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend, options out of range.
+    """
+    return ode(grid.descending(sigmas), schedules.edm(), "heun", alpha, churn, round_sigma)
+
+
+def euler(
+    sigmas, churn: Churn | None = None, round_sigma: Callable | None = None
+) -> Tableau:
+    """Euler's steps in sigma, with churn (algorithm 2 without its correction).
+
+        x' = x^ + (sigma' - sigma^) d;   x^, sigma^ and d as in `heun`
+
+    Without churn this is DDIM, DPM-Solver-1, the transfer step of PNDM. Order 1. NFE N.
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      churn: noise; None for the deterministic sampler.
+      round_sigma: sigma -> the nearest level that the network knows, where it has a table.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend, options out of range.
+    """
+    return ode(grid.descending(sigmas), schedules.edm(), "euler", 1.0, churn, round_sigma)
+
+
+def ode(
+    times,
+    schedule: schedules.Schedule,
+    solver: str = "heun",
+    alpha: float = 1.0,
+    churn: Churn | None = None,
+    round_sigma: Callable | None = None,
+) -> Tableau:
+    """Solves the ODE of any sigma(t) and s(t) in t (algorithm 1), or its churned form.
+
+        dx/dt = (sigma'/sigma + s'/s) x - (sigma' s / sigma) D(x / s; sigma)
+
+    by the steps of `heun` or `euler` with t for sigma; churn adds
+    x^ = s(t^)/s(t) x + s_noise s(t^) sqrt(sigma(t^)^2 - sigma(t)^2) z with
+    sigma(t^) = sigma(t) + gamma sigma(t). Registers hold x / s, the sample is in data scale.
+
+    Args:
+      times: `[N + 1]`, such that sigma(times) descends; sigma may be 0 at the last.
+      schedule: sigma(t), s(t), their derivatives and inverse.
+      solver: "heun" or "euler".
+      alpha: as for `heun`.
+      churn: noise; None for the deterministic sampler.
+      round_sigma: sigma -> the nearest level that the network knows, where it has a table.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: an unknown solver, a grid that does not descend, options out of range.
+    """
+    grid.one_of("solver", solver, ("heun", "euler"))
+    grid.between("alpha", alpha, 0.0, 1.0, open_low=True)
+    churn = _check_churn(churn or Churn())
+    times = np.asarray(times, np.float64)
+    sigmas = grid.descending(schedule.sigma(times), name="sigma(times)")
+    if round_sigma is not None:
+        sigmas = grid.rounded(sigmas, round_sigma)
+        times = np.where(sigmas > 0, schedule.sigma_inv(sigmas), times)
+
+    steps = sigmas.size - 1
+    amount = min(churn.s_churn / steps, math.sqrt(2.0) - 1.0)
+    inside = (churn.s_min <= sigmas[:-1]) & (sigmas[:-1] <= churn.s_max)
+    raised = np.where(inside & (amount > 0), sigmas[:-1] * (1.0 + amount), sigmas[:-1])
+    raised = grid.rounded(raised, round_sigma)
+    starts = np.where(raised == sigmas[:-1], times[:-1], schedule.sigma_inv(raised))
+    added = np.append(churn.s_noise * grid.difference_of_squares(raised, sigmas[:-1]), 0.0)
+
+    stages = 1 if solver == "euler" else 2
+    Y, D, z = symbols(stages)
+    unused = [0.0 * z] * (stages - 1)
+    rows = []
+    for i in range(steps):
+        h = times[i + 1] - starts[i]
+        scale, scale_next = schedule.scale(starts[i]), schedule.scale(times[i + 1])
+        slope = _slope(schedule, starts[i], raised[i], Y[0], D)
+        noise = added[i + 1] * z
+        if solver == "euler" or sigmas[i + 1] == 0:
+            after = (scale / scale_next) * (Y[0] + h * slope)
+            rows.append((raised[i], [after + noise, *unused]))
+            continue
+        middle = times[i + 1] if alpha == 1 else starts[i] + alpha * h
+        sigma_middle = sigmas[i + 1] if alpha == 1 else float(schedule.sigma(middle))
+        scale_middle = schedule.scale(middle)
+        inner = (scale / scale_middle) * (Y[0] + alpha * h * slope)
+        base = (scale / scale_next) * (Y[0] + (1 - 0.5 / alpha) * h * slope)
+        rows.append((raised[i], [inner, base]))
+        slope = _slope(schedule, middle, sigma_middle, Y[0], D)
+        after = Y[1] + (scale_middle / scale_next) * (0.5 / alpha) * h * slope
+        rows.append((sigma_middle, [after + noise, *unused]))
+    start = [[sigmas[0], added[0]]] + [[0.0, 0.0]] * (stages - 1)
+    return assemble(start, rows)
+
+
+def _slope(schedule, t, sigma, x, denoised):
+    """(dx/dt) / s(t) at the state s(t) x."""
+    pull = schedule.sigma_dot(t) / sigma
+    stretch = schedule.scale_dot(t) / schedule.scale(t)
+    return (pull + stretch) * x - pull * denoised
+
+
+def _check_churn(churn: Churn) -> Churn:
+    grid.between("s_churn", churn.s_churn, 0.0)
+    grid.between("s_noise", churn.s_noise, 0.0)
+    grid.between("s_min", churn.s_min, 0.0)
+    grid.between("s_max", churn.s_max, churn.s_min)
+    return churn
