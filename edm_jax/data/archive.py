@@ -123,16 +123,17 @@ def load(
         names = tuple(str(digit) for digit in range(10))
         return Dataset(images, None if labels is False else targets, "digits", names)
     path = pathlib.Path(path)
-    names, fingerprint = _members(path)
-    with _naming(path), decode.opened(path) as read:
+    names, fingerprint = members(path)
+    with naming(path), decode.opened(path) as read:
         shape = decode.decode_members(read, names[:1]).shape[1:]
         if shape[0] != shape[1]:
             raise ValueError(f"{names[0]}: is {shape[1]}x{shape[0]}; images must be square")
-        targets, classes = (None, ()) if labels is False else _read_labels(path, read, names)
+        table, classes = (None, ()) if labels is False else label_table(read)
+        targets = None if table is None else _targets(table, names)
         if labels and targets is None:
             raise ValueError("has no labels (dataset.json is missing, or its labels are null)")
     size = (len(names), *shape)
-    with _naming(path):
+    with naming(path):
         if np.prod(size, dtype=np.int64) <= memory_limit:
             images = np.empty(size, np.uint8)
             _decode_into(images, path, names, workers, progress)
@@ -141,7 +142,7 @@ def load(
     return Dataset(images, targets, path.stem if path.is_file() else path.name, classes)
 
 
-def _members(path: pathlib.Path) -> tuple[list[str], str]:
+def members(path: pathlib.Path) -> tuple[list[str], str]:
     """Lists the images of an archive by name, and makes a fingerprint of their content."""
     if path.is_dir():
         files = ((file, file.stat()) for file in path.rglob("*") if file.is_file())
@@ -157,15 +158,21 @@ def _members(path: pathlib.Path) -> tuple[list[str], str]:
             raise ValueError(f"{path}: not a readable zip file ({error})") from None
     else:
         raise FileNotFoundError(f"{path}: no such file or folder")
-    found = sorted(item for item in found if item[0].lower().endswith(decode.SUFFIXES))
+    found = sorted(item for item in found if _is_image(item[0]))
     if not found:
         raise ValueError(f"{path}: holds no images ({', '.join(decode.SUFFIXES)})")
     digest = hashlib.sha256("\n".join(f"{name} {key}" for name, key in found).encode())
     return [name for name, _ in found], digest.hexdigest()[:20]
 
 
+def _is_image(name: str) -> bool:
+    """Tells images from other files, and from what macOS and editors leave in hidden ones."""
+    hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    return name.lower().endswith(decode.SUFFIXES) and not hidden
+
+
 @contextlib.contextmanager
-def _naming(path: pathlib.Path):
+def naming(path: pathlib.Path):
     """Puts the archive's path before what a ValueError says."""
     try:
         yield
@@ -173,16 +180,14 @@ def _naming(path: pathlib.Path):
         raise ValueError(f"{path}: {error}") from None
 
 
-def _read_labels(
-    path: pathlib.Path, read: Callable[[str], bytes], names: list[str]
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Reads dataset.json: (targets of `names` or None, names of the classes)."""
+def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, ...]]:
+    """Reads dataset.json: ({name: label} or None, names of the classes)."""
     try:
         content = json.loads(read("dataset.json"))
     except (KeyError, FileNotFoundError):
         return None, ()
-    except (ValueError, zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"dataset.json: cannot be read ({error})") from None
+    except Exception as error:  # damaged zips and texts fail in many ways
+        raise ValueError(f"dataset.json: cannot be read ({decode.one_line(error)})") from None
     pairs = content.get("labels") if isinstance(content, dict) else None
     if pairs is None:
         return None, ()
@@ -190,30 +195,35 @@ def _read_labels(
         table = {name.replace("\\", "/"): label for name, label in pairs}
     except (TypeError, ValueError, AttributeError):
         raise ValueError("dataset.json: labels must be a list of [name, label]") from None
+    return table, tuple(str(name) for name in content.get("classes") or ())
+
+
+def _targets(table: dict, names: list[str]) -> np.ndarray:
+    """Makes int32 [N] class indices or float32 [N, L] vectors of the labels of `names`."""
     missing = next((name for name in names if name not in table), None)
     if missing is not None:
         raise ValueError(f"dataset.json: has no label for {missing}")
     chosen = [table[name] for name in names]
     if all(type(label) is int and 0 <= label < 2**31 for label in chosen):
-        targets = np.array(chosen, np.int32)
-    else:
-        try:
-            targets = np.array(chosen, np.float32)
-        except (TypeError, ValueError):
-            targets = np.zeros(())
-        if targets.ndim != 2 or not targets.shape[1] or not np.isfinite(targets).all():
-            wanted = "all integers from 0, or all vectors of one length"
-            raise ValueError(f"dataset.json: labels must be {wanted}")
-    classes = content.get("classes") or ()
-    return targets, tuple(str(name) for name in classes)
+        return np.array(chosen, np.int32)
+    try:
+        targets = np.array(chosen, np.float32)
+    except (TypeError, ValueError):
+        targets = np.zeros(())
+    if targets.ndim != 2 or not targets.shape[1] or not np.isfinite(targets).all():
+        wanted = "all integers from 0, or all vectors of one length"
+        raise ValueError(f"dataset.json: labels must be {wanted}")
+    return targets
 
 
 def _decode_into(images, path, names, workers, progress) -> None:
     """Fills uint8 [N, H, W, C] with the decoded members."""
     bar = progress(total=len(names), desc=f"reading {path.name}", unit="img") if progress else None
     try:
-        for start, block in decode.decode_all(path, names, images.shape[1:], workers):
+        start = 0
+        for block in decode.decode_all(path, names, images.shape[1:], workers):
             images[start : start + len(block)] = block
+            start += len(block)
             if bar is not None:
                 bar.update(len(block))
     finally:

@@ -1,28 +1,20 @@
-"""Image files to uint8 arrays, in as many processes as there are cores.
-
-Decoding a small image holds the interpreter lock, so threads do not help (two are slower than
-one). The workers run this very file as a script: they import numpy and Pillow alone, start in a
-fifth of a second, and leave the caller's `__main__` alone, which the `spawn` method of
-`multiprocessing` would import again.
-"""
+"""Image files to uint8 arrays."""
 
 import contextlib
+import functools
 import io
 import os
 import pathlib
-import pickle
-import queue
-import subprocess
-import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
+from edm_jax.data import pool
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-CHUNK_PIXELS = 1 << 20  # pixels that a worker decodes between two answers
+CHUNK_PIXELS = 1 << 20  # that a worker decodes between two answers
 
 
 def to_array(image: Image.Image) -> np.ndarray:
@@ -80,7 +72,7 @@ def decode(data: bytes) -> np.ndarray:
     except Image.UnidentifiedImageError:
         raise ValueError("not an image file, or damaged at its beginning") from None
     except Exception as error:  # Pillow's readers raise many kinds on damaged files
-        raise ValueError(f"cannot be decoded: {_one_line(error)}") from None
+        raise ValueError(f"cannot be decoded: {one_line(error)}") from None
 
 
 def decode_members(
@@ -104,12 +96,21 @@ def decode_members(
         try:
             image = decode(read(name))
         except Exception as error:  # the zip reader raises many kinds on damaged archives
-            raise ValueError(f"{name}: {_one_line(error)}") from None
+            raise ValueError(f"{name}: {one_line(error)}") from None
         shape = shape or image.shape
         if image.shape != shape:
-            raise ValueError(f"{name}: is {_size(image.shape)} where {_size(shape)} is expected")
+            raise ValueError(f"{name}: is {describe(image.shape)} where {describe(shape)} is expected")
         images.append(image)
     return np.stack(images)
+
+
+@contextlib.contextmanager
+def opened_decoder(
+    path: str | os.PathLike, shape: tuple[int, int, int]
+) -> Iterator[Callable[[Sequence[str]], np.ndarray]]:
+    """Opens an archive, and gives `decode_members` for it."""
+    with opened(path) as read:
+        yield lambda names: decode_members(read, names, shape)
 
 
 def decode_all(
@@ -117,103 +118,38 @@ def decode_all(
     names: Sequence[str],
     shape: tuple[int, int, int],
     workers: int | None = None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Decodes all members of an archive in parallel, in the order in which they get ready.
+) -> Iterator[np.ndarray]:
+    """Decodes all members of an archive, in parallel.
 
     Args:
       path: the zip file or folder.
       names: [N] the members.
       shape: (H, W, C) of every image.
-      workers: the number of processes; by default one a core, none (this one does the work) when
-        there is little to do.
+      workers: the number of processes; by default one a core, or none (this one does the work)
+        when there is little to do.
 
     Yields:
-      (the index of the first image, uint8 [n, H, W, C]), each image once.
+      uint8 [n, H, W, C], block after block in the order of `names`.
 
     Raises:
       ValueError: as `decode_members`.
     """
     step = max(1, CHUNK_PIXELS // (shape[0] * shape[1]))
-    starts = range(0, len(names), step)
-    if workers is None:  # a process pays off from about 1 s of decoding
-        pixels = len(names) * shape[0] * shape[1]
-        workers = min(_cores(), int(pixels // (4 << 20)))
-    if workers < 2:
-        with opened(path) as read:
-            for start in starts:
-                yield start, decode_members(read, names[start : start + step], shape)
-        return
-    todo, done = queue.SimpleQueue(), queue.Queue(maxsize=2 * workers)
-    stop = threading.Event()
-    for start in starts:
-        todo.put(start)
-
-    def serve() -> None:
-        """Feeds one worker process until nothing is left to do."""
-        command = [sys.executable, "-P", os.path.abspath(__file__), os.fspath(path)]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
-            try:
-                while not stop.is_set():
-                    start = todo.get_nowait()
-                    pickle.dump((names[start : start + step], shape), process.stdin)
-                    process.stdin.flush()
-                    done.put((start, pickle.load(process.stdout)))
-            except queue.Empty:
-                pass
-            except (OSError, EOFError, pickle.UnpicklingError):
-                done.put((0, RuntimeError("a process that decodes images died (out of memory?)")))
-            finally:
-                process.stdin.close()
-
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in starts:
-            start, answer = done.get()
-            if isinstance(answer, Exception):
-                raise answer
-            yield start, answer
-    finally:
-        stop.set()
-        while any(thread.is_alive() for thread in threads):
-            try:  # a full queue would keep a thread from seeing the stop
-                done.get(timeout=0.01)
-            except queue.Empty:
-                pass
+    if workers is None:  # a process pays off from about half a second of decoding
+        workers = min(pool.cores(), len(names) * shape[0] * shape[1] // (2 << 20))
+    chunks = (names[start : start + step] for start in range(0, len(names), step))
+    yield from pool.imap(functools.partial(opened_decoder, path, shape), chunks, workers)
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def describe(shape: tuple[int, ...]) -> str:
+    """Names a shape the way people do: width x height x channels.
 
-
-def _size(shape: tuple[int, ...]) -> str:
-    """Names a shape the way people do: width x height x channels."""
+    >>> describe((32, 48, 3))
+    '48x32x3'
+    """
     return f"{shape[1]}x{shape[0]}x{shape[2]}"
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Says what went wrong without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _main() -> None:
-    """Answers requests on stdin until it closes: (names, shape) -> an array or a ValueError."""
-    with opened(sys.argv[1]) as read:
-        while True:
-            try:
-                names, shape = pickle.load(sys.stdin.buffer)
-            except EOFError:
-                return
-            try:
-                answer = decode_members(read, names, shape)
-            except ValueError as error:
-                answer = error
-            pickle.dump(answer, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
-            sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    _main()
