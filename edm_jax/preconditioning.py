@@ -78,7 +78,9 @@ def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
     return denoise
 
 
-def edm(sigma_data: float = 0.5) -> Preconditioner:
+def edm(
+    sigma_data: float = 0.5, sigma_min: float = 0.0, sigma_max: float = float("inf")
+) -> Preconditioner:
     """EDM: input and training target of the network have unit variance at every sigma.
 
         c_skip = sd^2 / (sigma^2 + sd^2)         c_in = 1 / sqrt(sigma^2 + sd^2)
@@ -88,13 +90,22 @@ def edm(sigma_data: float = 0.5) -> Preconditioner:
 
     Args:
       sigma_data: sd, the standard deviation of the data, positive.
+      sigma_min: The lowest noise level the network is used at.
+      sigma_max: The highest.
 
     Raises:
-      ValueError: sigma_data <= 0.
+      ValueError: sigma_data <= 0, or not 0 <= sigma_min < sigma_max.
     """
     check_positive(sigma_data=sigma_data)
+    if not 0.0 <= sigma_min < sigma_max:
+        raise ValueError(
+            f"sigma_min and sigma_max must satisfy 0 <= sigma_min < sigma_max, got {sigma_min} "
+            f"and {sigma_max}"
+        )
     sd = float(sigma_data)
     return Preconditioner(
+        sigma_min=float(sigma_min),
+        sigma_max=float(sigma_max),
         c_skip=host_or_device(lambda xp, s: sd**2 / (s**2 + sd**2)),
         c_out=host_or_device(lambda xp, s: s * sd / xp.sqrt(s**2 + sd**2)),
         c_in=host_or_device(lambda xp, s: 1.0 / xp.sqrt(s**2 + sd**2)),

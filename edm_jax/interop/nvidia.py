@@ -7,13 +7,24 @@ data. `from_state_dict` and `to_state_dict` turn them into a Model and back.
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
+from edm_jax import tables
 from edm_jax.interop import torch_tensors
+from edm_jax.interop.arguments import (
+    PRECONDITIONERS,
+    arguments_from_config,
+    config_from_arguments,
+    keywords,
+)
 from edm_jax.interop.errors import WeightsError, naming
+from edm_jax.interop.names import params_from_state_dict, state_dict_from_params
 from edm_jax.interop.pickle_records import Call, Global, parse
+from edm_jax.model import Model, ModelConfig, init_params
 
 _PERSISTENT = Global("torch_utils.persistence", "_reconstruct_persistent_obj")
 _MODULE_DICT = Global("torch.nn.modules.container", "ModuleDict")
@@ -26,15 +37,6 @@ ALLOWED = frozenset(
 )
 _PERSISTENCE_VERSION = 6
 _MAX_DEPTH = 32  # of modules within modules
-
-# The wrappers, and their own constructor arguments in order; all others belong to the network.
-_COMMON = ("img_resolution", "img_channels", "label_dim", "use_fp16")
-WRAPPERS = {
-    "VPPrecond": ("vp", (*_COMMON, "beta_d", "beta_min", "M", "epsilon_t", "model_type")),
-    "VEPrecond": ("ve", (*_COMMON, "sigma_min", "sigma_max", "model_type")),
-    "iDDPMPrecond": ("iddpm", (*_COMMON, "C_1", "C_2", "M", "model_type")),
-    "EDMPrecond": ("edm", (*_COMMON, "sigma_min", "sigma_max", "sigma_data", "model_type")),
-}
 
 
 def read_pickle(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -78,11 +80,83 @@ def parse_pickle(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise WeightsError(f"holds no network: keys {keys or 'none'}; 'ema' or 'net' is needed")
         snapshot = snapshot[found[0]]
     wrapper, state = _persistent_object(snapshot)
-    if wrapper not in WRAPPERS:
+    if wrapper not in PRECONDITIONERS:
         raise WeightsError(
-            f"holds a {wrapper[:80]}; known networks are wrapped in {', '.join(WRAPPERS)}"
+            f"holds a {wrapper[:80]}; known networks are wrapped in {', '.join(PRECONDITIONERS)}"
         )
     return _Weights(len(data), storages).collect(snapshot), _arguments(wrapper, state)
+
+
+def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, Any]) -> Model:
+    """The model of an official state dict.
+
+    Args:
+      weights: official names -> arrays, as `read_pickle` returns them; filter buffers may be
+        absent, `u` is needed by iDDPM networks.
+      arguments: the constructor keywords of the wrapper, as `read_pickle` returns them; they
+        decide the network and the preconditioner.
+
+    Returns:
+      The model, its parameters float32 arrays on the host. The `u` table is in
+      `config.preconditioner_arguments`; `use_fp16` becomes `config.dtype == "float16"`.
+
+    Raises:
+      WeightsError: an unknown argument; tensors that are missing, extra, misshapen or not floats.
+    """
+    config = config_from_arguments(arguments, weights.get("u"))
+    if config.preconditioner == "iddpm":
+        weights = {name: value for name, value in weights.items() if name != "u"}
+    return model_from_weights(weights, config)
+
+
+def to_state_dict(model: Model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The inverse of `from_state_dict`, bit for bit.
+
+    Args:
+      model: a model under one of the four official preconditioners.
+
+    Returns:
+      weights: every tensor of the official state dict, in its order and layout, buffers included.
+      arguments: every constructor keyword of the wrapper.
+
+    Raises:
+      WeightsError: the model's preconditioner has no official wrapper.
+    """
+    arguments = arguments_from_config(model.config)
+    return weights_of_model(model), arguments
+
+
+def model_from_weights(weights: Mapping[str, np.ndarray], config: ModelConfig) -> Model:
+    """The model of a configuration around official names; every tensor must fit.
+
+    Raises:
+      WeightsError: tensors that are missing, extra, misshapen or not floats, or a configuration
+        that describes no network.
+    """
+    for name, value in weights.items():
+        if not np.issubdtype(value.dtype, np.floating):
+            raise WeightsError(f"tensor {name!r} is {value.dtype}; weights are floats")
+    try:
+        like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+        taps = config.resample_filter
+        params = params_from_state_dict(weights, like, resample_filter=taps)
+        return Model.build(config, params)
+    except (ValueError, TypeError) as error:
+        raise WeightsError(" ".join(str(error).split())) from None
+
+
+def weights_of_model(model: Model) -> dict[str, np.ndarray]:
+    """The official state dict of any model: names -> float32 arrays in the official layouts."""
+    taps = model.config.resample_filter
+    weights = state_dict_from_params(jax.device_get(model.params), resample_filter=taps)
+    if model.config.preconditioner == "iddpm":
+        given = dict(model.config.preconditioner_arguments)
+        c_1, c_2 = given.get("c_1", 0.001), given.get("c_2", 0.008)
+        u = given.get("u")
+        if u is None:
+            u = tables.iddpm(given.get("num_train_steps", 1000), c_1, c_2, variant="network")
+        weights = {"u": np.asarray(u, np.float32), **weights}
+    return weights
 
 
 class _Weights:
@@ -157,7 +231,7 @@ def _named(state: dict, group: str, where: str) -> list[tuple[str, Any]]:
 
 def _arguments(wrapper: str, state: dict) -> dict[str, Any]:
     """The constructor keywords; those left at their default are taken from the attributes."""
-    precond, names = WRAPPERS[wrapper]
+    names = keywords(wrapper)
     positional, keywords = state.get("_init_args", ()), state.get("_init_kwargs")
     if type(positional) is not tuple or type(keywords) is not dict or len(positional) > len(names):
         raise WeightsError("damaged: the constructor arguments are not there")
@@ -165,7 +239,7 @@ def _arguments(wrapper: str, state: dict) -> dict[str, Any]:
     for name in names:
         if name in state:
             given.setdefault(name, state[name])
-    arguments: dict[str, Any] = {"class_name": wrapper, "precond": precond}
+    arguments: dict[str, Any] = {"class_name": wrapper, "precond": PRECONDITIONERS[wrapper]}
     for name, value in given.items():
         if type(name) is not str:
             raise WeightsError("damaged: a constructor argument without a name")

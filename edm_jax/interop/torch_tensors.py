@@ -135,12 +135,15 @@ def read_zip(data: bytes, allowed: frozenset[Global]) -> TorchFile:
     if len(roots) != 1:
         raise WeightsError("not a PyTorch archive: no data.pkl in it")
 
+    # Members may overlap: together they must not be larger than the file that holds them.
+    if sum(info.file_size for info in members.values()) > len(data):
+        raise WeightsError("not a PyTorch archive: it holds more than it is long")
+
     def member(name: str) -> bytes:
         info = members.get(roots[0] + name)
         if info is None:
             raise WeightsError(f"not a whole PyTorch archive: {name} is missing")
-        # A stored member cannot be larger than the file; a compressed one can be anything.
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
+        if info.compress_type != zipfile.ZIP_STORED:
             raise WeightsError(f"not a PyTorch archive: {name} is compressed")
         try:
             return archive.read(info)

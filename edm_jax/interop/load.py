@@ -1,0 +1,73 @@
+"""`load`: the model in whatever a path holds."""
+
+import os
+import pathlib
+
+from edm_jax.interop import nvidia, saved
+from edm_jax.interop.errors import WeightsError, naming
+from edm_jax.model import Model
+
+_KINDS = (
+    "a training run's folder, a saved model (config.json and weights.safetensors), a .safetensors "
+    "file, or an official .pkl"
+)
+
+
+def load(path: str | os.PathLike) -> Model:
+    """The model that a path holds; the content decides, not the name.
+
+    Args:
+      path: the folder of a training run (its newest averaged parameters; also a URL such as
+        gs://…, or the folder of one checkpoint in it), a directory that `Model.save` wrote, a
+        safetensors file with our metadata, or an official network snapshot, which is read without
+        executing anything.
+
+    Returns:
+      The model, ready for `model.denoiser(labels)`.
+
+    Raises:
+      WeightsError: a ValueError; nothing there, something else there, or damaged. The message
+        names the path and what was found.
+    """
+    name = os.fspath(path)
+    if "://" in name:
+        return _run(name)
+    path = pathlib.Path(path)
+    with naming(path):
+        if path.is_dir():
+            return _folder(path)
+        with open(path, "rb") as file:
+            head = file.read(9)
+        if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+            return nvidia.from_state_dict(*nvidia.read_pickle(path))
+        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+            return saved.import_safetensors(path)
+        start = f"begins with {head!r}" if head else "is empty"
+        raise WeightsError(f"is no model: the file {start}; expected {_KINDS}")
+
+
+def _folder(path: pathlib.Path) -> Model:
+    names = sorted(entry.name for entry in path.iterdir())
+    if saved.CONFIG in names and saved.WEIGHTS in names:
+        return saved.load_saved(path)
+    from edm_jax.training import checkpoint  # orbax takes seconds to import: only when needed
+
+    if checkpoint.FOLDER in names:
+        return _run(str(path))
+    if path.name == checkpoint.FOLDER:
+        return _run(str(path.parent))
+    if path.parent.name == checkpoint.FOLDER and path.name.isdigit():
+        return _run(str(path.parent.parent), int(path.name))
+    found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
+    raise WeightsError(f"is no model: the folder holds {found}; expected {_KINDS}")
+
+
+def _run(workdir: str, step: int | None = None) -> Model:
+    from edm_jax.training.checkpoint import restore_model
+
+    try:
+        return restore_model(workdir, step)
+    except (OSError, ValueError, KeyError) as error:
+        message = " ".join(str(error).split())
+        prefix = "" if message.startswith(workdir) else f"{workdir}: "
+        raise WeightsError(prefix + message) from error
