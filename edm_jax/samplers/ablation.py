@@ -79,17 +79,17 @@ def ablation(
 
     Args:
       num_steps: N; Heun takes 2N - 1 evaluations, Euler N.
-        solver: "heun" or "euler".
-        discretization: the grid, one of `DISCRETIZATIONS`.
-        schedule: sigma(t): "linear", "vp" (fitted to the grid's range) or "ve".
-        scaling: s(t): "none" or "vp", 1 / sqrt(1 + sigma(t)^2).
-        sigma_min, sigma_max, bounds, rho: see `noise_range` and `noise_levels`.
-        alpha: of the second-order family; 1 is Heun, 1/2 midpoint, 2/3 Ralston.
-        churn: noise on the way (Algorithm 2), or None.
-        round_sigma: to the levels that a network knows, or None.
+      solver: "heun" or "euler".
+      discretization: the grid, one of `DISCRETIZATIONS`.
+      schedule: sigma(t): "linear", "vp" (fitted to the grid's range) or "ve".
+      scaling: s(t): "none" or "vp", 1 / sqrt(1 + sigma(t)^2).
+      sigma_min, sigma_max, bounds, rho: see `noise_range` and `noise_levels`.
+      alpha: of the second-order family; 1 is Heun, 1/2 midpoint, 2/3 Ralston.
+      churn: noise on the way (Algorithm 2), or None.
+      round_sigma: to the levels that a network knows, or None.
 
     Raises:
-        ValueError: a name that is not known, or a number out of its range.
+      ValueError: a name that is not known, or a number out of its range.
     """
     one_of("schedule", schedule, SCHEDULES)
     one_of("scaling", scaling, SCALINGS)
@@ -101,4 +101,6 @@ def ablation(
         "vp": lambda: schedules.vp_from_range(low, high),
     }[schedule]()
     law = (schedules.with_vp_scaling if scaling == "vp" else schedules.without_scaling)(law)
-    return ode(law.sigma_inv(sigmas), law, solver, alpha, churn, round_sigma)
+    # t = 0 by definition: a refit schedule with beta_min < 0 has a second zero above it.
+    times = np.append(law.sigma_inv(sigmas[:-1]), 0.0)
+    return ode(times, law, solver, alpha, churn, round_sigma)

@@ -10,20 +10,18 @@ import pytest
 from sampler_reference import exact_flow, gaussian, mixture, run, toy
 
 from edm_jax import samplers, schedules, tables, timesteps
-
-RANGES = {"vp": None, "ve": (0.02, 100.0), "iddpm": (0.002, 81.0), "edm": (0.002, 80.0)}
-
+from edm_jax.samplers.ablation import ablation
 
 def general(steps, discretization, schedule, scaling, solver, **options):
-    """The general sampler of EDM: grid, sigma(t) refit to the grid's range, s(t), solver."""
-    levels = getattr(timesteps, discretization)(steps)
-    if schedule == "vp" and RANGES[discretization]:
-        chosen = schedules.vp_from_range(*RANGES[discretization])
-    else:
-        chosen = {"vp": schedules.vp, "ve": schedules.ve, "linear": schedules.edm}[schedule]()
-    scaled = {"vp": schedules.with_vp_scaling, "none": schedules.without_scaling}[scaling](chosen)
-    times = np.append(scaled.sigma_inv(levels[:-1]), 0.0)
-    return samplers.ode(times, scaled, solver, **options)
+    """The general sampler of EDM."""
+    return ablation(
+        steps,
+        discretization=discretization,
+        schedule=schedule,
+        scaling=scaling,
+        solver=solver,
+        **options,
+    )
 
 
 # -- the mixture of golden/samplers.npz --------------------------------------------------------
