@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import flax
 import jax
 import numpy as np
 
@@ -37,6 +38,7 @@ ALLOWED = frozenset(
 )
 _PERSISTENCE_VERSION = 6
 _MAX_DEPTH = 32  # of modules within modules
+_MAX_WIDTH = 2**16  # pixels a side, channels
 
 
 def read_pickle(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -136,13 +138,21 @@ def model_from_weights(weights: Mapping[str, np.ndarray], config: ModelConfig) -
     for name, value in weights.items():
         if not np.issubdtype(value.dtype, np.floating):
             raise WeightsError(f"tensor {name!r} is {value.dtype}; weights are floats")
+    # Tracing takes as long as the network is deep: one far deeper than its weights is damage.
+    depth = max(1, config.num_blocks) * len(config.channel_mult)
+    if depth > len(weights) or max(config.resolution, config.model_channels) > _MAX_WIDTH:
+        raise WeightsError(
+            f"weights do not fit the network: {len(weights)} tensors for {config.num_blocks} blocks "
+            f"at each of {len(config.channel_mult)} levels, resolution {config.resolution}, width "
+            f"{config.model_channels}"
+        )
     try:
         like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
         taps = config.resample_filter
         params = params_from_state_dict(weights, like, resample_filter=taps)
         return Model.build(config, params)
-    except (ValueError, TypeError) as error:
-        raise WeightsError(" ".join(str(error).split())) from None
+    except (ValueError, TypeError, ArithmeticError, LookupError, flax.errors.FlaxError) as error:
+        raise WeightsError(" ".join(str(error).split())[:2000]) from None
 
 
 def weights_of_model(model: Model) -> dict[str, np.ndarray]:
@@ -232,10 +242,10 @@ def _named(state: dict, group: str, where: str) -> list[tuple[str, Any]]:
 def _arguments(wrapper: str, state: dict) -> dict[str, Any]:
     """The constructor keywords; those left at their default are taken from the attributes."""
     names = keywords(wrapper)
-    positional, keywords = state.get("_init_args", ()), state.get("_init_kwargs")
-    if type(positional) is not tuple or type(keywords) is not dict or len(positional) > len(names):
+    positional, given = state.get("_init_args", ()), state.get("_init_kwargs")
+    if type(positional) is not tuple or type(given) is not dict or len(positional) > len(names):
         raise WeightsError("damaged: the constructor arguments are not there")
-    given = dict(zip(names, positional, strict=False)) | keywords
+    given = dict(zip(names, positional, strict=False)) | given
     for name in names:
         if name in state:
             given.setdefault(name, state[name])
@@ -244,17 +254,17 @@ def _arguments(wrapper: str, state: dict) -> dict[str, Any]:
         if type(name) is not str:
             raise WeightsError("damaged: a constructor argument without a name")
         try:
-            arguments[name] = _plain(value, 0)
+            arguments[name] = _plain(value)
         except WeightsError as error:
             raise WeightsError(f"constructor argument {name!r} {error}") from None
     return arguments
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _plain(value: Any, within_list: bool = False) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if type(value) in (list, tuple) and depth < 3 and len(value) <= 1000:
-        return [_plain(item, depth + 1) for item in value]
+    if type(value) in (list, tuple) and not within_list and len(value) <= 1000:
+        return [_plain(item, within_list=True) for item in value]
     if type(value) is Call:
         return torch_tensors.number(value)
     raise WeightsError(f"is a {type(value).__name__}; plain values are expected")

@@ -122,9 +122,14 @@ def _config(record: Any) -> ModelConfig:
     if record.get("version") != _VERSION or type(record.get("model")) is not dict:
         raise WeightsError(f"a configuration of version {record.get('version')!r}; 1 is known")
     try:
-        return ModelConfig.from_dict(record["model"])
+        config = ModelConfig.from_dict(record["model"])
     except (ValueError, TypeError) as error:
         raise WeightsError(str(error)) from None
+    for name, default in dataclasses.asdict(ModelConfig()).items():
+        value = getattr(config, name)
+        if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+            raise WeightsError(f"{name} is {str(value)[:80]!r} in the configuration")
+    return config
 
 
 def _model(weights: dict, config: ModelConfig) -> Model:
