@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edm_jax.data import decode, digits
+from edm_jax.data import decode, digits, files
 
 MEMORY_LIMIT = 4 << 30  # bytes
 
@@ -119,9 +119,9 @@ def load(
       ValueError: what is wrong, in one line, with the name of the file.
     """
     if os.fspath(path) == "digits":
-        images, targets = digits.read()
+        images, known = digits.read()
         names = tuple(str(digit) for digit in range(10))
-        return Dataset(images, None if labels is False else targets, "digits", names)
+        return Dataset(images, None if labels is False else known, "digits", names)
     path = pathlib.Path(path)
     names, fingerprint = members(path)
     with naming(path), decode.opened(path) as read:
@@ -129,8 +129,8 @@ def load(
         if shape[0] != shape[1]:
             raise ValueError(f"{names[0]}: is {shape[1]}x{shape[0]}; images must be square")
         table, classes = (None, ()) if labels is False else label_table(read)
-        targets = None if table is None else _targets(table, names)
-        if labels and targets is None:
+        known = None if table is None else targets(_looked_up(table, names))
+        if labels and known is None:
             raise ValueError("has no labels (dataset.json is missing, or its labels are null)")
     size = (len(names), *shape)
     with naming(path):
@@ -139,16 +139,16 @@ def load(
             _decode_into(images, path, names, workers, progress)
         else:
             images = _cached(path, names, size, fingerprint, cache_dir, workers, progress)
-    return Dataset(images, targets, path.stem if path.is_file() else path.name, classes)
+    return Dataset(images, known, path.stem if path.is_file() else path.name, classes)
 
 
 def members(path: pathlib.Path) -> tuple[list[str], str]:
     """Lists the images of an archive by name, and makes a fingerprint of their content."""
     if path.is_dir():
-        files = ((file, file.stat()) for file in path.rglob("*") if file.is_file())
+        listing = ((file, file.stat()) for file in path.rglob("*") if file.is_file())
         found = [
             (file.relative_to(path).as_posix(), f"{stat.st_size} {stat.st_mtime_ns}")
-            for file, stat in files
+            for file, stat in listing
         ]
     elif path.is_file():
         try:
@@ -198,22 +198,30 @@ def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, .
     return table, tuple(str(name) for name in content.get("classes") or ())
 
 
-def _targets(table: dict, names: list[str]) -> np.ndarray:
-    """Makes int32 [N] class indices or float32 [N, L] vectors of the labels of `names`."""
-    missing = next((name for name in names if name not in table), None)
-    if missing is not None:
-        raise ValueError(f"dataset.json: has no label for {missing}")
-    chosen = [table[name] for name in names]
-    if all(type(label) is int and 0 <= label < 2**31 for label in chosen):
-        return np.array(chosen, np.int32)
+def _looked_up(table: dict, names: list[str]) -> list:
+    """Looks up the label of every image."""
     try:
-        targets = np.array(chosen, np.float32)
+        return [table[name] for name in names]
+    except KeyError as error:
+        raise ValueError(f"dataset.json: has no label for {error.args[0]}") from None
+
+
+def targets(labels: list) -> np.ndarray:
+    """Makes int32 [N] class indices or float32 [N, L] vectors of the labels in dataset.json.
+
+    >>> targets([3, 0])
+    array([3, 0], dtype=int32)
+    """
+    if all(type(label) is int and 0 <= label < 2**31 for label in labels):
+        return np.array(labels, np.int32)
+    try:
+        vectors = np.array(labels, np.float32)
     except (TypeError, ValueError):
-        targets = np.zeros(())
-    if targets.ndim != 2 or not targets.shape[1] or not np.isfinite(targets).all():
+        vectors = np.zeros(())
+    if vectors.ndim != 2 or not vectors.shape[1] or not np.isfinite(vectors).all():
         wanted = "all integers from 0, or all vectors of one length"
         raise ValueError(f"dataset.json: labels must be {wanted}")
-    return targets
+    return vectors
 
 
 def _decode_into(images, path, names, workers, progress) -> None:
@@ -238,7 +246,7 @@ def _cached(path, names, size, fingerprint, cache_dir, workers, progress) -> np.
         cache_dir = pathlib.Path(base) / "edm_jax"
     target = pathlib.Path(cache_dir) / f"{path.stem}-{fingerprint}.npy"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_suffix(".lock")):
+    with files.locked(target.with_suffix(".lock")):
         if not target.is_file():
             handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".partial")
             os.close(handle)
@@ -254,16 +262,3 @@ def _cached(path, names, size, fingerprint, cache_dir, workers, progress) -> np.
     if images.shape != size:
         raise ValueError(f"the cached {target} has the shape {images.shape}; delete it")
     return images
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path):
-    """Lets the processes of one machine decode an archive once; freed when a process dies."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: each process decodes, and the last one's file stays
-        yield
-        return
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

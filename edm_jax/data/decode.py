@@ -99,7 +99,8 @@ def decode_members(
             raise ValueError(f"{name}: {one_line(error)}") from None
         shape = shape or image.shape
         if image.shape != shape:
-            raise ValueError(f"{name}: is {describe(image.shape)} where {describe(shape)} is expected")
+            found, wanted = describe(image.shape), describe(shape)
+            raise ValueError(f"{name}: is {found} where {wanted} is expected")
         images.append(image)
     return np.stack(images)
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from edm_jax.data import archive, cifar, decode
 
@@ -101,7 +101,9 @@ def _opened_files(path: pathlib.Path) -> Iterator[Callable[[str], np.ndarray]]:
 def _upright(data: bytes) -> np.ndarray:
     """Decodes an image file, turned as its EXIF orientation says."""
     with Image.open(io.BytesIO(data)) as image:
-        return decode.to_array(ImageOps.exif_transpose(image))
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        return decode.to_array(image)
 
 
 @contextlib.contextmanager
@@ -136,7 +138,7 @@ def _read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
         raise ValueError(f"{path}: not an idx file of {dimensions}-dimensional uint8")
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     if len(data) - start != np.prod(shape, dtype=np.int64):
-        raise ValueError(f"{path}: holds {len(data) - start} bytes where {shape} needs another number")
+        raise ValueError(f"{path}: holds {len(data) - start} bytes, not what {shape} needs")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
@@ -183,7 +185,7 @@ def _arrays(path: pathlib.Path, split: str) -> Source:
     if targets is not None:
         targets = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
         if len(targets) != len(images) or targets.ndim not in (1, 2):
-            raise ValueError(f"{path}: labels of the shape {targets.shape} for {len(images)} images")
+            raise ValueError(f"{path}: {len(images)} images, but labels of shape {targets.shape}")
         if targets.ndim == 1 and (targets.dtype.kind not in "iu" or targets.min(initial=0) < 0):
             raise ValueError(f"{path}: class labels must be integers from 0, got {targets.dtype}")
     stat = path.stat()

@@ -1,0 +1,83 @@
+"""Makes a data set: a zip of square images of one size, with their labels; or checks one."""
+
+import argparse
+import pathlib
+
+from tqdm import tqdm
+
+from edm_jax import pictures
+from edm_jax.data import archive, check, prepare, sources
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--source", metavar="PATH", help=f"what to convert: {sources.KINDS}")
+    parser.add_argument("--dest", metavar="X.zip", help="the archive to make")
+    parser.add_argument(
+        "--resolution", type=_resolution, metavar="N", help="pixels: 64, or 512x384 (default: keep)"
+    )
+    parser.add_argument(
+        "--transform",
+        choices=prepare.TRANSFORMS,
+        default="none",
+        help="how to make images square (default: none, which stretches)",
+    )
+    parser.add_argument("--channels", type=int, choices=(1, 3), help="gray or RGB (default: look)")
+    parser.add_argument("--split", choices=("train", "test"), default="train", help="of CIFAR")
+    parser.add_argument(
+        "--max-images", type=int, metavar="N", help="only so many, evenly spread over the source"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace --dest")
+    parser.add_argument("--check", metavar="X.zip", help="print what a data set holds")
+    parser.add_argument(
+        "--sheet", metavar="X.png", help="the contact sheet of --check (default: beside the data)"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: the cores)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Raises:
+      ValueError, OSError: what is wrong, in one line.
+    """
+    progress = None if args.quiet else tqdm
+    if args.check is None and (args.source is None or args.dest is None):
+        raise ValueError("give --source and --dest to make a data set, or --check to look at one")
+    if args.check is not None and (args.source is not None or args.dest is not None):
+        raise ValueError("--check goes without --source and --dest")
+    if args.check is not None:
+        return _check(args, progress)
+    summary = prepare.prepare(
+        args.source,
+        args.dest,
+        resolution=args.resolution,
+        transform=args.transform,
+        channels=args.channels,
+        split=args.split,
+        max_images=args.max_images,
+        overwrite=args.overwrite,
+        workers=args.workers,
+        progress=progress,
+    )
+    print(summary.line())
+    return 0
+
+
+def _check(args: argparse.Namespace, progress) -> int:
+    dataset = archive.load(args.check, workers=args.workers, progress=progress)
+    beside = pathlib.Path(args.check).with_name(f"{dataset.name}-sheet.png")
+    sheet = pathlib.Path(args.sheet) if args.sheet else beside
+    print("\n".join(check.report(dataset).lines()))
+    pictures.write(check.contact_sheet(dataset), sheet)
+    print(f"sheet       {sheet}")
+    return 0
+
+
+def _resolution(text: str) -> tuple[int, int]:
+    """Reads 64 or 512x384."""
+    parts = text.lower().replace(",", "x").split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"must be like 64 or 512x384, got {text!r}")
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,133 @@
+"""What an archive holds: numbers, and a contact sheet."""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from edm_jax import pictures
+from edm_jax.data.archive import Dataset
+
+BLOCK = 4096  # images at a time: a memory-mapped set does not have to fit
+TILE = 128  # pixels
+
+
+class Report(NamedTuple):
+    """The numbers of a data set, for values in [-1, 1].
+
+    count, resolution, channels, label_dim, classes: as in `archive.Dataset`.
+    class_counts: [L] images of each class; () where labels are no classes.
+    mean, std: [C] of each channel.
+    sigma_data: the standard deviation of all values together, the sigma_data of EDM's
+      preconditioning (Karras et al. 2022, table 1).
+    """
+
+    count: int
+    resolution: int
+    channels: int
+    label_dim: int
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    mean: np.ndarray
+    std: np.ndarray
+    sigma_data: float
+
+    def lines(self) -> list[str]:
+        """Says it line by line."""
+        colours = {1: "gray", 3: "RGB"}[self.channels]
+        lines = [
+            f"images      {self.count:,}",
+            f"size        {self.resolution}x{self.resolution} {colours}",
+            f"labels      {self._labels()}",
+            f"mean        {_numbers(self.mean)}",
+            f"std         {_numbers(self.std)}",
+            f"sigma_data  {self.sigma_data:.4f}",
+        ]
+        return lines
+
+    def _labels(self) -> str:
+        if not self.label_dim:
+            return "none"
+        if not self.class_counts:
+            return f"vectors of {self.label_dim} numbers"
+        fewest, most = min(self.class_counts), max(self.class_counts)
+        each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        names = f" ({', '.join(self.classes)})" if 0 < len(self.classes) <= 20 else ""
+        return f"{self.label_dim} classes of {each} images{names}"
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(f"{value:+.4f}" for value in values)
+
+
+def report(dataset: Dataset) -> Report:
+    """Counts a data set, exactly: mean and variance come from integer sums.
+
+    >>> from edm_jax.data import archive
+    >>> found = report(archive.load("digits"))
+    >>> found.count, found.class_counts[:3], round(found.sigma_data, 4)
+    (1797, (178, 182, 177), 0.7518)
+    """
+    images = dataset.images
+    counts = np.zeros((dataset.channels, 256), np.int64)
+    for start in range(0, len(images), BLOCK):
+        block = np.asarray(images[start : start + BLOCK])
+        for channel in range(dataset.channels):
+            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    mean, std = _moments(counts)
+    class_counts = ()
+    if dataset.targets is not None and dataset.targets.ndim == 1:
+        class_counts = tuple(np.bincount(dataset.targets).tolist())
+    return Report(
+        len(images),
+        dataset.resolution,
+        dataset.channels,
+        dataset.label_dim,
+        dataset.classes,
+        class_counts,
+        mean,
+        std,
+        float(_moments(counts.sum(axis=0))[1]),
+    )
+
+
+def _moments(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of values / 127.5 - 1 that occur `counts` [..., 256] times."""
+    values = np.arange(256) / 127.5 - 1
+    share = counts / counts.sum(axis=-1, keepdims=True)
+    mean = share @ values
+    return mean, np.sqrt((share * (values - mean[..., None]) ** 2).sum(axis=-1))
+
+
+def contact_sheet(dataset: Dataset, columns: int = 10) -> Image.Image:
+    """Draws images: a row for each of up to 20 classes, or 100 from all over the set."""
+    count = len(dataset.images)
+    classes = dataset.targets is not None and dataset.targets.ndim == 1
+    if classes:
+        present = np.unique(dataset.targets)
+        present = present[np.arange(min(20, len(present))) * len(present) // min(20, len(present))]
+        rows = [_spread(np.flatnonzero(dataset.targets == label), columns) for label in present]
+        names = [_class_name(dataset, label) for label in present]
+        indices = np.concatenate(rows)
+    else:
+        indices = _spread(np.arange(count), min(count, columns * 10))
+        names = []
+    tiles = np.stack([_tile(dataset.images[i]) for i in indices])
+    return pictures.grid(tiles, columns, row_labels=names)
+
+
+def _spread(indices: np.ndarray, wanted: int) -> np.ndarray:
+    """Takes `wanted` of the indices, from the first to the last; repeats where they are fewer."""
+    return indices[np.arange(wanted) * len(indices) // wanted]
+
+
+def _class_name(dataset: Dataset, label: int) -> str:
+    return dataset.classes[label] if label < len(dataset.classes) else str(label)
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    """Shrinks an image that is too large for a contact sheet."""
+    if image.shape[0] <= TILE:
+        return image
+    small = pictures.to_image(image).resize((TILE, TILE), Image.Resampling.LANCZOS)
+    return np.asarray(small).reshape(TILE, TILE, -1)
