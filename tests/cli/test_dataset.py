@@ -1,0 +1,60 @@
+"""The dataset command: what it prints, what it writes, one line and exit code 2 on bad input."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edm_jax.cli.main import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        path = tmp_path / "source" / "ab"[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(path)
+    return tmp_path / "source"
+
+
+def test_make_and_check(folder, tmp_path, capsys):
+    made = tmp_path / "x.zip"
+    arguments = ["dataset", "--source", str(folder), "--dest", str(made)]
+    assert main([*arguments, "--resolution", "16", "--transform", "center-crop"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{made}: 6 images, 16x16 RGB, 2 classes\n"
+    assert "writing x.zip: 100%" in shown.err
+    assert main(["dataset", "--check", str(made), "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert "2 classes of 3 images (a, b)" in shown.out and "sigma_data" in shown.out
+    assert shown.err == ""
+    with Image.open(tmp_path / "x-sheet.png") as sheet:
+        assert sheet.width > 100
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "give --source and --dest"),
+        (["--source", "{folder}"], "give --source and --dest"),
+        (["--check", "a.zip", "--source", "b"], "--check goes without"),
+        (["--check", "{tmp}/none.zip"], "none.zip: no such file or folder"),
+        (["--source", "{tmp}/none", "--dest", "{tmp}/x.zip"], "none: no such file or folder"),
+        (["--source", "{folder}", "--dest", "{tmp}/x.tar"], "dest must end in .zip"),
+        (["--source", "{folder}", "--dest", "{tmp}/no/x.zip", "--resolution", "8"], "no such folder"),
+        (["--source", "{folder}", "--dest", "{tmp}/x.zip"], "is 30x20, not square"),
+    ],
+)
+def test_bad_input_is_one_line(folder, tmp_path, capsys, arguments, message):
+    filled = [text.format(folder=folder, tmp=tmp_path) for text in arguments]
+    assert main(["dataset", *filled, "--quiet"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert message in shown.err
+
+
+def test_a_bad_option_is_named(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["dataset", "--source", "a", "--dest", "b.zip", "--resolution", "big"])
+    assert exit_.value.code == 2
+    assert "must be like 64 or 512x384, got 'big'" in capsys.readouterr().err
