@@ -218,13 +218,16 @@ def cosine(offset: float = 0.008) -> Schedule:
     def cos_a(xp, t):
         return xp.sin(rate * (1.0 - t))  # a = pi/2 - rate (1 - t): exactly 0 at t = 1
 
+    def sin_a(xp, t):
+        return xp.sin(rate * (t + offset))
+
     def sigma(xp, t):
         return xp.sqrt(xp.sin(rate * t) * xp.sin(rate * (t + 2.0 * offset))) / cos_a(xp, t)
 
     def sigma_dot(xp, t):
         tan_over_sigma = 1.0  # of the schedule without offset, where both vanish at t = 0
         if offset:
-            tan_over_sigma = xp.cos(rate * (1.0 - t)) / (cos_a(xp, t) * sigma(xp, t))
+            tan_over_sigma = sin_a(xp, t) / (cos_a(xp, t) * sigma(xp, t))
         return rate * (cos_0 / cos_a(xp, t)) ** 2 * tan_over_sigma
 
     def sigma_inv(xp, level):
@@ -238,7 +241,7 @@ def cosine(offset: float = 0.008) -> Schedule:
         sigma_dot=host_or_device(sigma_dot),
         sigma_inv=host_or_device(sigma_inv),
         scale=host_or_device(lambda xp, t: cos_a(xp, t) / cos_0),
-        scale_dot=host_or_device(lambda xp, t: -rate * xp.cos(rate * (1.0 - t)) / cos_0),
+        scale_dot=host_or_device(lambda xp, t: -rate * sin_a(xp, t) / cos_0),
     )
 
 

@@ -66,13 +66,14 @@ def sigmas(alphas_cumprod: np.ndarray) -> np.ndarray:
 
 
 def indices(
-    num_levels: int, num_train_steps: int, spacing: str = "leading", offset: int = 0
+    num_levels: int, num_train_steps: int, spacing: str = "trailing", offset: int = 0
 ) -> np.ndarray:
     """Which of T training steps a sampler of fewer steps visits.
 
-    "leading": 0, s, 2s, ... with s = T // n, plus `offset` (DDIM; Stable Diffusion with offset
-    1). "trailing": T-1, T-1 - T/n, ..., rounded (Lin et al. 2024). "linspace": both ends and
-    even in between, rounded (iDDPM).
+    "trailing": T-1, T-1 - T/n, ..., rounded (Lin et al. 2024). "leading": 0, s, 2s, ... with
+    s = T // n, plus `offset` (DDIM; Stable Diffusion with offset 1), which starts below the
+    highest level. "linspace": both ends and even in between, rounded (iDDPM). A single level is
+    the highest, where sampling starts.
 
     Args:
       num_levels: n, at most T.
@@ -96,6 +97,8 @@ def indices(
         raise ValueError(f"spacing must be one of {SPACINGS}, got {spacing!r}")
     if offset and spacing != "leading":
         raise ValueError(f"offset must be 0 with spacing {spacing!r}, got {offset}")
+    if n == 1 and not offset:
+        return np.array([t - 1])
     if spacing == "leading":
         index = np.arange(n)[::-1] * (t // n) + offset
         if index[0] >= t or offset < 0:
@@ -103,8 +106,7 @@ def indices(
         return index
     if spacing == "trailing":
         return np.rint(t - np.arange(n) * (t / n)).astype(int) - 1
-    # A single level is the last one: where sampling starts.
-    return np.rint(np.linspace(0.0, t - 1.0, n)).astype(int)[::-1] if n > 1 else np.array([t - 1])
+    return np.rint(np.linspace(0.0, t - 1.0, n)).astype(int)[::-1]
 
 
 def iddpm(

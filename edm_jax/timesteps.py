@@ -269,7 +269,7 @@ def ddpm(
     num_steps: int,
     betas: str = "linear",
     num_train_steps: int = 1000,
-    spacing: str = "leading",
+    spacing: str = "trailing",
     offset: int = 0,
     final: str = "zero",
 ) -> np.ndarray:
@@ -288,9 +288,10 @@ def ddpm(
     Raises:
       ValueError: an argument out of range.
 
-    >>> ddpm(4, spacing="trailing").round(3)
+    >>> ddpm(4).round(3)
     array([157.407,  17.247,   3.424,   0.953,   0.   ])
     """
+    _count(num_steps, final)
     alphas_cumprod = tables.alphas_cumprod(betas, num_train_steps)
     return from_alphas_cumprod(alphas_cumprod, num_steps, spacing, offset, final)
 
@@ -298,7 +299,7 @@ def ddpm(
 def from_alphas_cumprod(
     alphas_cumprod: np.ndarray,
     num_steps: int | None = None,
-    spacing: str = "leading",
+    spacing: str = "trailing",
     offset: int = 0,
     final: str = "zero",
 ) -> np.ndarray:
