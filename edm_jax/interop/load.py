@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from edm_jax.interop import nvidia, saved
+from edm_jax.interop import guided_diffusion, nvidia, saved, torch_tensors
 from edm_jax.interop.errors import WeightsError, naming
 from edm_jax.model import Model
 
@@ -19,8 +19,8 @@ def load(path: str | os.PathLike) -> Model:
     Args:
       path: the folder of a training run (its newest averaged parameters; also a URL such as
         gs://…, or the folder of one checkpoint in it), a directory that `Model.save` wrote, a
-        safetensors file with our metadata, or an official network snapshot, which is read without
-        executing anything.
+        safetensors file with our metadata, an official network snapshot (or training-state-*.pt),
+        which is read without executing anything, or guided-diffusion's 64x64_diffusion.pt.
 
     Returns:
       The model, ready for `model.denoiser(labels)`.
@@ -39,11 +39,18 @@ def load(path: str | os.PathLike) -> Model:
         with open(path, "rb") as file:
             head = file.read(9)
         if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-            return nvidia.from_state_dict(*nvidia.read_pickle(path))
+            return _pickle(path.read_bytes())
         if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
             return saved.import_safetensors(path)
         start = f"begins with {head!r}" if head else "is empty"
         raise WeightsError(f"is no model: the file {start}; expected {_KINDS}")
+
+
+def _pickle(data: bytes) -> Model:
+    file = torch_tensors.read_any(data, nvidia.ALLOWED)
+    if guided_diffusion.recognises(file.value):
+        return guided_diffusion.from_published(guided_diffusion.weights_of(file))
+    return nvidia.from_state_dict(*nvidia.network_of(file, len(data)))
 
 
 def _folder(path: pathlib.Path) -> Model:

@@ -24,7 +24,7 @@ from edm_jax.interop.arguments import (
 )
 from edm_jax.interop.errors import WeightsError, naming
 from edm_jax.interop.names import params_from_state_dict, state_dict_from_params
-from edm_jax.interop.pickle_records import Call, Global, parse
+from edm_jax.interop.pickle_records import Call, Global
 from edm_jax.model import Model, ModelConfig, init_params
 
 _PERSISTENT = Global("torch_utils.persistence", "_reconstruct_persistent_obj")
@@ -67,14 +67,14 @@ def read_pickle(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
 
 def parse_pickle(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """As `read_pickle`, from the bytes of the file."""
-    storages: dict[str, np.ndarray] = {}
-    if data[:4] == b"PK\x03\x04":
-        snapshot, storages = torch_tensors.read_zip(data, ALLOWED)
-    else:
-        stream = parse(data, ALLOWED)
-        snapshot = stream.value
-        if stream.end != len(data):
-            raise WeightsError(f"damaged: {len(data) - stream.end} bytes after the pickle")
+    return network_of(torch_tensors.read_any(data, ALLOWED), len(data))
+
+
+def network_of(
+    file: torch_tensors.TorchFile, size: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """As `read_pickle`, from the records of a file of `size` bytes."""
+    snapshot = file.value
     if type(snapshot) is dict:
         found = [key for key in ("ema", "net") if snapshot.get(key) is not None]
         if not found:
@@ -86,7 +86,7 @@ def parse_pickle(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise WeightsError(
             f"holds a {wrapper[:80]}; known networks are wrapped in {', '.join(PRECONDITIONERS)}"
         )
-    return _Weights(len(data), storages).collect(snapshot), _arguments(wrapper, state)
+    return _Weights(size, file.storages).collect(snapshot), _arguments(wrapper, state)
 
 
 def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, Any]) -> Model:

@@ -64,6 +64,29 @@ class TorchFile(NamedTuple):
     storages: dict[str, np.ndarray]
 
 
+def read_any(data: bytes, allowed: frozenset[Global]) -> TorchFile:
+    """Reads a plain pickle, or either container of PyTorch; the content decides.
+
+    Args:
+      data: the bytes of the file.
+      allowed: globals that the object may name; in a container the storage types too.
+
+    Returns:
+      The object and its storages, none for a plain pickle (whose tensors hold their own).
+
+    Raises:
+      WeightsError: damaged, or something else.
+    """
+    if data[:4] == b"PK\x03\x04":
+        return read_zip(data, allowed)
+    stream = parse(data, allowed)
+    if stream.value == _MAGIC:
+        return read_legacy(data, allowed)
+    if stream.end != len(data):
+        raise WeightsError(f"damaged: {len(data) - stream.end} bytes after the pickle")
+    return TorchFile(stream.value, {})
+
+
 def read_legacy(data: bytes | memoryview, allowed: frozenset[Global] = frozenset()) -> TorchFile:
     """Reads the older container: magic number, version, system, object, keys, raw storages.
 
