@@ -134,32 +134,69 @@ def ode(
     raised = np.where(inside & (amount > 0), sigmas[:-1] * (1.0 + amount), sigmas[:-1])
     raised = grid.rounded(raised, round_sigma)
     starts = np.where(raised == sigmas[:-1], times[:-1], schedule.sigma_inv(raised))
-    added = np.append(churn.s_noise * grid.difference_of_squares(raised, sigmas[:-1]), 0.0)
+    added = churn.s_noise * grid.difference_of_squares(raised, sigmas[:-1])
+    legs = [
+        Leg(starts[i], raised[i], times[i + 1], sigmas[i + 1], added[i]) for i in range(steps)
+    ]
+    return integrate(legs, schedule, solver, alpha, sigmas[0])
 
+
+class Leg(NamedTuple):
+    """One step of a Runge-Kutta sampler.
+
+    Attributes:
+      start: time of its first evaluation.
+      sigma_start: noise level there.
+      end: time it reaches.
+      sigma_end: noise level there; 0 makes the step Euler's.
+      noise: deviation of the noise that is added before it, in the frame x / s.
+    """
+
+    start: float
+    sigma_start: float
+    end: float
+    sigma_end: float
+    noise: float
+
+
+def integrate(
+    legs: list[Leg], schedule: schedules.Schedule, solver: str, alpha: float, start_std: float
+) -> Tableau:
+    """The tableau of a list of steps, each of two rows (one for Euler's and for steps to 0).
+
+    Args:
+      legs: the steps, in order.
+      schedule: of the ODE.
+      solver: "heun" or "euler".
+      alpha: as for `heun`.
+      start_std: deviation of the first state, before the first leg's noise.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+    """
     stages = 1 if solver == "euler" else 2
     Y, D, z = symbols(stages)
     unused = [0.0 * z] * (stages - 1)
     rows = []
-    for i in range(steps):
-        h = times[i + 1] - starts[i]
-        scale, scale_next = schedule.scale(starts[i]), schedule.scale(times[i + 1])
-        slope = _slope(schedule, starts[i], raised[i], Y[0], D)
-        noise = added[i + 1] * z
-        if solver == "euler" or sigmas[i + 1] == 0:
-            after = (scale / scale_next) * (Y[0] + h * slope)
-            rows.append((raised[i], [after + noise, *unused]))
+    for leg, following in zip(legs, [*legs[1:], None]):
+        noise = (following.noise if following else 0.0) * z
+        h = leg.end - leg.start
+        scale, scale_end = schedule.scale(leg.start), schedule.scale(leg.end)
+        slope = _slope(schedule, leg.start, leg.sigma_start, Y[0], D)
+        if solver == "euler" or leg.sigma_end == 0:
+            after = (scale / scale_end) * (Y[0] + h * slope)
+            rows.append((leg.sigma_start, [after + noise, *unused]))
             continue
-        middle = times[i + 1] if alpha == 1 else starts[i] + alpha * h
-        sigma_middle = sigmas[i + 1] if alpha == 1 else float(schedule.sigma(middle))
+        middle = leg.end if alpha == 1 else leg.start + alpha * h
+        sigma_middle = leg.sigma_end if alpha == 1 else float(schedule.sigma(middle))
         scale_middle = schedule.scale(middle)
         inner = (scale / scale_middle) * (Y[0] + alpha * h * slope)
-        base = (scale / scale_next) * (Y[0] + (1 - 0.5 / alpha) * h * slope)
-        rows.append((raised[i], [inner, base]))
+        base = (scale / scale_end) * (Y[0] + (1 - 0.5 / alpha) * h * slope)
+        rows.append((leg.sigma_start, [inner, base]))
         slope = _slope(schedule, middle, sigma_middle, Y[0], D)
-        after = Y[1] + (scale_middle / scale_next) * (0.5 / alpha) * h * slope
+        after = Y[1] + (scale_middle / scale_end) * (0.5 / alpha) * h * slope
         rows.append((sigma_middle, [after + noise, *unused]))
-    start = [[sigmas[0], added[0]]] + [[0.0, 0.0]] * (stages - 1)
-    return assemble(start, rows)
+    return assemble([[start_std, legs[0].noise]] + [[0.0, 0.0]] * (stages - 1), rows)
 
 
 def _slope(schedule, t, sigma, x, denoised):

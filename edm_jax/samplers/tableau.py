@@ -93,6 +93,33 @@ def assemble(start, rows) -> Tableau:
     )
 
 
+def pad(tableau: Tableau, registers: int) -> Tableau:
+    """Adds registers that stay zero, so that different methods share one compiled program.
+
+    >>> pad(Tableau(np.ones((1, 2)), np.ones(3), np.ones((3, 1, 3))), 2).weights.shape
+    (3, 2, 4)
+
+    Args:
+      tableau: K rows of R registers.
+      registers: the new R.
+
+    Returns:
+      The same sampler with `registers` registers.
+
+    Raises:
+      ValueError: fewer registers than there are.
+    """
+    tableau = check(tableau)
+    size, extra = tableau.registers, registers - tableau.registers
+    if extra < 0:
+        raise ValueError(f"registers must be at least {size}, got {registers}")
+    weights = np.zeros((tableau.nfe, registers, registers + 2))
+    weights[:, :size, :size] = tableau.weights[:, :, :size]
+    weights[:, :size, registers:] = tableau.weights[:, :, size:]
+    start = np.concatenate([tableau.start, np.zeros((extra, 2))])
+    return Tableau(start, tableau.sigma, weights)
+
+
 def check(tableau: Tableau) -> Tableau:
     """Returns a concrete tableau as numpy float64, or says what is wrong with it.
 

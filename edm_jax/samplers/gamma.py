@@ -1,0 +1,107 @@
+"""Analytic-DPM's Gamma: the mean posterior variance at every noise level, measured on data."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from edm_jax import randomness
+from edm_jax.samplers import grid
+
+
+class Gamma(NamedTuple):
+    """Gamma(sigma) = E |eps|^2 / d, eps = (x - D(x; sigma)) / sigma (Bao et al. 2022, eq. 8).
+
+    Attributes:
+      sigma: `[M]` descending noise levels, positive.
+      value: `[M]` Gamma there, float64.
+    """
+
+    sigma: np.ndarray
+    value: np.ndarray
+
+    def posterior_variance(self, sigma: float, limit: float = 1.0) -> float:
+        """E Var[y | x] / d = sigma^2 (1 - Gamma(sigma)): what `analytic_dpm` asks for.
+
+        1 - Gamma is interpolated linearly in log sigma and constant outside of the levels.
+
+        Args:
+          sigma: a noise level.
+          limit: the largest variance possible: ((b - a)/2)^2 for data in [a, b].
+
+        Returns:
+          The variance, in [0, limit].
+        """
+        known = np.log(self.sigma[::-1])
+        rest = np.interp(np.log(sigma), known, 1.0 - self.value[::-1])
+        return float(np.clip(sigma**2 * rest, 0.0, limit))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes an .npz file."""
+        with open(path, "wb") as file:
+            np.savez(file, sigma=self.sigma, value=self.value)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Gamma":
+        """Reads what `save` wrote."""
+        with np.load(path) as arrays:
+            if not {"sigma", "value"} <= set(arrays.files):
+                raise ValueError(f"{path} must hold sigma and value, got {arrays.files}")
+            return cls(arrays["sigma"], arrays["value"])
+
+
+def estimate(
+    denoise: Callable[[jax.Array, jax.Array], jax.Array],
+    batches: Iterable[jax.Array],
+    sigmas,
+    key: jax.Array,
+) -> Gamma:
+    """Measures Gamma in one pass over data, with any denoiser.
+
+        Gamma(sigma) = 1 + E (|eps|^2 - |n|^2) / d,   x = y + sigma n,  eps = (x - D) / sigma
+
+    E |n|^2 / d = 1, and subtracting it takes most of the variance away: at large sigma eps is
+    nearly n, and 1 - Gamma is what counts. Example i of the pass draws from `fold_in(key, i)`, so
+    the result depends on batch sizes by rounding only.
+
+    Args:
+      denoise: (x `[B, ...]`, sigma `[]`) -> denoised image.
+      batches: of data `[B, ...]` in the scale of the denoiser; all but the last of one size, or
+        each size is compiled.
+      sigmas: descending noise levels; a final 0 is left out.
+      key: a typed key.
+
+    Returns:
+      Gamma at the positive levels.
+
+    Raises:
+      ValueError: a grid that does not descend, no data.
+    """
+    levels = grid.descending(sigmas)
+    levels = levels[levels > 0]
+
+    @jax.jit
+    def excess(y, first):
+        keys = randomness.fold_in(key, first + jnp.arange(y.shape[0]))
+
+        def at(row):
+            index, sigma = row
+            n = randomness.normal(randomness.fold_in(keys, index), y.shape[1:], y.dtype)
+            x = y + sigma * n
+            eps = (x - denoise(x, sigma)) / sigma
+            # A product of small and moderate, not a difference of squares.
+            return ((eps - n) * (eps + n)).mean(tuple(range(1, y.ndim)))
+
+        return jax.lax.map(at, (jnp.arange(levels.size), jnp.asarray(levels, y.dtype)))
+
+    total, count = np.zeros(levels.size), 0
+    for y in batches:
+        y = jnp.asarray(y)
+        total += np.asarray(excess(y, count), np.float64).sum(1)
+        count += y.shape[0]
+    if not count:
+        raise ValueError("batches must hold at least one example, got none")
+    return Gamma(levels, 1.0 + total / count)

@@ -1,0 +1,97 @@
+"""Improved DDPM: ancestral sampling with a variance that the network has learned."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from edm_jax import preconditioning, randomness
+from edm_jax.samplers import grid
+from edm_jax.samplers.first_order import ddpm
+
+
+def improved_ddpm(
+    denoise: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    sigmas,
+    noise: jax.Array,
+    keys: jax.Array,
+) -> jax.Array:
+    """DDPM's ancestral step with learned variance (Nichol and Dhariwal 2021, eq. 15).
+
+        x' = (sigma'^2 / sigma^2) x + (1 - sigma'^2 / sigma^2) D + n z
+        log n^2 = v log n_large^2 + (1 - v) log n_small^2
+
+    with the variances "large" and "small" of `ddpm`, for the step as strided. v = 0 and v = 1
+    are `ddpm`'s own two, with the same draws. The last step, to 0, returns D. NFE N.
+
+    Args:
+      denoise: (x `[B, ...]`, sigma `[]`) -> (D, v), both of the shape of x, v in [0, 1]; see
+        `with_variance`.
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      noise: `[B, ...]` standard normal.
+      keys: `[B]` typed keys; row k draws from `fold_in(key, k + 1)`.
+
+    Returns:
+      The sample `[B, ...]`.
+
+    Raises:
+      ValueError: a grid that does not descend.
+    """
+    small, large = ddpm(sigmas, "small"), ddpm(sigmas, "large")
+    levels = grid.descending(sigmas)
+    low, high = small.weights[:, 0, 2], large.weights[:, 0, 2]
+    with np.errstate(divide="ignore"):
+        logs = np.where(levels[1:] > 0, np.log([low, high]), 0.0)
+    noise = jnp.asarray(noise)
+
+    def step(x, row):
+        index, sigma, weights, (log_low, log_high), noisy = row
+        denoised, v = denoise(x, sigma)
+        denoised, v = jnp.asarray(denoised, x.dtype), jnp.asarray(v, x.dtype)
+        z = randomness.normal(randomness.fold_in(keys, index), x.shape[1:], x.dtype)
+        deviation = noisy * jnp.exp(v * log_high + (1 - v) * log_low)
+        return weights[0] * x + weights[1] * denoised + deviation * z, None
+
+    rows = (
+        jnp.arange(1, small.nfe + 1),
+        jnp.asarray(small.sigma, noise.dtype),
+        jnp.asarray(small.weights[:, 0], noise.dtype),
+        tuple(jnp.asarray(log, noise.dtype) for log in logs),
+        jnp.asarray(levels[1:] > 0, noise.dtype),
+    )
+    return jax.lax.scan(step, levels[0].astype(noise.dtype) * noise, rows)[0]
+
+
+def with_variance(
+    network: Callable[[jax.Array, jax.Array], jax.Array],
+    preconditioner: preconditioning.Preconditioner,
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """A network of twice the channels as the denoiser that `improved_ddpm` asks for.
+
+    The first half is preconditioned to D; the second, in [-1, 1], becomes v = (o + 1) / 2.
+
+    Args:
+      network: (x_in `[B, ..., C]`, c_noise `[B]`) -> `[B, ..., 2 C]`.
+      preconditioner: of the first half.
+
+    Returns:
+      (x, sigma) -> (D, v).
+    """
+
+    def denoise(x, sigma):
+        second = []
+
+        def first(x_in, c_noise):
+            output = network(x_in, c_noise)
+            if output.shape[-1] != 2 * x.shape[-1]:
+                raise ValueError(
+                    f"network must return {2 * x.shape[-1]} channels, got {output.shape[-1]}"
+                )
+            second.append(output[..., x.shape[-1] :])
+            return output[..., : x.shape[-1]]
+
+        denoised = preconditioning.denoiser(first, preconditioner)(x, sigma)
+        return denoised, 0.5 * (second[0].astype(denoised.dtype) + 1)
+
+    return denoise

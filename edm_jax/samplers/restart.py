@@ -1,0 +1,85 @@
+"""Restart sampling: an ODE sampler that jumps back up in noise and comes down again."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from edm_jax import schedules, timesteps
+from edm_jax.samplers import grid
+from edm_jax.samplers.runge_kutta import Leg, integrate
+from edm_jax.samplers.tableau import Tableau
+
+
+class Interval(NamedTuple):
+    """Where to restart: `rounds` times from near `low` up to `high` and back in `points` levels.
+
+    Attributes:
+      points: levels of the way down, both ends included; at least 2.
+      rounds: how often.
+      low: the level to restart at; the nearest positive one of the grid is taken.
+      high: the level to go up to.
+    """
+
+    points: int
+    rounds: int
+    low: float
+    high: float
+
+
+# The authors' settings for EDM's models: 43 evaluations on an 18-step grid, 203 on 36 steps.
+CIFAR10 = (Interval(3, 2, 0.14, 0.30),)
+IMAGENET64 = (
+    Interval(4, 1, 19.35, 40.79),
+    Interval(4, 1, 1.09, 1.92),
+    Interval(4, 5, 0.59, 1.09),
+    Interval(4, 5, 0.30, 0.59),
+    Interval(6, 6, 0.06, 0.30),
+)
+
+
+def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -> Tableau:
+    """Heun's method with restarts (Xu, Deng, Cheng, Tian, Liu, Jaakkola 2023, algorithm 1).
+
+        at sigma = low, `rounds` times:  x <- x + s_noise sqrt(high^2 - low^2) z,
+                                         Heun's steps over EDM's grid from high to low
+
+    The distribution at `low` is left as it is if exact; for Gaussian data of variance c^2 a
+    wrong variance comes (c^2 + low^2)/(c^2 + high^2) closer a round. The steps of the intervals
+    stay as long as they are when the grid is refined: no order. NFE 2N - 1 + sum 2 rounds (points - 1).
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      intervals: of `Interval` (or tuples of its fields); `CIFAR10`, `IMAGENET64`.
+      s_noise: scale of the noise (1.003 for `IMAGENET64`).
+      rho: of the grids of the intervals.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend, an interval out of range.
+    """
+    sigmas = grid.descending(sigmas)
+    grid.between("s_noise", s_noise, 0.0)
+    positive = sigmas[sigmas > 0]
+    excursions = [[] for _ in sigmas]
+    for points, rounds, low, high in intervals:
+        grid.between("points of an interval", points, 2)
+        grid.between("rounds of an interval", rounds, 1)
+        index = int(np.abs(positive - low).argmin())
+        low = float(positive[index])
+        grid.between("high of an interval", high, low, open_low=True)
+        levels = timesteps.edm(int(points) - 1, low, high, rho, final="sigma_min")
+        levels[-1] = low
+        excursions[index] += int(rounds) * [levels]
+
+    legs = []
+    for i, sigma in enumerate(sigmas):
+        if i:
+            legs.append(Leg(sigmas[i - 1], sigmas[i - 1], sigma, sigma, 0.0))
+        for levels in excursions[i]:
+            up = s_noise * float(grid.difference_of_squares(levels[0], sigma))
+            for s, t in zip(levels, levels[1:]):
+                legs.append(Leg(s, s, t, t, up))
+                up = 0.0
+    return integrate(legs, schedules.edm(), "heun", 1.0, sigmas[0])
