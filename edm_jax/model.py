@@ -201,6 +201,19 @@ class Model:
         """(height, width, channels) of one image."""
         return self.config.resolution, self.config.resolution, self.config.channels
 
+    def save(self, path: Any) -> None:
+        """Writes a directory that `edm_jax.load` reads, whole or not at all.
+
+        Args:
+            path: the directory to make: config.json and weights.safetensors.
+
+        Raises:
+            ValueError: the path is taken or cannot be written.
+        """
+        from edm_jax.interop import saved  # the one step up: a convenience, not a dependence
+
+        saved.save(self, path)
+
     def denoiser(
         self,
         class_labels: jax.Array | None = None,

@@ -52,7 +52,7 @@ def same(first, second):
 )  # fmt: skip
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path, changes):
     model = tiny(**changes)
-    saved.save(model, tmp_path / "new" / "model")
+    model.save(tmp_path / "new" / "model")
     assert sorted(os.listdir(tmp_path / "new")) == ["model"]
     same(model, load(tmp_path / "new" / "model"))
     same(model, load(tmp_path / "new" / "model" / "weights.safetensors"))
