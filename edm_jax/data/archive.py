@@ -123,6 +123,36 @@ def load(
         names = tuple(str(digit) for digit in range(10))
         return Dataset(images, None if labels is False else known, "digits", names)
     path = pathlib.Path(path)
+    found = describe(path, labels)
+    size = (len(found.names), *found.shape)
+    with naming(path):
+        if np.prod(size, dtype=np.int64) <= memory_limit:
+            images = np.empty(size, np.uint8)
+            _decode_into(images, path, found.names, workers, progress)
+        else:
+            images = _cached(path, found, size, cache_dir, workers, progress)
+    return Dataset(images, found.targets, found.title, found.classes)
+
+
+class Description(NamedTuple):
+    """What is known of an archive before it is decoded.
+
+    names: [N] of the images, in order. shape: (H, W, C) of each.
+    targets, classes: as in `Dataset`. title: the name of the data set.
+    fingerprint: changes when the content does.
+    """
+
+    names: list[str]
+    shape: tuple[int, int, int]
+    targets: np.ndarray | None
+    classes: tuple[str, ...]
+    title: str
+    fingerprint: str
+
+
+def describe(path: str | os.PathLike, labels: bool | None = None) -> Description:
+    """Reads the names, the labels and the first image of an archive; see `load`."""
+    path = pathlib.Path(path)
     names, fingerprint = members(path)
     with naming(path), decode.opened(path) as read:
         shape = decode.decode_members(read, names[:1]).shape[1:]
@@ -132,14 +162,8 @@ def load(
         known = None if table is None else targets(_looked_up(table, names))
         if labels and known is None:
             raise ValueError("has no labels (dataset.json is missing, or its labels are null)")
-    size = (len(names), *shape)
-    with naming(path):
-        if np.prod(size, dtype=np.int64) <= memory_limit:
-            images = np.empty(size, np.uint8)
-            _decode_into(images, path, names, workers, progress)
-        else:
-            images = _cached(path, names, size, fingerprint, cache_dir, workers, progress)
-    return Dataset(images, known, path.stem if path.is_file() else path.name, classes)
+    title = path.stem if path.is_file() else path.name
+    return Description(names, shape, known, classes, title, fingerprint)
 
 
 def members(path: pathlib.Path) -> tuple[list[str], str]:
@@ -239,12 +263,12 @@ def _decode_into(images, path, names, workers, progress) -> None:
             bar.close()
 
 
-def _cached(path, names, size, fingerprint, cache_dir, workers, progress) -> np.ndarray:
+def _cached(path, found, size, cache_dir, workers, progress) -> np.ndarray:
     """Memory-maps the decoded images, which are written first where they are not yet there."""
     if cache_dir is None:
         base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         cache_dir = pathlib.Path(base) / "edm_jax"
-    target = pathlib.Path(cache_dir) / f"{path.stem}-{fingerprint}.npy"
+    target = pathlib.Path(cache_dir) / f"{found.title}-{found.fingerprint}.npy"
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.locked(target.with_suffix(".lock")):
         if not target.is_file():
@@ -252,7 +276,7 @@ def _cached(path, names, size, fingerprint, cache_dir, workers, progress) -> np.
             os.close(handle)
             try:
                 images = np.lib.format.open_memmap(temporary, "w+", np.uint8, size)
-                _decode_into(images, path, names, workers, progress)
+                _decode_into(images, path, found.names, workers, progress)
                 images.flush()
                 del images
                 os.replace(temporary, target)

@@ -96,7 +96,7 @@ def batch(
     >>> rows["images"].shape, rows["labels"].argmax(axis=1)
     ((4, 8, 8, 1), array([2, 4, 5, 4]))
     """
-    _check(dataset, seed, step, batch_size, process_index, process_count)
+    check_arguments(dataset, seed, step, batch_size, process_index, process_count)
     rows = batch_size // process_count
     start = step * batch_size + process_index * rows
     count = len(dataset.images)
@@ -108,7 +108,15 @@ def batch(
     return {"images": images, "labels": dataset.label_rows(indices)}
 
 
-def _check(dataset, seed, step, batch_size, process_index, process_count) -> None:
+def check_arguments(
+    dataset: Dataset,
+    seed: int,
+    step: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> None:
+    """Raises ValueError where `batch` cannot serve its arguments."""
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in [0, 2**64), got {seed}")
     if step < 0:
@@ -220,7 +228,7 @@ def stream(
     ...     print([rows["images"].shape[0] for rows in batches])
     [4, 4, 4]
     """
-    _check(dataset, seed, start_step, batch_size, process_index, process_count)
+    check_arguments(dataset, seed, start_step, batch_size, process_index, process_count)
     if ahead < 1:
         raise ValueError(f"ahead must be at least 1, got {ahead}")
 

@@ -1,0 +1,180 @@
+"""Data sets that fit neither memory nor a cached file: decoded batch by batch, with grain.
+
+The batches are those of `loader.batch`, bit for bit, so a run may change between the two. The
+position to restore is the step; grain's own iterator state works too. Needs the extra `grain`.
+"""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edm_jax.data import archive, decode, loader, pool
+
+
+class Members:
+    """The images of an archive as an array that decodes what is asked for.
+
+    shape: (N, H, W, C). Indexed by an integer, a slice, or integers [B]; gives uint8.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, path: str | os.PathLike, names: list[str], shape: tuple[int, int, int]):
+        self.path = pathlib.Path(path)
+        self.names = np.array(names)
+        self.shape = (len(names), *shape)
+        self._opened = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, indices) -> np.ndarray:
+        names = np.atleast_1d(self.names[indices])
+        with archive.naming(self.path):
+            if not len(names):
+                return np.empty((0, *self.shape[1:]), np.uint8)
+            images = decode.decode_members(self._read, names.tolist(), self.shape[1:])
+        return images[0] if np.ndim(self.names[indices]) == 0 else images
+
+    def _read(self, name: str) -> bytes:
+        # Opened anew in each process: a forked one would share the position in the file.
+        if self._opened is None or self._opened[0] != os.getpid():
+            context = decode.opened(self.path)
+            self._opened = os.getpid(), context, context.__enter__()
+        return self._opened[2](name)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_opened": None}
+
+    def __del__(self):
+        if getattr(self, "_opened", None) is not None and self._opened[0] == os.getpid():
+            self._opened[1].__exit__(None, None, None)
+
+
+def load(path: str | os.PathLike, *, labels: bool | None = None) -> archive.Dataset:
+    """Opens an archive without decoding it.
+
+    Args:
+      path, labels: as in `archive.load`, for a zip file or folder.
+
+    Returns:
+      A data set whose `images` are `Members`.
+
+    Raises:
+      FileNotFoundError, ValueError: as `archive.load`; a damaged image is found when it is read.
+    """
+    found = archive.describe(path, labels)
+    images = Members(path, found.names, found.shape)
+    return archive.Dataset(images, found.targets, found.title, found.classes)
+
+
+class _Batches:
+    """What grain calls a random-access source: the batch of each step."""
+
+    def __init__(self, make: Callable[[int], Any], start: int, stop: int):
+        self._make, self._start, self._stop = make, start, stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, index) -> dict[str, np.ndarray]:
+        return self._make(self._start + int(index))
+
+
+def batches(
+    dataset: archive.Dataset,
+    seed: int,
+    batch_size: int,
+    *,
+    start_step: int = 0,
+    stop_step: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    xflip: bool = False,
+    workers: int | None = None,
+):
+    """Makes a `grain.IterDataset` of the batches that `loader.batch` makes.
+
+    Args:
+      dataset: best one of `load`.
+      seed, batch_size, process_index, process_count, xflip: as in `loader.batch`.
+      start_step, stop_step: as in `loader.stream`.
+      workers: grain's worker processes, each at work on its own step; by default the cores, at
+        most 8; 0 decodes in threads. They import the caller's `__main__`, which therefore needs
+        its `if __name__ == "__main__"`.
+
+    Returns:
+      The data set; `iter` of it has grain's `get_state` and `set_state`.
+
+    Raises:
+      ValueError: grain is not installed.
+    """
+    try:
+        import grain
+    except ImportError:
+        raise ValueError("streaming needs grain: pip install 'edm_jax[grain]'") from None
+    make = functools.partial(
+        _make, dataset, seed, batch_size, process_index, process_count, xflip
+    )
+    stop = 2**40 if stop_step is None else stop_step
+    source = grain.MapDataset.source(_Batches(make, start_step, stop))
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    steps = source.to_iter_dataset(options)
+    workers = min(pool.cores(), 8) if workers is None else workers
+    if workers:
+        _allow_workers()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        steps = steps.mp_prefetch(options)
+    return steps
+
+
+def _make(dataset, seed, batch_size, process_index, process_count, xflip, step):
+    return loader.batch(
+        dataset, seed, step, batch_size, process_index, process_count, xflip=xflip
+    )
+
+
+def _allow_workers() -> None:
+    """Grain hands absl's flags to its workers, and fails where the program has not read any."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def stream(
+    dataset: archive.Dataset,
+    seed: int,
+    batch_size: int,
+    *,
+    start_step: int = 0,
+    place: Callable[[dict[str, np.ndarray]], Any] | None = None,
+    ahead: int = 2,
+    **settings,
+) -> loader.Stream:
+    """Is to `batches` what `loader.stream` is to `loader.batch`, with the same arguments.
+
+    Args:
+      dataset, seed, batch_size, start_step, place, ahead: as in `loader.stream`.
+      **settings: of `batches`.
+
+    Returns:
+      An iterator of batches that knows how long it was waited for.
+    """
+    loader.check_arguments(dataset, seed, start_step, batch_size, **_processes(settings))
+    steps = iter(batches(dataset, seed, batch_size, start_step=start_step, **settings))
+
+    def make(step: int):
+        rows = next(steps)
+        return rows if place is None else place(rows)
+
+    return loader.Stream(make, start_step, settings.get("stop_step"), ahead)
+
+
+def _processes(settings: dict) -> dict[str, int]:
+    names = {"process_index": 0, "process_count": 1}
+    return {name: settings.get(name, default) for name, default in names.items()}
