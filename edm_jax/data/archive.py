@@ -7,6 +7,7 @@ when it is large.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -270,9 +271,13 @@ def _cached(path, found, size, cache_dir, workers, progress) -> np.ndarray:
         cache_dir = pathlib.Path(base) / "edm_jax"
     target = pathlib.Path(cache_dir) / f"{found.title}-{found.fingerprint}.npy"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with files.locked(target.with_suffix(".lock")):
+    with files.locked(target.with_suffix(".lock")) as held:
         if not target.is_file():
-            handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".partial")
+            if held:  # then what lies here unfinished was left by a killed process
+                for left in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+                    left.unlink()
+            names = {"prefix": f"{target.name}.", "suffix": ".partial"}
+            handle, temporary = tempfile.mkstemp(dir=target.parent, **names)
             os.close(handle)
             try:
                 images = np.lib.format.open_memmap(temporary, "w+", np.uint8, size)

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[None]:
-    """Holds a lock file. Where there is no `flock` (Windows), locks nothing.
+def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[bool]:
+    """Holds a lock file.
 
     Args:
       path: the file; made if missing, and left there.
       wait: for another holder to end; otherwise that is an error.
+
+    Yields:
+      Whether it is held: where there is no `flock` (Windows, some network file systems), it is not.
 
     Raises:
       BlockingIOError: another process holds the lock.
@@ -21,11 +24,15 @@ def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:
-        yield
+        yield False
         return
     with open(path, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise BlockingIOError(f"{path}: another process is at work on this file") from None
-        yield
+        except OSError:
+            held = False
+        else:
+            held = True
+        yield held

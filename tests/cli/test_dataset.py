@@ -41,7 +41,7 @@ def test_make_and_check(folder, tmp_path, capsys):
         (["--check", "{tmp}/none.zip"], "none.zip: no such file or folder"),
         (["--source", "{tmp}/none", "--dest", "{tmp}/x.zip"], "none: no such file or folder"),
         (["--source", "{folder}", "--dest", "{tmp}/x.tar"], "dest must end in .zip"),
-        (["--source", "{folder}", "--dest", "{tmp}/no/x.zip", "--resolution", "8"], "no such folder"),
+        (["--source", "{folder}", "--dest", "{tmp}/no/x.zip", "--resolution", "8"], "no: no such"),
         (["--source", "{folder}", "--dest", "{tmp}/x.zip"], "is 30x20, not square"),
     ],
 )

@@ -130,6 +130,18 @@ def test_large_archives_are_mapped_and_decoded_once(tmp_path, five):
     assert not list(cache.glob("*.partial"))
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path, five):
+    path, cache = write(tmp_path / "a.zip", five), tmp_path / "cache"
+    archive.load(path, memory_limit=100, cache_dir=cache)
+    (file,) = cache.glob("*.npy")
+    left = file.with_name(f"{file.name}.abc.partial")
+    left.write_bytes(b"half")
+    file.unlink()
+    images = archive.load(path, memory_limit=100, cache_dir=cache).images
+    np.testing.assert_array_equal(images, archive.load(path).images)
+    assert not left.exists()
+
+
 def test_a_failed_decoding_leaves_no_cache(tmp_path, five):
     path = write(tmp_path / "a.zip", {**five, "z.png": encoded(picture(9))[:90]})
     with pytest.raises(ValueError, match="z.png"):

@@ -162,7 +162,8 @@ def test_arrays(tmp_path):
     source = sources.open_source(tmp_path / "a.npy")
     np.testing.assert_array_equal(source.items, images)
     assert source.targets is None
-    np.savez(tmp_path / "b.npz", x_train=images.transpose(0, 3, 1, 2), y_train=np.arange(4)[:, None])
+    planes, column = images.transpose(0, 3, 1, 2), np.arange(4)[:, None]
+    np.savez(tmp_path / "b.npz", x_train=planes, y_train=column)
     source = sources.open_source(tmp_path / "b.npz")
     np.testing.assert_array_equal(source.items, images)
     assert source.targets == [0, 1, 2, 3]
