@@ -1,0 +1,179 @@
+"""The loss and its choices, against closed forms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edm_jax import losses, preconditioning, randomness, schedules, score, tables
+
+SIGMAS = jnp.asarray([0.002, 0.1, 0.5, 1.0, 10.0, 80.0])
+# Data of second moment 1/4 and noise of second moment 1, orthogonal: means are expectations.
+Y = jnp.tile(0.5 * jnp.array([1.0, 1.0, -1.0, -1.0]), (6, 3, 1))
+NOISE = jnp.tile(jnp.array([1.0, -1.0, 1.0, -1.0]), (6, 3, 1))
+
+
+def test_the_loss_of_edm_starts_at_one_for_every_sigma():
+    zero = preconditioning.denoiser(lambda x, c: jnp.zeros_like(x), preconditioning.edm(0.5))
+    found = losses.loss(zero, Y, SIGMAS, NOISE, losses.edm_weight(0.5))
+    assert found.shape == Y.shape and found.dtype == jnp.float32
+    np.testing.assert_allclose(found.mean((1, 2)), 1.0, rtol=2e-4)
+    with jax.enable_x64(True):
+        y, sigma, noise = (jnp.asarray(np.asarray(a, np.float64)) for a in (Y, SIGMAS, NOISE))
+        found = losses.loss(zero, y, sigma, noise, losses.edm_weight(0.5))
+        np.testing.assert_allclose(found.mean((1, 2)), 1.0, rtol=1e-9)
+
+
+def test_predicting_nothing_costs_the_noise():
+    """lambda = 1/sigma^2 and D = x: the squared error of a predicted noise of zero is n^2."""
+    found = losses.loss(lambda x, s: x, Y, SIGMAS, NOISE, losses.inverse_square_weight())
+    np.testing.assert_allclose(found[2:], NOISE[2:] ** 2, rtol=1e-5)
+
+
+def test_the_ideal_denoiser_has_the_least_loss():
+    """For N(0, c^2) it is lambda c^2 sigma^2 / (c^2 + sigma^2); any other std costs more."""
+    weight = losses.unit_weight()
+    best = losses.loss(score.gaussian(0.0, 0.5), Y, SIGMAS, NOISE, weight).mean((1, 2))
+    np.testing.assert_allclose(best, 0.25 * SIGMAS**2 / (0.25 + SIGMAS**2), rtol=2e-4)
+    for std in (0.4, 0.6):
+        other = losses.loss(score.gaussian(0.0, std), Y, SIGMAS, NOISE, weight).mean((1, 2))
+        assert (other > best).all()
+
+
+def test_one_sigma_for_all_and_gradient():
+    denoise = lambda scale: score.gaussian(0.0, 0.5)
+    weight = losses.edm_weight()
+    each = losses.loss(denoise(1.0), Y, jnp.full(6, 0.3), NOISE, weight)
+    np.testing.assert_allclose(losses.loss(denoise(1.0), Y, 0.3, NOISE, weight), each, rtol=1e-6)
+
+    def mean(scale):
+        return losses.loss(lambda x, s: scale * x, Y, SIGMAS[2:], NOISE, weight).mean()
+
+    with pytest.raises(ValueError, match=r"sigma must have shape \[\] or \(6,\), got \(4,\)"):
+        mean(1.0)
+    with pytest.raises(ValueError, match="noise must have the shape of y"):
+        losses.loss(denoise(1.0), Y, 0.3, NOISE[:2], weight)
+
+
+def test_bfloat16_data_is_weighed_in_float32():
+    found = losses.loss(
+        lambda x, s: jnp.zeros_like(x), Y.astype(jnp.bfloat16), SIGMAS, NOISE, losses.unit_weight()
+    )
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, 0.25, rtol=1e-6)
+
+
+DISTRIBUTIONS = {
+    "log_normal": losses.log_normal(),
+    "vp": losses.vp(),
+    "ve": losses.ve(),
+    "iddpm": losses.iddpm(),
+    "discrete": losses.discrete([0.5, 3.0, 1.0]),
+    "cosine": losses.cosine(),
+}
+U = np.linspace(0.0005, 0.9995, 1000)
+
+
+def normal_cdf(z):
+    return np.array([0.5 * math.erfc(-value / 2**0.5) for value in z])
+
+
+# name -> the cumulative distribution, independently of the quantile function.
+CDF = {
+    "log_normal": lambda s: normal_cdf((np.log(s) + 1.2) / 1.2),
+    "vp": lambda s: (schedules.vp().sigma_inv(s) - 1e-5) / (1 - 1e-5),
+    "ve": lambda s: np.log(s / 0.02) / np.log(100 / 0.02),
+    "cosine": lambda s: (np.arctan(s) - np.arctan(0.002)) / (np.arctan(80) - np.arctan(0.002)),
+}
+
+
+@pytest.mark.parametrize("name", CDF)
+def test_quantiles_invert_the_cumulative_distribution(name):
+    sigma = np.asarray(DISTRIBUTIONS[name].quantile(jnp.asarray(U, jnp.float32)), np.float64)
+    assert (np.diff(sigma) > 0).all()
+    np.testing.assert_allclose(CDF[name](sigma), U, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_draws(name):
+    draw = DISTRIBUTIONS[name]
+    keys = randomness.fold_in(jax.random.key(1), jnp.arange(40000))
+    sigma = np.asarray(jax.jit(jax.vmap(draw))(keys))
+    assert sigma.shape == (40000,) and sigma.dtype == np.float32
+    assert (sigma > 0).all() and np.isfinite(sigma).all()
+    np.testing.assert_allclose(sigma[:2], [draw(key) for key in keys[:2]], rtol=1e-6)
+    # Kolmogorov's statistic against the quantiles: 1.95 / sqrt(n) is its 99.9 % point.
+    quantiles = np.asarray(draw.quantile(jnp.asarray(U, jnp.float32)))
+    below = np.searchsorted(np.sort(sigma), quantiles, side="right") / len(sigma)
+    at = np.searchsorted(np.sort(quantiles), quantiles, side="right") / len(quantiles)
+    assert np.abs(below - at).max() < 1.95 / 200 + 1e-3
+    assert draw(keys[0], (2, 3)).shape == (2, 3)
+
+
+def test_extreme_uniform_numbers_stay_inside():
+    """The smallest and largest draws of float32 give finite noise levels."""
+    u = jnp.array([0.0, 1.0 - 2.0**-23], jnp.float32) + 2.0**-24
+    assert (u > 0).all() and (u < 1).all()
+    for name, draw in DISTRIBUTIONS.items():
+        sigma = draw.quantile(u)
+        assert np.isfinite(sigma).all() and (sigma > 0).all(), name
+    sigma = losses.log_normal().quantile(u)
+    np.testing.assert_allclose(jnp.log(sigma), -1.2 + 1.2 * np.array([-5.295, 5.295]), rtol=1e-3)
+
+
+def test_moments():
+    log_sigma = jnp.log(losses.log_normal(-0.4, 1.0)(jax.random.key(0), (200_000,)))
+    assert abs(float(log_sigma.mean()) + 0.4) < 4 / 200_000**0.5
+    assert abs(float(log_sigma.std()) - 1.0) < 4 * (0.5 / 200_000) ** 0.5
+
+
+def test_discrete_levels_are_equally_likely():
+    u = tables.iddpm(variant="network")
+    middle = jnp.asarray((np.arange(1000) + 0.5) / 1000, jnp.float32)
+    np.testing.assert_allclose(losses.iddpm().quantile(middle), u[-2::-1], rtol=1e-6)
+    np.testing.assert_allclose(losses.iddpm(u).quantile(middle), u[-2::-1], rtol=1e-6)
+    ddpm = tables.sigmas(tables.alphas_cumprod())
+    np.testing.assert_allclose(losses.discrete(ddpm).quantile(middle), ddpm, rtol=1e-6)
+
+
+def test_weights():
+    sigma = np.array([0.002, 0.1, 0.5, 1.0, 10.0, 80.0])
+    expected = [250004, 104, 8, 5, 4.01, 4.00015625]
+    np.testing.assert_allclose(losses.edm_weight(0.5)(sigma), expected, rtol=1e-12)
+    c_out = preconditioning.edm(0.3).c_out(sigma)
+    np.testing.assert_allclose(losses.edm_weight(0.3)(sigma), c_out**-2.0, rtol=1e-12)
+    np.testing.assert_allclose(losses.inverse_square_weight()(sigma), sigma**-2.0, rtol=1e-14)
+    np.testing.assert_allclose(losses.min_snr_weight(5.0)(sigma), [5, 5, 4, 1, 0.01, 80**-2.0])
+    np.testing.assert_array_equal(losses.unit_weight()(sigma), np.ones(6))
+
+
+def test_objectives_by_name():
+    key = jax.random.key(5)
+    for name, draw in (("vp", losses.vp()), ("ve", losses.ve()), ("iddpm", losses.iddpm())):
+        found = losses.objective(name)
+        assert found.draw(key) == draw(key) and found.weight(0.5) == 4.0
+    edm = losses.objective("edm", p_mean=-0.4, p_std=1.0, sigma_data=1.0)
+    assert edm.draw(key) == losses.log_normal(-0.4, 1.0)(key)
+    assert edm.weight(0.5) == 5.0 and losses.objective().weight(0.5) == 8.0
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: losses.objective("ddpm"), r"name must be one of \['edm', 'iddpm', .*got 'ddpm'"),
+        (lambda: losses.objective("vp", p_mean=1.0), "arguments of the objective 'vp': .*p_mean"),
+        (lambda: losses.log_normal(p_std=0.0), "p_std must be positive and finite, got 0.0"),
+        (lambda: losses.vp(epsilon_t=2.0), "epsilon_t must lie in"),
+        (lambda: losses.ve(1.0, 1.0), "sigma_min must be below sigma_max = 1.0, got 1.0"),
+        (lambda: losses.discrete([1.0, 0.0]), "levels must be .* positive noise levels"),
+        (lambda: losses.iddpm(u=[1.0, 0.5]), "u must be"),
+        (lambda: losses.cosine(sigma_data=-1.0), "sigma_data must be positive"),
+        (lambda: losses.edm_weight(0.0), "sigma_data must be positive"),
+        (lambda: losses.min_snr_weight(0.0), "gamma must be positive"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,329 @@
+"""Tweedie's relations and the drifts, on data whose densities and solutions are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edm_jax import schedules, score
+
+MEANS = np.array([[-1.0, 0.5], [0.3, -0.2], [1.0, 1.0]])
+STDS, WEIGHTS = np.array([0.2, 0.4, 0.1]), np.array([0.3, 0.5, 0.2])
+MIXTURE = score.mixture(MEANS, STDS, WEIGHTS)
+SCHEDULES = {
+    "edm": schedules.edm(),
+    "ve": schedules.ve(),
+    "vp": schedules.vp(),
+    "sub_vp": schedules.sub_vp(),
+    "cosine": schedules.cosine(),
+    "flow": schedules.flow(),
+    "trigflow": schedules.trigflow(0.5),
+    "linear with vp scaling": schedules.with_vp_scaling(schedules.edm()),
+}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def log_density(x, sigma):
+    """log p(x; sigma) of the mixture, one point [2]."""
+    variance = STDS**2 + sigma**2
+    squares = ((x - MEANS) ** 2).sum(-1)
+    terms = jnp.log(WEIGHTS) - squares / (2 * variance) - jnp.log(2 * jnp.pi * variance)
+    return jax.scipy.special.logsumexp(terms)
+
+
+POINTS = np.random.default_rng(0).standard_normal((7, 2)) * 1.5
+
+
+def test_tweedie():
+    """(D - x) / sigma^2 is the gradient of log p, and dD/dx the covariance over sigma^2."""
+
+    @jax.jit
+    @jax.vmap
+    def both(x, sigma):
+        denoise = lambda x: MIXTURE(x[None], sigma)[0]
+        found = score.score(MIXTURE)(x[None], sigma)[0], jax.jacfwd(denoise)(x)
+        return found, jax.value_and_grad(log_density)(x, sigma)[1], jax.hessian(log_density)(x, sigma)
+
+    sigma = np.repeat([0.01, 0.3, 5.0], len(POINTS))
+    (found, jacobian), gradient, hessian = both(np.tile(POINTS, (3, 1)), sigma)
+    np.testing.assert_allclose(found, gradient, rtol=1e-8, atol=1e-8)
+    s2 = sigma[:, None, None] ** 2
+    np.testing.assert_allclose(jacobian, np.eye(2) + s2 * hessian, rtol=1e-6, atol=1e-9)
+    covariance = s2 * np.asarray(jacobian)
+    np.testing.assert_allclose(covariance, covariance.swapaxes(1, 2), atol=1e-12)
+    assert (np.linalg.eigvalsh(covariance) > 0).all()
+
+
+@pytest.mark.parametrize("prediction", score.PREDICTIONS)
+def test_conversions_invert_each_other(prediction):
+    x, sigma = jnp.asarray(POINTS), jnp.asarray(np.geomspace(0.02, 50.0, 7))
+    predict = score.from_denoiser(MIXTURE, prediction)
+    back = jax.jit(score.to_denoiser(predict, prediction))
+    np.testing.assert_allclose(back(x, sigma), MIXTURE(x, sigma), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(back(x, sigma[2])[2], MIXTURE(x, sigma)[2], rtol=1e-9)
+
+
+def test_conversions_of_known_data_and_noise():
+    """Of a perfect denoiser of one point y, every prediction is its textbook target."""
+    rng = np.random.default_rng(1)
+    y, n = jnp.asarray(rng.standard_normal((4, 3))), jnp.asarray(rng.standard_normal((4, 3)))
+    sigma = jnp.asarray([0.1, 0.5, 1.0, 30.0])
+    s = sigma[:, None]
+    alpha, beta = 1 / jnp.sqrt(1 + s**2), s / jnp.sqrt(1 + s**2)  # the angle's cosine and sine
+    targets = {
+        "x0": y,
+        "score": -n / s,
+        "epsilon": n,
+        "v": alpha * n - beta * y,
+        "velocity": n - y,
+    }
+    assert set(targets) == set(score.PREDICTIONS)
+    for prediction, target in targets.items():
+        found = score.from_denoiser(lambda x, sigma: y, prediction)(y + s * n, sigma)
+        np.testing.assert_allclose(found, target, rtol=1e-10, atol=1e-12)
+    for function in (score.from_denoiser, score.to_denoiser):
+        with pytest.raises(ValueError, match="prediction must be one of .*got 'noise'"):
+            function(MIXTURE, "noise")
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_scaled_score(name):
+    schedule, t = SCHEDULES[name], 0.4
+    s, sigma = float(schedule.scale(t)), float(schedule.sigma(t))
+    # p_t(x_t) = p(x_t / s; sigma) / s^d.
+    expected = jax.jit(jax.vmap(jax.grad(lambda x_t: log_density(x_t / s, sigma))))(POINTS)
+    found = jax.jit(score.scaled_score(MIXTURE, schedule))(POINTS, t)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_probability_flow_has_the_known_solution_of_gaussian_data(name):
+    """x_t = s (mean + sqrt(c^2 + sigma^2) z) for a fixed z, whatever the schedule."""
+    schedule = SCHEDULES[name]
+    mean, std = np.array([0.3, -1.0]), np.array([0.5, 0.1])
+    z = np.random.default_rng(2).standard_normal((3, 2))
+
+    def solution(t):
+        spread = jnp.sqrt(std**2 + schedule.sigma(t)[:, None] ** 2)
+        return schedule.scale(t)[:, None] * (mean + spread * z)
+
+    drift = score.probability_flow(score.gaussian(mean, std), schedule)
+
+    @jax.jit
+    def compare(t):
+        x_t, slope = jax.jvp(solution, (t,), (jnp.ones_like(t),))
+        return slope, drift(x_t, t), drift(x_t, t[1])[1]
+
+    slope, found, scalar = compare(jnp.array([0.01, 0.3, 0.9]))
+    np.testing.assert_allclose(found, slope, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(scalar, found[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_reverse_sde_keeps_the_marginals(name):
+    """dV/dt = 2 a V - g^2 with time reversed; V = s^2 (c^2 + sigma^2), for every stochasticity."""
+    schedule, std = SCHEDULES[name], 0.5
+    variance = lambda t: schedule.scale(t) ** 2 * (std**2 + schedule.sigma(t) ** 2)
+    mean = lambda t: 0.2 * schedule.scale(t)
+
+    def rates(t, stochasticity):
+        drift, diffusion = score.reverse_sde(score.gaussian(0.2, std), schedule, stochasticity)
+        at, slope = jax.value_and_grad(lambda x: drift(x[None, None], t)[0, 0])(mean(t))
+        return jnp.stack([at, 2 * slope * variance(t) - diffusion(t) ** 2])
+
+    @jax.jit
+    @jax.vmap
+    def compare(t):
+        expected = jnp.stack([jax.grad(mean)(t), jax.grad(variance)(t)])
+        return expected, [rates(t, e) for e in (0.0, 0.5, 1.0, 1.3)]
+
+    expected, found = compare(jnp.array([0.05, 0.7]))
+    for rate in found:
+        np.testing.assert_allclose(rate, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_reverse_sde_of_vp_is_the_textbook_one():
+    schedule, x, t = schedules.vp(), jnp.asarray(POINTS), 0.3
+    beta = 0.1 + 19.9 * t
+    drift, diffusion = score.reverse_sde(MIXTURE, schedule)
+    score_t = score.scaled_score(MIXTURE, schedule)(x, t)
+    np.testing.assert_allclose(drift(x, t), -0.5 * beta * x - beta * score_t, rtol=1e-9)
+    assert diffusion(t) == pytest.approx(beta**0.5, rel=1e-12)
+    with pytest.raises(ValueError, match="stochasticity must not be negative, got -1.0"):
+        score.reverse_sde(MIXTURE, schedule, -1.0)
+
+
+class TestGaussian:
+    """Elementwise and coupled Gaussian data."""
+
+    def test_elementwise(self):
+        x, sigma = jnp.asarray(POINTS), jnp.asarray(np.geomspace(0.01, 10.0, 7))
+        mean, std = np.array([1.0, -2.0]), np.array([0.5, 0.0])
+        s2 = np.asarray(sigma)[:, None] ** 2
+        expected = (std**2 * POINTS + s2 * mean) / (std**2 + s2)
+        found = score.gaussian(mean, std)(x, sigma)
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+        np.testing.assert_allclose(found[:, 1], -2.0, rtol=1e-15)  # no spread: the mean
+
+    def test_covariance(self):
+        rng = np.random.default_rng(3)
+        root = rng.standard_normal((6, 4))  # rank 4 in 6 dimensions
+        covariance, mean = root @ root.T, rng.standard_normal((2, 3))
+        covariance = (covariance + covariance.T) / 2
+        x, sigma = jnp.asarray(rng.standard_normal((5, 2, 3))), jnp.asarray([0.01, 0.1, 1, 5, 20])
+        found = np.asarray(score.gaussian(mean, covariance=covariance)(x, sigma))
+        for i in range(5):
+            gain = np.linalg.solve(covariance + float(sigma[i]) ** 2 * np.eye(6), covariance).T
+            expected = mean.ravel() + gain @ (np.asarray(x[i]) - mean).ravel()
+            np.testing.assert_allclose(found[i].ravel(), expected, rtol=1e-8, atol=1e-10)
+        diagonal = np.array([0.5, 2.0])
+        np.testing.assert_allclose(
+            score.gaussian(0.1, covariance=np.diag(diagonal**2))(jnp.asarray(POINTS), 0.7),
+            score.gaussian(0.1, diagonal)(jnp.asarray(POINTS), 0.7),
+            rtol=1e-12,
+        )
+
+    @pytest.mark.parametrize(
+        "arguments, message",
+        [
+            ({}, "give either std or covariance"),
+            ({"std": 1.0, "covariance": np.eye(2)}, "give either std or covariance"),
+            ({"std": -1.0}, "std must not be negative, got -1.0"),
+            ({"covariance": [[1.0, 0.5], [0.0, 1.0]]}, "symmetric"),
+            ({"covariance": [[1.0, 2.0], [2.0, 1.0]]}, "no negative eigenvalue"),
+        ],
+    )
+    def test_bad_arguments_are_named(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            score.gaussian(0.0, **arguments)
+
+
+class TestMixture:
+    """The mixture, against one component, its mean, and weights of any scale."""
+
+    def test_one_component_is_gaussian(self):
+        x, sigma = jnp.asarray(POINTS), jnp.asarray(np.geomspace(0.01, 10.0, 7))
+        one = score.mixture(MEANS[:1], STDS[:1], [3.0])
+        expected = score.gaussian(MEANS[0], STDS[0])(x, sigma)
+        np.testing.assert_allclose(one(x, sigma), expected, rtol=1e-10)
+
+    def test_limits(self):
+        x = jnp.asarray(POINTS)
+        np.testing.assert_allclose(MIXTURE(x, 1e6) - WEIGHTS @ MEANS, 0, atol=1e-5)
+        np.testing.assert_allclose(MIXTURE(x, 1e-5), x, atol=1e-7)
+        points = score.mixture(MEANS, np.zeros(3), WEIGHTS)
+        nearest = MEANS[((POINTS[:, None] - MEANS) ** 2).sum(-1).argmin(1)]
+        np.testing.assert_allclose(points(x, 1e-3), nearest, rtol=1e-12)
+
+    def test_far_outside_nothing_overflows(self):
+        with jax.enable_x64(False):
+            found = MIXTURE(jnp.full((1, 2), 1e4, jnp.float32), jnp.float32(0.002))
+            assert np.isfinite(found).all()
+
+    @pytest.mark.parametrize(
+        "means, stds, weights, message",
+        [
+            (MEANS, STDS[:2], WEIGHTS, r"got \(3, 2\), \(2,\) and \(3,\)"),
+            (MEANS, -STDS, WEIGHTS, "stds must be >= 0"),
+            (MEANS, STDS, 0 * WEIGHTS, "weights > 0"),
+        ],
+    )
+    def test_bad_arguments_are_named(self, means, stds, weights, message):
+        with pytest.raises(ValueError, match=message):
+            score.mixture(means, stds, weights)
+
+
+class TestDataset:
+    """The finite data set: exact, in chunks, in bounded memory."""
+
+    rng = np.random.default_rng(4)
+    images = rng.uniform(-1, 1, (23, 4, 3, 1))
+
+    def noisy(self, sigma, count=5):
+        noise = np.random.default_rng(5).standard_normal((count, 4, 3, 1))
+        return self.images[:count] + sigma * noise
+
+    @pytest.mark.parametrize("chunk", [1, 5, 22, 23, 100])
+    def test_brute_force(self, chunk):
+        sigma = np.array([0.05, 0.3, 1.0, 5.0, 80.0])
+        x = self.noisy(sigma[:, None, None, None])
+        logits = -((x[:, None] - self.images) ** 2).sum((2, 3, 4)) / (2 * sigma[:, None] ** 2)
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        weights /= weights.sum(1, keepdims=True)
+        expected = np.einsum("bn,nhwc->bhwc", weights, self.images)
+        found = score.dataset(self.images, chunk)(jnp.asarray(x), jnp.asarray(sigma))
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+    def test_it_is_the_mixture_of_points(self):
+        x = jnp.asarray(self.noisy(0.4))
+        points = score.mixture(self.images, np.zeros(23), np.ones(23))
+        found = score.dataset(self.images, 6)(x, 0.4)
+        np.testing.assert_allclose(found, points(x, 0.4), rtol=1e-10)
+
+    def test_limits(self):
+        denoise = score.dataset(self.images, 6)
+        nearest = denoise(jnp.asarray(self.noisy(1e-3)), 1e-3)
+        np.testing.assert_allclose(nearest, self.images[:5], rtol=1e-12)
+        mean = denoise(jnp.asarray(self.noisy(1e5)), 1e5)
+        np.testing.assert_allclose(mean, np.tile(self.images.mean(0), (5, 1, 1, 1)), atol=1e-3)
+
+    def test_float32_keeps_the_logits_apart_at_small_sigma(self):
+        """Near-duplicates 1e-4 apart at sigma = 0.002: |x|^2 - 2xy + |y|^2 would be all noise."""
+        rng = np.random.default_rng(7)
+        y = rng.uniform(-1, 1, 3072)
+        twins = np.stack([y, y + 1e-4 * rng.choice([-1, 1], 3072)]).astype(np.float32)
+        noise = rng.standard_normal((1, 3072))
+        x = (twins.mean(0) + 0.002 * noise).astype(np.float32)
+        wide = score.dataset(twins.astype(np.float64))(jnp.asarray(x, jnp.float64), 0.002)
+        with jax.enable_x64(False):
+            found = score.dataset(twins)(jnp.asarray(x), jnp.float32(0.002))
+        # In units of the twins' distance: the share of the second.
+        between = (twins[1] - twins[0]).astype(np.float64)
+        share = lambda d: (np.asarray(d[0], np.float64) - twins[0]) @ between / (between @ between)
+        assert 0.01 < share(wide) < 0.99
+        assert share(found) == pytest.approx(share(wide), abs=2e-3)
+
+    def test_bytes_mean_images(self):
+        data = self.rng.integers(0, 256, (9, 4, 3, 1), dtype=np.uint8)
+        x = jnp.asarray(self.noisy(0.5))
+        expected = score.dataset(data / 127.5 - 1.0, 4)(x, 0.5)
+        np.testing.assert_allclose(score.dataset(data, 4)(x, 0.5), expected, rtol=1e-12)
+
+    def test_derivatives(self):
+        """dD/dx = Cov[y|x] / sigma^2, forward and reverse."""
+        x, sigma = jnp.asarray(self.noisy(0.5, 1)), 0.5
+        denoise = score.dataset(self.images, 6)
+        forward = jax.jacfwd(lambda x: denoise(x, sigma))(x).reshape(12, 12)
+        reverse = jax.jacrev(lambda x: denoise(x, sigma))(x).reshape(12, 12)
+        flat = self.images.reshape(23, 12)
+        logits = -((np.asarray(x).reshape(12) - flat) ** 2).sum(1) / (2 * sigma**2)
+        weights = np.exp(logits) / np.exp(logits).sum()
+        expected = np.cov(flat.T, aweights=weights, ddof=0) / sigma**2
+        np.testing.assert_allclose(forward, expected, atol=1e-12)
+        np.testing.assert_allclose(reverse, expected, atol=1e-12)
+
+    def test_memory_does_not_grow_with_the_images(self):
+        def temporary(count):
+            denoise = score.dataset(np.zeros((count, 64), np.float32), chunk=64)
+            x = jnp.zeros((8, 64), jnp.float32)
+            program = jax.jit(lambda d, x: d(x, 1.0)).lower(denoise, x).compile()
+            return program.memory_analysis().temp_size_in_bytes
+
+        small, large = temporary(64 * 4), temporary(64 * 256)
+        assert large < 2 * small and large < 64 * 256 * 8 * 4 / 8
+
+    def test_bad_arguments_are_named(self):
+        with pytest.raises(ValueError, match=r"images must be \[N, ...\]"):
+            score.dataset(np.zeros((0, 3)))
+        with pytest.raises(ValueError, match="chunk must be positive, got 0"):
+            score.dataset(self.images, 0)
+
+
+def test_sigma_of_a_wrong_shape_is_named():
+    with pytest.raises(ValueError, match=r"expected shape \[\] or \(7,\), got \(2,\)"):
+        MIXTURE(jnp.asarray(POINTS), jnp.ones(2))
