@@ -108,7 +108,7 @@ class UNetBlock(nn.Module):
             self.features, resample=self.resample, initial=self.initial, name="conv0", **common
         )(h)
         width = self.features * (2 if self.adaptive_scale else 1)
-        a = layers.Dense(width, self.initial, name="affine")(emb).astype(dtype)[:, None, None]
+        a = layers.Dense(width, self.initial, name="affine")(emb)[:, None, None]
         norm1 = layers.GroupNorm(self.eps, name="norm1")
         if self.adaptive_scale:
             scale, shift = jnp.split(a, 2, axis=-1)

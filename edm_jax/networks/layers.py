@@ -128,7 +128,7 @@ class Conv(nn.Module):
         x = convolve(x, kernel.astype(self.dtype), side // 2 + reach)
         if fused:
             x = downsample(x, self.resample_filter, padding=0)
-        return x + bias.astype(self.dtype)
+        return x + bias
 
 
 def convolve(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
@@ -162,7 +162,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises [B, H, W, C]; statistics per example and group; the dtype is kept.
+        """Normalises [B, H, W, C], statistics per example and group, to float32 (or float64).
 
         Raises:
           ValueError: if the channels do not divide into their groups.
@@ -182,7 +182,7 @@ class GroupNorm(nn.Module):
 
         h = h - group_mean(h)
         h = h * (jax.lax.rsqrt(group_mean(jnp.square(h)) + self.eps) * scale) + bias
-        return h.astype(x.dtype)
+        return h
 
 
 def positional_embedding(values: jax.Array, channels: int, endpoint: bool = False) -> jax.Array:

@@ -103,7 +103,6 @@ class SongUNet(nn.Module):
         """
         c_noise = inputs.check_inputs(self, x, c_noise)
         emb = self._embed(c_noise, class_labels, augment_labels, dropout_keys)
-        x = x.astype(self.dtype)
         numbers = itertools.count(1)
         make = nn.remat(UNetBlock) if self.remat else UNetBlock
 

@@ -1,0 +1,119 @@
+"""Small networks with weights by formula, and networks with the reference's weights."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from edm_jax import preconditioning
+from edm_jax.interop.names import official_name, params_from_state_dict
+from edm_jax.networks import DhariwalUNet, SongUNet
+
+GOLDEN = (
+    "ddpmpp_vp_uncond",
+    "ncsnpp_ve_uncond",
+    "ddpmpp_edm_cond_augment",
+    "ncsnpp_edm_uncond",
+    "adm_edm_cond",
+    "adm_iddpm_cond",
+)
+NCSNPP = dict(
+    embedding_type="fourier",
+    channel_mult_noise=2,
+    encoder_type="residual",
+    resample_filter=(1, 3, 3, 1),
+)
+SKIP = dict(encoder_type="skip", decoder_type="skip", resample_filter=(1, 3, 3, 1))
+_SMALL = dict(img_resolution=8, in_channels=3, num_blocks=1, channel_mult=(1, 2))
+_SMALL |= dict(attn_resolutions=(4,), label_dim=3, augment_dim=9)
+
+
+def small(kind, out_channels=3, **changes):
+    """A network of 8x8 images, two levels, three classes, nine augmentation labels."""
+    settings = _SMALL | dict(out_channels=out_channels) | changes
+    if kind == "adm":
+        return DhariwalUNet(**({"model_channels": 64} | settings))
+    kinds = {"ddpmpp": {}, "ncsnpp": NCSNPP, "skip": SKIP}
+    return SongUNet(**({"model_channels": 16} | kinds[kind] | settings))
+
+
+def abstract_params(net):
+    """The shapes of a network's parameters; nothing is allocated."""
+    side = net.img_resolution
+    x = jax.ShapeDtypeStruct((1, side, side, net.in_channels), jnp.float32)
+    c_noise = jax.ShapeDtypeStruct((1,), jnp.float32)
+    return jax.eval_shape(net.init, jax.random.key(0), x, c_noise)["params"]
+
+
+def taps(net):
+    """The resampling filter of a network."""
+    return getattr(net, "resample_filter", (1, 1))
+
+
+def formula_weights(net):
+    """Official names -> tensors of sines, the t-th name in ASCII order with phase 1.3 t."""
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(net)):
+        shape = leaf.shape
+        shape = {2: shape[::-1], 4: (shape[3:] + shape[2:3] + shape[:2])}.get(len(shape), shape)
+        shapes["model." + official_name([key.key for key in path])] = shape
+    weights = {}
+    for t, name in enumerate(sorted(shapes)):
+        shape = shapes[name]
+        *_, module, leaf = name.split(".")
+        i = np.arange(int(np.prod(shape)), dtype=np.float64)
+        s = np.sin(0.7 * i + 0.011 * (i % 97) ** 2 + 1.3 * t)
+        if "norm" in module:
+            s = 1 + 0.2 * s if leaf == "weight" else 0.1 * s
+        elif leaf == "freqs":
+            s = 4 * s
+        else:
+            s = s * (2 / (s.size / shape[0])) ** 0.5 if leaf == "weight" else 0.1 * s
+        weights[name] = s.astype(np.float32).reshape(shape)
+    return weights
+
+
+def formula_params(net):
+    """The parameter tree of `formula_weights`."""
+    return params_from_state_dict(formula_weights(net), abstract_params(net))
+
+
+def golden_case(arrays, **changes):
+    """Network, preconditioner and parameters of a golden file; `changes` go to the network."""
+    config = json.loads(str(arrays["config"]))
+    kind, channels = config.pop("precond"), config.pop("img_channels")
+    make = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}[config.pop("model_type")]
+    del config["arch"]
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    net = make(
+        in_channels=channels,
+        out_channels=channels * (2 if kind == "iddpm" else 1),
+        **config,
+        **changes,
+    )
+    weights = {
+        name.removeprefix("weights/"): value.astype(np.float32)
+        for name, value in arrays.items()
+        if name.startswith("weights/")
+    }
+    settings = {"u": weights.pop("u")} if "u" in weights else {}
+    params = params_from_state_dict(weights, abstract_params(net), resample_filter=taps(net))
+    return net, preconditioning.PRECONDITIONERS[kind](**settings), params
+
+
+def denoise(net, preconditioner, params, x, sigma, **labels):
+    """D(x; sigma) as a numpy array, compiled."""
+
+    @jax.jit
+    def run(params, x, sigma, labels):
+        network = lambda x, c_noise: net.apply({"params": params}, x, c_noise, **labels)
+        return preconditioning.denoiser(network, preconditioner)(x, sigma)
+
+    return np.asarray(run(params, x, sigma, labels))
+
+
+def relative_error(found, expected):
+    """Relative L2 distance of each image: [B]."""
+    norm = lambda image: np.sqrt(np.square(np.asarray(image, np.float64)).sum((1, 2, 3)))
+    return norm(found - expected) / norm(expected)
