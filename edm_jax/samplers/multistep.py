@@ -133,8 +133,9 @@ def sa_solver(
 
     tau^2 is the eta of `dpmpp_2m_sde`. The corrector takes the evaluation of the next step, so it
     is free. Orders 3 and 3 are the authors' for CIFAR-10, 2 and 2 those of diffusers; with noise
-    and few steps (10) the third order overshoots the deviation by a factor. Order: that of the
-    corrector, or of the predictor without one. NFE N.
+    and few steps (10) the third order overshoots the deviation by a factor. Order (of the ODE,
+    tau = 0) min(corrector_order, predictor_order + 1), or predictor_order without corrector.
+    NFE N.
 
     Args:
       sigmas: `[N + 1]` descending noise levels, the last may be 0.

@@ -163,8 +163,8 @@ def moments(
     """The exact mean and variance of a tableau's output for Gaussian data.
 
     For data N(mean, variance) the denoiser is linear, D = mean + g (x - mean) with
-    g = variance / (variance + sigma^2), so registers stay jointly Gaussian: their mean and their
-    R x R covariance follow the rows. History and noise are included; there is no Monte Carlo.
+    g = variance / (variance + sigma^2), so registers stay jointly Gaussian: their mean and
+    covariance follow the rows. History and noise are included; there is no Monte Carlo.
 
     >>> euler = Tableau(np.array([[2.0, 0.0]]), np.array([2.0]), np.array([[[0.0, 1.0, 0.0]]]))
     >>> mean, variance = moments(euler, 0.5, 4.0)     # one step to 0 returns D, here half of x
@@ -188,11 +188,12 @@ def moments(
     )
     if (variance < 0).any():
         raise ValueError(f"variance must not be negative, got {variance}")
-    size = tableau.registers
-    first = tableau.start
-    state = np.broadcast_to(first[:, 0] * start_mean, (*mean.shape, size))
-    covariance = start_variance * np.outer(first[:, 0], first[:, 0])
-    covariance = covariance + np.outer(first[:, 1], first[:, 1])
+    size, start = tableau.registers, tableau.start
+    state = np.broadcast_to(start[:, 0] * start_mean, (*mean.shape, size))
+    # The registers as combinations of independent unit normals, one column each. Their products,
+    # the covariance, would lose the small variances that are left of large ones.
+    factor = start * np.array([np.sqrt(start_variance), 1.0])
+    factor = np.broadcast_to(factor, (*mean.shape, size, 2))
     for sigma, weights in zip(tableau.sigma, tableau.weights):
         g = variance / (variance + sigma**2) if gain is None else gain(sigma)
         g = np.broadcast_to(g, mean.shape)
@@ -200,9 +201,11 @@ def moments(
         step = np.broadcast_to(weights[:, :size], (*mean.shape, size, size)).copy()
         step[..., :, 0] += g[..., None] * of_denoised
         state = (step @ state[..., None])[..., 0] + ((1 - g) * mean)[..., None] * of_denoised
-        covariance = step @ covariance @ np.swapaxes(step, -1, -2) + np.outer(of_noise, of_noise)
-    covariance = np.broadcast_to(covariance, (*mean.shape, size, size))
-    return state[..., 0], covariance[..., 0, 0]
+        factor = step @ factor
+        if of_noise.any():
+            fresh = np.broadcast_to(of_noise[:, None], (*mean.shape, size, 1))
+            factor = np.concatenate([factor, fresh], axis=-1)
+    return state[..., 0], (factor[..., 0, :] ** 2).sum(-1)
 
 
 def sample(
