@@ -17,12 +17,13 @@ NOISE = jnp.tile(jnp.array([1.0, -1.0, 1.0, -1.0]), (6, 3, 1))
 
 def test_the_loss_of_edm_starts_at_one_for_every_sigma():
     zero = preconditioning.denoiser(lambda x, c: jnp.zeros_like(x), preconditioning.edm(0.5))
-    found = losses.loss(zero, Y, SIGMAS, NOISE, losses.edm_weight(0.5))
+    weighed = jax.jit(lambda *a: losses.loss(zero, *a, losses.edm_weight(0.5)))
+    found = weighed(Y, SIGMAS, NOISE)
     assert found.shape == Y.shape and found.dtype == jnp.float32
     np.testing.assert_allclose(found.mean((1, 2)), 1.0, rtol=2e-4)
     with jax.enable_x64(True):
         y, sigma, noise = (jnp.asarray(np.asarray(a, np.float64)) for a in (Y, SIGMAS, NOISE))
-        found = losses.loss(zero, y, sigma, noise, losses.edm_weight(0.5))
+        found = weighed(y, sigma, noise)
         np.testing.assert_allclose(found.mean((1, 2)), 1.0, rtol=1e-9)
 
 
@@ -89,44 +90,52 @@ CDF = {
 }
 
 
+@pytest.fixture(scope="module")
+def quantiles():
+    """name -> its quantiles at U; the last two are those of the extreme draws of float32."""
+    extremes = np.array([0.0, 1.0 - 2.0**-23], np.float32) + np.float32(2.0**-24)
+    u = jnp.asarray(np.append(U, extremes), jnp.float32)
+    assert (u > 0).all() and (u < 1).all()
+    return jax.jit(lambda u: {name: draw.quantile(u) for name, draw in DISTRIBUTIONS.items()})(u)
+
+
 @pytest.mark.parametrize("name", CDF)
-def test_quantiles_invert_the_cumulative_distribution(name):
-    sigma = np.asarray(DISTRIBUTIONS[name].quantile(jnp.asarray(U, jnp.float32)), np.float64)
+def test_quantiles_invert_the_cumulative_distribution(name, quantiles):
+    sigma = np.asarray(quantiles[name], np.float64)[:-2]
     assert (np.diff(sigma) > 0).all()
     np.testing.assert_allclose(CDF[name](sigma), U, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_draws(name):
-    draw = DISTRIBUTIONS[name]
-    keys = randomness.fold_in(jax.random.key(1), jnp.arange(40000))
-    sigma = np.asarray(jax.jit(jax.vmap(draw))(keys))
-    assert sigma.shape == (40000,) and sigma.dtype == np.float32
-    assert (sigma > 0).all() and np.isfinite(sigma).all()
-    np.testing.assert_allclose(sigma[:2], [draw(key) for key in keys[:2]], rtol=1e-6)
-    # Kolmogorov's statistic against the quantiles: 1.95 / sqrt(n) is its 99.9 % point.
-    quantiles = np.asarray(draw.quantile(jnp.asarray(U, jnp.float32)))
-    below = np.searchsorted(np.sort(sigma), quantiles, side="right") / len(sigma)
-    at = np.searchsorted(np.sort(quantiles), quantiles, side="right") / len(quantiles)
-    assert np.abs(below - at).max() < 1.95 / 200 + 1e-3
-    assert draw(keys[0], (2, 3)).shape == (2, 3)
-
-
-def test_extreme_uniform_numbers_stay_inside():
-    """The smallest and largest draws of float32 give finite noise levels."""
-    u = jnp.array([0.0, 1.0 - 2.0**-23], jnp.float32) + 2.0**-24
-    assert (u > 0).all() and (u < 1).all()
-    for name, draw in DISTRIBUTIONS.items():
-        sigma = draw.quantile(u)
+def test_extreme_draws_are_finite(quantiles):
+    for name, sigma in quantiles.items():
         assert np.isfinite(sigma).all() and (sigma > 0).all(), name
-    sigma = losses.log_normal().quantile(u)
-    np.testing.assert_allclose(jnp.log(sigma), -1.2 + 1.2 * np.array([-5.295, 5.295]), rtol=1e-3)
+    tails = np.log(quantiles["log_normal"][-2:])
+    np.testing.assert_allclose(tails, -1.2 + 1.2 * np.array([-5.295, 5.295]), rtol=1e-3)
 
 
-def test_moments():
-    log_sigma = jnp.log(losses.log_normal(-0.4, 1.0)(jax.random.key(0), (200_000,)))
-    assert abs(float(log_sigma.mean()) + 0.4) < 4 / 200_000**0.5
-    assert abs(float(log_sigma.std()) - 1.0) < 4 * (0.5 / 200_000) ** 0.5
+def test_draws(quantiles):
+    keys = randomness.fold_in(jax.random.key(1), jnp.arange(40000))
+
+    @jax.jit
+    def draw_all(keys):
+        return {name: jax.vmap(draw)(keys) for name, draw in DISTRIBUTIONS.items()}
+
+    drawn, few = draw_all(keys), draw_all(keys[7:9])
+    for name, sigma in drawn.items():
+        assert sigma.shape == (40000,) and sigma.dtype == jnp.float32
+        sigma = np.asarray(sigma)
+        assert np.isfinite(sigma).all() and (sigma > 0).all()
+        np.testing.assert_allclose(few[name], sigma[7:9], rtol=1e-6)
+        # Kolmogorov's statistic: 1.95 / sqrt(n) is its 99.9 % point.
+        expected = np.asarray(quantiles[name])[:-2]
+        below = np.searchsorted(np.sort(sigma), expected, side="right") / len(sigma)
+        at = np.searchsorted(np.sort(expected), expected, side="right") / len(expected)
+        assert np.abs(below - at).max() < 1.95 / 200 + 1e-3, name
+
+
+def test_draws_have_the_shape_asked_for():
+    key = jax.random.key(0)
+    assert losses.ve()(key).shape == () and losses.ve()(key, (2, 3)).shape == (2, 3)
 
 
 def test_discrete_levels_are_equally_likely():

@@ -77,11 +77,11 @@ def test_unit_variances(name):
 @pytest.mark.parametrize("name", ["edm", "trigflow"])
 def test_a_zero_network_is_the_ideal_denoiser_of_gaussian_data(name):
     row = preconditioning.PRECONDITIONERS[name](sigma_data=0.7)
-    denoise = preconditioning.denoiser(lambda x, c_noise: jnp.zeros_like(x), row)
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((6, 3)) * 10)
+    denoise = jax.jit(preconditioning.denoiser(lambda x, c_noise: jnp.zeros_like(x), row))
+    x = np.random.default_rng(0).standard_normal((6, 3)) * 10
     with jax.enable_x64(True):
         x, sigma = jnp.asarray(x, jnp.float64), jnp.asarray(SIGMAS)
-        ideal = score.gaussian(0.0, 0.7)(x, sigma)
+        ideal = 0.49 * x / (0.49 + sigma[:, None] ** 2)
         np.testing.assert_allclose(denoise(x, sigma), ideal, rtol=1e-12)
 
 
@@ -101,15 +101,18 @@ PREDICTS = {
 @pytest.mark.parametrize("name", PREDICTS)
 def test_every_prediction_gives_the_same_denoiser(name):
     prediction, sign = PREDICTS[name]
-    row = preconditioning.PRECONDITIONERS[name]()
+    row, predict = preconditioning.PRECONDITIONERS[name](), score.from_denoiser(MIXTURE, prediction)
+
+    @jax.jit
+    @jax.vmap
+    def compare(x, sigma):
+        network = lambda x_in, _: sign * predict(x_in / row.c_in(sigma), sigma)
+        return preconditioning.denoiser(network, row)(x, sigma), MIXTURE(x, sigma)
+
     with jax.enable_x64(True):
-        x = jnp.asarray(np.random.default_rng(1).standard_normal((5, 2)))
-        for sigma in (0.05, 0.7, 20.0):
-            sigma = jnp.asarray(sigma)
-            predict = score.from_denoiser(MIXTURE, prediction)
-            network = lambda x_in, _: sign * predict(x_in / row.c_in(sigma), sigma)
-            found = preconditioning.denoiser(network, row)(x, sigma)
-            np.testing.assert_allclose(found, MIXTURE(x, sigma), rtol=1e-9, atol=1e-12)
+        x = jnp.asarray(np.random.default_rng(1).standard_normal((3, 5, 2)))
+        found, expected = compare(x, jnp.asarray([0.05, 0.7, 20.0]))
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_trigflow_and_v_are_edm_turned():
@@ -224,14 +227,20 @@ class TestDenoiser:
             denoise = preconditioning.denoiser(lambda x, c: x, preconditioning.edm())
             assert denoise(x, jnp.float64(0.3)).dtype == jnp.float64
 
-    def test_jit_vmap_and_gradient(self):
+    def test_vmap_and_gradient(self):
         denoise = preconditioning.denoiser(lambda x, c: jnp.tanh(x + c[0]), preconditioning.edm())
         found = denoise(self.x, 0.3)
-        np.testing.assert_allclose(jax.jit(denoise)(self.x, 0.3), found, rtol=1e-5, atol=1e-6)
-        mapped = jax.vmap(lambda x: denoise(x[None], 0.3)[0])(self.x)
-        np.testing.assert_allclose(mapped, found, rtol=1e-5, atol=1e-6)
-        gradient = jax.grad(lambda x, s: denoise(x, s).sum(), argnums=(0, 1))(self.x, 0.3)
+
+        @jax.jit
+        def mapped(x):
+            return jax.vmap(lambda x: denoise(x[None], 0.3)[0])(x)
+
+        np.testing.assert_allclose(mapped(self.x), found, rtol=1e-5, atol=1e-6)
+        total = lambda x, s: denoise(x, s).sum()
+        gradient = jax.jit(jax.grad(total, argnums=(0, 1)))(self.x, 0.3)
         assert all(np.isfinite(g).all() for g in gradient)
+        step = total(self.x, 0.3 + 1e-2) - total(self.x, 0.3 - 1e-2)
+        assert gradient[1] == pytest.approx(float(step) / 2e-2, rel=1e-2)
 
     @pytest.mark.parametrize("sigma", [np.ones(2), np.ones((3, 1)), np.ones((3, 1, 1, 1))])
     def test_bad_sigma(self, sigma):

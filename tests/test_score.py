@@ -9,7 +9,7 @@ from edm_jax import schedules, score
 
 MEANS = np.array([[-1.0, 0.5], [0.3, -0.2], [1.0, 1.0]])
 STDS, WEIGHTS = np.array([0.2, 0.4, 0.1]), np.array([0.3, 0.5, 0.2])
-MIXTURE = score.mixture(MEANS, STDS, WEIGHTS)
+MIXTURE = jax.jit(score.mixture(MEANS, STDS, WEIGHTS))
 SCHEDULES = {
     "edm": schedules.edm(),
     "ve": schedules.ve(),
@@ -47,7 +47,7 @@ def test_tweedie():
     def both(x, sigma):
         denoise = lambda x: MIXTURE(x[None], sigma)[0]
         found = score.score(MIXTURE)(x[None], sigma)[0], jax.jacfwd(denoise)(x)
-        return found, jax.value_and_grad(log_density)(x, sigma)[1], jax.hessian(log_density)(x, sigma)
+        return found, jax.grad(log_density)(x, sigma), jax.hessian(log_density)(x, sigma)
 
     sigma = np.repeat([0.01, 0.3, 5.0], len(POINTS))
     (found, jacobian), gradient, hessian = both(np.tile(POINTS, (3, 1)), sigma)
@@ -84,7 +84,7 @@ def test_conversions_of_known_data_and_noise():
     }
     assert set(targets) == set(score.PREDICTIONS)
     for prediction, target in targets.items():
-        found = score.from_denoiser(lambda x, sigma: y, prediction)(y + s * n, sigma)
+        found = jax.jit(score.from_denoiser(lambda x, sigma: y, prediction))(y + s * n, sigma)
         np.testing.assert_allclose(found, target, rtol=1e-10, atol=1e-12)
     for function in (score.from_denoiser, score.to_denoiser):
         with pytest.raises(ValueError, match="prediction must be one of .*got 'noise'"):
@@ -151,7 +151,7 @@ def test_reverse_sde_of_vp_is_the_textbook_one():
     schedule, x, t = schedules.vp(), jnp.asarray(POINTS), 0.3
     beta = 0.1 + 19.9 * t
     drift, diffusion = score.reverse_sde(MIXTURE, schedule)
-    score_t = score.scaled_score(MIXTURE, schedule)(x, t)
+    drift, score_t = jax.jit(drift), jax.jit(score.scaled_score(MIXTURE, schedule))(x, t)
     np.testing.assert_allclose(drift(x, t), -0.5 * beta * x - beta * score_t, rtol=1e-9)
     assert diffusion(t) == pytest.approx(beta**0.5, rel=1e-12)
     with pytest.raises(ValueError, match="stochasticity must not be negative, got -1.0"):
@@ -176,7 +176,7 @@ class TestGaussian:
         covariance, mean = root @ root.T, rng.standard_normal((2, 3))
         covariance = (covariance + covariance.T) / 2
         x, sigma = jnp.asarray(rng.standard_normal((5, 2, 3))), jnp.asarray([0.01, 0.1, 1, 5, 20])
-        found = np.asarray(score.gaussian(mean, covariance=covariance)(x, sigma))
+        found = np.asarray(jax.jit(score.gaussian(mean, covariance=covariance))(x, sigma))
         for i in range(5):
             gain = np.linalg.solve(covariance + float(sigma[i]) ** 2 * np.eye(6), covariance).T
             expected = mean.ravel() + gain @ (np.asarray(x[i]) - mean).ravel()
@@ -208,7 +208,7 @@ class TestMixture:
 
     def test_one_component_is_gaussian(self):
         x, sigma = jnp.asarray(POINTS), jnp.asarray(np.geomspace(0.01, 10.0, 7))
-        one = score.mixture(MEANS[:1], STDS[:1], [3.0])
+        one = jax.jit(score.mixture(MEANS[:1], STDS[:1], [3.0]))
         expected = score.gaussian(MEANS[0], STDS[0])(x, sigma)
         np.testing.assert_allclose(one(x, sigma), expected, rtol=1e-10)
 
@@ -216,7 +216,7 @@ class TestMixture:
         x = jnp.asarray(POINTS)
         np.testing.assert_allclose(MIXTURE(x, 1e6) - WEIGHTS @ MEANS, 0, atol=1e-5)
         np.testing.assert_allclose(MIXTURE(x, 1e-5), x, atol=1e-7)
-        points = score.mixture(MEANS, np.zeros(3), WEIGHTS)
+        points = jax.jit(score.mixture(MEANS, np.zeros(3), WEIGHTS))
         nearest = MEANS[((POINTS[:, None] - MEANS) ** 2).sum(-1).argmin(1)]
         np.testing.assert_allclose(points(x, 1e-3), nearest, rtol=1e-12)
 
@@ -261,7 +261,7 @@ class TestDataset:
 
     def test_it_is_the_mixture_of_points(self):
         x = jnp.asarray(self.noisy(0.4))
-        points = score.mixture(self.images, np.zeros(23), np.ones(23))
+        points = jax.jit(score.mixture(self.images, np.zeros(23), np.ones(23)))
         found = score.dataset(self.images, 6)(x, 0.4)
         np.testing.assert_allclose(found, points(x, 0.4), rtol=1e-10)
 
@@ -298,8 +298,9 @@ class TestDataset:
         """dD/dx = Cov[y|x] / sigma^2, forward and reverse."""
         x, sigma = jnp.asarray(self.noisy(0.5, 1)), 0.5
         denoise = score.dataset(self.images, 6)
-        forward = jax.jacfwd(lambda x: denoise(x, sigma))(x).reshape(12, 12)
-        reverse = jax.jacrev(lambda x: denoise(x, sigma))(x).reshape(12, 12)
+        at = lambda x: denoise(x, sigma)
+        both = jax.jit(lambda x: (jax.jacfwd(at)(x), jax.jacrev(at)(x)))
+        forward, reverse = (jacobian.reshape(12, 12) for jacobian in both(x))
         flat = self.images.reshape(23, 12)
         logits = -((np.asarray(x).reshape(12) - flat) ** 2).sum(1) / (2 * sigma**2)
         weights = np.exp(logits) / np.exp(logits).sum()
