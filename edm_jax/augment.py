@@ -8,20 +8,13 @@ Three pure functions, `draw`, `apply` and `labels`, and `augment`, which is all 
 happens to sample i is a function of its own key and image: neighbours and batch size are not seen.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# The sym6 wavelet's low-pass filter: up- and downsampling by two around the bilinear lookup.
-SYM6 = (
-    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
-    0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
-    -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
-)  # fmt: skip
-BORDER = len(SYM6) // 4  # output pixels beyond each edge that the downsampling filter reads
+from edm_jax import resampling
 
 
 class Settings(NamedTuple):
@@ -110,24 +103,16 @@ def edm(p: float = 0.12) -> Settings:
     Args:
       p: probability of each of the five, in [0, 1].
 
-    Returns:
-      Settings with the nine label entries of `labels`.
-
     >>> label_dim(edm())
     9
     """
-    return Settings(
-        p, xflip=1e8, yflip=1.0, scale=1.0, rotate_frac=1.0, aniso=1.0, translate_frac=1.0
-    )
+    return Settings(p, xflip=1e8, yflip=1, scale=1, rotate_frac=1, aniso=1, translate_frac=1)
 
 
 def label_dim(settings: Settings) -> int:
     """The number of entries of `labels`: the network's `augment_dim`."""
-    return sum(
-        entries
-        for name, entries in LABEL_ENTRIES._asdict().items()
-        if getattr(settings, name) > 0
-    )
+    counts = LABEL_ENTRIES._asdict().items()
+    return sum(entries for name, entries in counts if getattr(settings, name) > 0)
 
 
 def draw(keys: jax.Array, settings: Settings) -> Parameters:
@@ -140,7 +125,7 @@ def draw(keys: jax.Array, settings: Settings) -> Parameters:
       settings: which transforms, how often. Its multipliers are static, p may be traced.
 
     Returns:
-      Parameters, float32 [B] or [B, 2]; zeros where a transform does not happen.
+      float32 [B] or [B, 2] each; zeros where a transform does not happen.
 
     Raises:
       ValueError: if a multiplier is negative or p is outside [0, 1].
@@ -192,9 +177,7 @@ def draw(keys: jax.Array, settings: Settings) -> Parameters:
 
 
 def labels(
-    parameters: Parameters,
-    image_shape: tuple[int, ...] | None = None,
-    settings: Settings = Settings(),
+    parameters: Parameters, image_shape: tuple | None = None, settings: Settings = Settings()
 ) -> jax.Array:
     """What the network is told: zeros exactly where nothing happened.
 
@@ -213,9 +196,8 @@ def labels(
       ValueError: if there are no transforms, or `translate_int` without `image_shape`.
     """
     columns = []
-    for name, value in parameters._asdict().items():
-        if value is None:
-            continue
+    present = {name: value for name, value in parameters._asdict().items() if value is not None}
+    for name, value in present.items():
         if name in ("rotate_frac", "hue"):
             columns += [jnp.cos(value) - 1.0, jnp.sin(value)]
         elif name == "aniso":
@@ -225,8 +207,7 @@ def labels(
         elif name == "translate_int":
             if image_shape is None:
                 raise ValueError("image_shape is None; translate_int rounds to pixels, give it")
-            width, height = image_shape[-2], image_shape[-3]
-            reach = np.float32([width, height]) * np.float32(settings.translate_int_max)
+            reach = _extent(*image_shape[-3:-1], settings.translate_int_max)
             columns += list((jnp.round(value * reach) / reach).T)
         else:
             columns += [value] if value.ndim == 1 else list(value.T)
@@ -235,13 +216,11 @@ def labels(
     return jnp.stack([jnp.asarray(column, jnp.float32) for column in columns], axis=1)
 
 
-def apply(
-    images: jax.Array, parameters: Parameters, settings: Settings = Settings()
-) -> jax.Array:
+def apply(images: jax.Array, parameters: Parameters, settings: Settings = Settings()) -> jax.Array:
     """Applies the transforms to the images; nothing is clipped.
 
     Flips and quarter turns, the whole-pixel shift, then scale, rotation, stretch and sub-pixel
-    shift as one resampling (see `resample`), then colour as one affine map of RGB.
+    shift as one resampling (see `resampling`), then colour as one affine map of RGB.
 
     Args:
       images: [B, H, W, C] float32.
@@ -252,13 +231,13 @@ def apply(
       [B, H, W, C] float32; an image to which nothing happens is returned bit for bit.
 
     Raises:
-      ValueError: if the images are not [B, H, W, C], not square though `rotate_int` is there, or
-        neither grey nor RGB though a colour transform is there.
+      ValueError: if the images are not [B, H, W, C], not square for `rotate_int`, or neither grey
+        nor RGB for a colour transform.
     """
     if images.ndim != 4:
         raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
     images = jnp.asarray(images, jnp.float32)
-    _, height, width, channels = images.shape
+    _, height, width, _ = images.shape
     images = _flip(images, 2, parameters.xflip)
     images = _flip(images, 1, parameters.yflip)
     if parameters.rotate_int is not None:
@@ -270,25 +249,23 @@ def apply(
         odd = ((turns == 1) | (turns == 3))[:, None, None, None]
         images = jnp.where(odd, images.swapaxes(1, 2), images)
     if parameters.translate_int is not None:
-        reach = np.float32([width, height]) * np.float32(settings.translate_int_max)
+        reach = _extent(height, width, settings.translate_int_max)
         shift = jnp.round(parameters.translate_int * reach).astype(jnp.int32)
-        rows = _reflect(jnp.arange(height) + shift[:, 1:], height)
-        columns = _reflect(jnp.arange(width) - shift[:, :1], width)
+        rows = resampling.reflect(jnp.arange(height) + shift[:, 1:], height)
+        columns = resampling.reflect(jnp.arange(width) - shift[:, :1], width)
         images = jnp.take_along_axis(images, rows[:, :, None, None], axis=1)
         images = jnp.take_along_axis(images, columns[:, None, :, None], axis=2)
-    if any(getattr(parameters, name) is not None for name in GEOMETRIC):
+    if _any(parameters, GEOMETRIC):
         linear, shift = inverse_map(parameters, height, width, settings)
         still = jnp.all(linear == jnp.eye(2), (1, 2)) & jnp.all(shift == 0, 1)
-        moved = resample(images, linear, shift)
+        moved = resampling.resample(images, linear, shift)
         images = jnp.where(still[:, None, None, None], images, moved)
-    if any(getattr(parameters, name) is not None for name in COLOUR):
+    if _any(parameters, COLOUR):
         images = _recolour(images, *_colour_map(parameters, images.shape[0], settings))
     return images
 
 
-def augment(
-    keys: jax.Array, images: jax.Array, settings: Settings
-) -> tuple[jax.Array, jax.Array]:
+def augment(keys: jax.Array, images: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array]:
     """Draws, applies and describes: `(apply(images, drawn), labels(drawn))`.
 
     Args:
@@ -327,11 +304,9 @@ def inverse_map(
     given = [getattr(parameters, name) for name in GEOMETRIC]
     batch = next(value.shape[0] for value in given if value is not None)
     one, zero = jnp.ones(batch, jnp.float32), jnp.zeros(batch, jnp.float32)
-    linear = _matrix(one, zero, zero, one)
-    shift = jnp.zeros((batch, 2), jnp.float32)
+    linear, shift = _matrix(one, zero, zero, one), jnp.zeros((batch, 2), jnp.float32)
     if parameters.scale is not None:
-        shrink = jnp.exp2(-parameters.scale * settings.scale_std)
-        linear = linear * shrink[:, None, None]
+        linear = linear * jnp.exp2(-parameters.scale * settings.scale_std)[:, None, None]
     if parameters.rotate_frac is not None:
         linear = _product(linear, _rotation(parameters.rotate_frac))
     if parameters.aniso is not None:
@@ -343,102 +318,9 @@ def inverse_map(
         stretch = jnp.where((size == 0)[:, None, None], jnp.eye(2), stretch)
         linear = _product(linear, stretch)
     if parameters.translate_frac is not None:
-        extent = np.float32([width, height]) * np.float32(settings.translate_frac_std)
-        shift = -jnp.sum(linear * (parameters.translate_frac * extent)[:, None, :], -1)
+        pixels = parameters.translate_frac * _extent(height, width, settings.translate_frac_std)
+        shift = -jnp.sum(linear * pixels[:, None, :], -1)
     return linear, shift
-
-
-def resample(images: jax.Array, linear: jax.Array, shift: jax.Array) -> jax.Array:
-    """Looks images up at affinely mapped places, band-limited by the sym6 filter.
-
-    Reflect by size - 1, double the resolution, look up bilinearly on a doubled output grid, halve
-    the resolution. The first two are one matrix per axis, so is the last, and only the lookup
-    depends on the map.
-
-    Args:
-      images: [B, H, W, C] float32.
-      linear: [B, 2, 2]; shift: [B, 2]: `inverse_map`.
-
-    Returns:
-      [B, H, W, C] float32.
-    """
-    _, height, width, _ = images.shape
-    x, y = _positions(linear, shift, height, width)
-    halve_y, halve_x = _halving(height), _halving(width)
-    looked_up = _lookup_by_gather(images, x, y)
-    return _both_axes(looked_up, halve_y, halve_x)
-
-
-def _positions(linear, shift, height, width):
-    """The (x, y) of each point of the doubled output grid, as indices of the doubled image."""
-    columns = jnp.arange(2 * (width + 2 * BORDER), dtype=jnp.float32) + 1 - (width + 2 * BORDER)
-    rows = jnp.arange(2 * (height + 2 * BORDER), dtype=jnp.float32) + 1 - (height + 2 * BORDER)
-    columns, rows = columns[None, None, :], rows[None, :, None]
-    linear, shift = linear[..., None, None], shift[..., None, None]
-    x = linear[:, 0, 0] * columns + linear[:, 0, 1] * rows + 2 * shift[:, 0]
-    y = linear[:, 1, 0] * columns + linear[:, 1, 1] * rows + 2 * shift[:, 1]
-    return x + (3 * width - 2 - 1), y + (3 * height - 2 - 1)
-
-
-def _lookup_by_gather(images, x, y):
-    """[B, h, w, C]: the reflected, doubled images at (x, y) [B, h, w]; zero outside."""
-    doubled = _both_axes(images, _doubling(images.shape[1]), _doubling(images.shape[2]))
-    batch, height, width, channels = doubled.shape
-    left, top = jnp.floor(x), jnp.floor(y)
-    right_weight, bottom_weight = x - left, y - top
-    left, top = left.astype(jnp.int32), top.astype(jnp.int32)
-    flat = doubled.reshape(batch, height * width, channels)
-
-    def corner(row, column, weight):
-        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
-        values = jnp.take_along_axis(flat, index.reshape(batch, -1, 1), axis=1)
-        return values.reshape(*x.shape, channels) * jnp.where(inside, weight, 0.0)[..., None]
-
-    return (
-        corner(top, left, (1 - bottom_weight) * (1 - right_weight))
-        + corner(top, left + 1, (1 - bottom_weight) * right_weight)
-        + corner(top + 1, left, bottom_weight * (1 - right_weight))
-        + corner(top + 1, left + 1, bottom_weight * right_weight)
-    )
-
-
-def _both_axes(images, rows, columns):
-    """rows @ image @ columns.T, channel by channel."""
-    precision = jax.lax.Precision.HIGHEST
-    images = jnp.einsum("ij,bjkc->bikc", rows, images, precision=precision)
-    return jnp.einsum("ij,bkjc->bkic", columns, images, precision=precision)
-
-
-@functools.cache
-def _doubling(size):
-    """[2 (3 size - 2), size]: reflection by size - 1 on both sides, then upsampling by two."""
-    padded = 3 * size - 2
-    reflect = np.eye(size)[_reflect(np.arange(padded) - (size - 1), size)]
-    filtered = np.zeros((2 * padded, padded))
-    for tap, weight in enumerate(SYM6[::-1]):
-        for row in range(2 * padded):
-            place = row - 6 + tap
-            if place % 2 == 0 and 0 <= place < 2 * padded - 1:
-                filtered[row, place // 2] += weight
-    return np.float32(filtered @ reflect)
-
-
-@functools.cache
-def _halving(size):
-    """[size, 2 (size + 2 BORDER)]: downsampling by two, the border dropped."""
-    matrix = np.zeros((size, 2 * (size + 2 * BORDER)))
-    for tap, weight in enumerate(SYM6):
-        for row in range(size):
-            matrix[row, 2 * (row + BORDER) - 5 + tap] = weight
-    return np.float32(matrix)
-
-
-def _reflect(index, size):
-    """index folded into [0, size) by reflection at the first and last pixel, not repeated."""
-    if size == 1:
-        return index * 0
-    return size - 1 - abs(size - 1 - index % (2 * size - 2))
 
 
 def _flip(images, axis, where):
@@ -446,6 +328,14 @@ def _flip(images, axis, where):
         return images
     where = where.astype(bool)[:, None, None, None]
     return jnp.where(where, jnp.flip(images, axis), images)
+
+
+def _any(parameters, names):
+    return any(getattr(parameters, name) is not None for name in names)
+
+
+def _extent(height, width, share):
+    return np.float32([width, height]) * np.float32(share)
 
 
 def _matrix(a, b, c, d):
