@@ -72,6 +72,7 @@ _WRAPPERS: dict[str, tuple[str, str, dict[str, tuple[str, float]]]] = {
     ),
 }
 PRECONDITIONERS = {row[0]: name for name, row in _WRAPPERS.items()}  # class name -> precond
+_MAX_INTEGER = 2**20  # of pixels, channels, classes, steps: beyond it is damage
 _NOT_THE_NETWORKS = ("class_name", "precond", "arch", "model_type", "use_fp16")
 
 
@@ -98,14 +99,14 @@ def config_from_arguments(
     Raises:
       WeightsError: an argument is missing, unknown, or not of its kind.
     """
-    precond = arguments.get("precond", PRECONDITIONERS.get(arguments.get("class_name", "")))
-    if precond not in _WRAPPERS:
+    precond = arguments.get("precond", PRECONDITIONERS.get(str(arguments.get("class_name"))))
+    if not isinstance(precond, str) or precond not in _WRAPPERS:
         raise WeightsError(f"precond is {precond!r}; known are {', '.join(_WRAPPERS)}")
     class_name, model_type, settings = _WRAPPERS[precond]
     if arguments.get("class_name", class_name) != class_name:
         raise WeightsError(f"class_name is {arguments['class_name']!r} and precond {precond!r}")
     model_type = arguments.get("model_type", model_type)
-    if model_type not in _NETWORKS:
+    if not isinstance(model_type, str) or model_type not in _NETWORKS:
         raise WeightsError(f"model_type is {model_type!r}; known are {', '.join(_NETWORKS)}")
     defaults = _NETWORKS[model_type]
     shape = {"img_resolution": "resolution", "img_channels": "channels", "label_dim": "label_dim"}
@@ -128,9 +129,10 @@ def config_from_arguments(
     values["dtype"] = "float16" if arguments.get("use_fp16") else "float32"
     config = ModelConfig(preconditioner=precond, preconditioner_arguments=given, **values)
     try:
-        build_preconditioner(config)
-    except ValueError as error:
-        raise WeightsError(str(error)) from None
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            build_preconditioner(config)
+    except (ValueError, ArithmeticError) as error:
+        raise WeightsError(f"the preconditioner's arguments make none: {error}") from None
     return config
 
 
@@ -173,7 +175,7 @@ def _checked(name: str, value: Any, like: Any) -> Any:
     if _numbers([value]):
         if isinstance(like, float):
             return float(value)
-        if isinstance(like, int) and int(value) == value >= 0:
+        if isinstance(like, int) and 0 <= value <= _MAX_INTEGER and int(value) == value:
             return int(value)
     raise WeightsError(f"constructor argument {name} is {str(value)[:80]!r}")
 

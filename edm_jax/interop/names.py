@@ -54,7 +54,8 @@ def _to_official(array: Any) -> np.ndarray:
 
 
 def _official_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    return _to_official(np.broadcast_to(np.zeros(()), tuple(shape))).shape
+    axes = {2: (1, 0), 4: (3, 2, 0, 1)}.get(len(shape), range(len(shape)))
+    return tuple(shape[axis] for axis in axes)  # no array: a damaged shape may be any size
 
 
 def params_from_state_dict(

@@ -138,21 +138,26 @@ def model_from_weights(weights: Mapping[str, np.ndarray], config: ModelConfig) -
     for name, value in weights.items():
         if not np.issubdtype(value.dtype, np.floating):
             raise WeightsError(f"tensor {name!r} is {value.dtype}; weights are floats")
-    # Tracing takes as long as the network is deep: one far deeper than its weights is damage.
-    depth = max(1, config.num_blocks) * len(config.channel_mult)
-    if depth > len(weights) or max(config.resolution, config.model_channels) > _MAX_WIDTH:
-        raise WeightsError(
-            f"weights do not fit the network: {len(weights)} tensors for {config.num_blocks} blocks "
-            f"at each of {len(config.channel_mult)} levels, resolution {config.resolution}, width "
-            f"{config.model_channels}"
-        )
     try:
+        _check_size(config, len(weights))
         like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
         taps = config.resample_filter
         params = params_from_state_dict(weights, like, resample_filter=taps)
         return Model.build(config, params)
     except (ValueError, TypeError, ArithmeticError, LookupError, flax.errors.FlaxError) as error:
         raise WeightsError(" ".join(str(error).split())[:2000]) from None
+
+
+def _check_size(config: ModelConfig, tensors: int) -> None:
+    """Tracing takes as long as the network is deep: one far deeper than its weights is damage."""
+    depth = max(1, config.num_blocks) * len(config.channel_mult)
+    widths = (config.resolution, config.channels, config.model_channels, *config.channel_mult)
+    if depth > tensors or max(widths) > _MAX_WIDTH:
+        raise WeightsError(
+            f"weights do not fit the network: {tensors} tensors for {config.num_blocks} blocks "
+            f"at each of {len(config.channel_mult)} levels, resolution {config.resolution}, width "
+            f"{config.model_channels}"
+        )
 
 
 def weights_of_model(model: Model) -> dict[str, np.ndarray]:

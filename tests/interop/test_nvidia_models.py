@@ -131,7 +131,11 @@ WRONG_ARGUMENTS = {
     "wrapper": ({"precond": "edm2"}, "precond is 'edm2'"),
     "out of range": ({"epsilon_t": 2.0}, "epsilon_t"),
     "a thousand blocks": ({"num_blocks": 1000}, "do not fit the network: 144 tensors"),
-    "wide": ({"img_resolution": 2**40}, "do not fit the network"),
+    "infinite": ({"img_channels": float("inf")}, "img_channels is 'inf'"),
+    "overflow": ({"beta_d": 1e308}, "the preconditioner's arguments make none"),
+    "a list for a name": ({"model_type": ["SongUNet"]}, "model_type is"),
+    "wider than memory": ({"model_channels": 65536}, r"misshapen: model\.dec"),
+    "wide": ({"img_resolution": 2**20}, "do not fit the network"),
     "no levels": ({"channel_mult": []}, "channel_mult"),
 }
 
