@@ -81,7 +81,10 @@ PARAMETER = Named("torch._utils", "_rebuild_parameter")
 TENSOR = Named("torch._utils", "_rebuild_tensor_v2")
 FROM_BYTES = Named("torch.storage", "_load_from_bytes")
 DTYPE = Named("numpy", "dtype")
-SCALARS = {1: Named("numpy.core.multiarray", "scalar"), 2: Named("numpy._core.multiarray", "scalar")}
+SCALARS = {
+    1: Named("numpy.core.multiarray", "scalar"),
+    2: Named("numpy._core.multiarray", "scalar"),
+}
 
 
 def scalar(value, numpy=2):
@@ -103,7 +106,7 @@ def legacy(flat, kind=None, size=None, little_endian=True, saved=None):
 
 
 def tensor(array, order="C", step=1, before=0, **storage):
-    """A tensor: `order` "F" makes its strides decreasing, `step` and `before` leave gaps."""
+    """A tensor whose storage is in C or Fortran order; `step` and `before` leave gaps in it."""
     flat = np.zeros(before + array.size * step, array.dtype)
     flat[before::step] = array.flatten(order)
     whole = np.empty(array.shape, array.dtype, order=order)

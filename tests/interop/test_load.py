@@ -117,7 +117,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, model, monkeypatch):
         (lambda text: text.replace("num_blocks", "blocks"), "no field 'blocks'"),
         (lambda text: text.replace('"num_blocks": 1', '"num_blocks": 100000'), "do not fit"),
         (lambda text: text.replace('"num_blocks": 1', '"num_blocks": "1"'), "num_blocks is '1'"),
-        (lambda text: text.replace('"channel_mult": [\n   1', '"channel_mult": [\n   "1"'), "not s"),
+        (lambda text: text.replace('"channel_mult": [\n   1', '"channel_mult": [\n   "1"'), "not"),
         (lambda text: text.replace('"song"', '"dhariwal"'), "do not fit|missing"),
         (lambda text: text.replace('"edm"', '"edm3"'), "preconditioner is 'edm3'"),
         (lambda text: text.replace('"label_dim": 3', '"label_dim": 4'), "misshapen: .*map_label"),
