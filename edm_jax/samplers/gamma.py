@@ -26,7 +26,8 @@ class Gamma(NamedTuple):
     def posterior_variance(self, sigma: float, limit: float = 1.0) -> float:
         """E Var[y | x] / d = sigma^2 (1 - Gamma(sigma)): what `analytic_dpm` asks for.
 
-        1 - Gamma is interpolated linearly in log sigma and constant outside of the levels.
+        Between levels log c^2 is linear in log sigma, with c^2 the variance of the Gaussian data
+        that have this Gamma, 1 - Gamma = c^2 / (c^2 + sigma^2); outside of them it is constant.
 
         Args:
           sigma: a noise level.
@@ -35,9 +36,10 @@ class Gamma(NamedTuple):
         Returns:
           The variance, in [0, limit].
         """
-        known = np.log(self.sigma[::-1])
-        rest = np.interp(np.log(sigma), known, 1.0 - self.value[::-1])
-        return float(np.clip(sigma**2 * rest, 0.0, limit))
+        levels, value = self.sigma[::-1], np.clip(self.value[::-1], 1e-12, 1 - 1e-12)
+        logs = 2 * np.log(levels) + np.log1p(-value) - np.log(value)
+        c2 = np.exp(np.interp(np.log(sigma), np.log(levels), logs))
+        return float(np.clip(sigma**2 * c2 / (sigma**2 + c2), 0.0, limit))
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes an .npz file."""
@@ -61,11 +63,14 @@ def estimate(
 ) -> Gamma:
     """Measures Gamma in one pass over data, with any denoiser.
 
-        Gamma(sigma) = 1 + E (|eps|^2 - |n|^2) / d,   x = y + sigma n,  eps = (x - D) / sigma
+        x = y + sigma n,   eps = (x - D) / sigma,   Gamma(sigma) = E |eps|^2 / d
 
-    E |n|^2 / d = 1, and subtracting it takes most of the variance away: at large sigma eps is
-    nearly n, and 1 - Gamma is what counts. Example i of the pass draws from `fold_in(key, i)`, so
-    the result depends on batch sizes by rounding only.
+    At large sigma eps is nearly n, and 1 - Gamma, of which the variance is made, drowns in the
+    noise of |n|^2. So |eps|^2 is compared with |e|^2 of the guess D = w x, w = v / (v + sigma^2)
+    with v the mean square of the example, whose mean over n is known:
+    (1 - w)^2 (1 + y^2 / sigma^2). The expectation stays, most of the variance goes.
+
+    Example i of the pass draws from `fold_in(key, i)`: batch sizes change the result by rounding.
 
     Args:
       denoise: (x `[B, ...]`, sigma `[]`) -> denoised image.
@@ -86,14 +91,18 @@ def estimate(
     @jax.jit
     def excess(y, first):
         keys = randomness.fold_in(key, first + jnp.arange(y.shape[0]))
+        event = tuple(range(1, y.ndim))
 
         def at(row):
             index, sigma = row
             n = randomness.normal(randomness.fold_in(keys, index), y.shape[1:], y.dtype)
             x = y + sigma * n
-            eps = (x - denoise(x, sigma)) / sigma
-            # A product of small and moderate, not a difference of squares.
-            return ((eps - n) * (eps + n)).mean(tuple(range(1, y.ndim)))
+            v = (y * y).mean(event, keepdims=True)
+            w = v / (v + sigma * sigma)
+            gap = (w * x - jnp.asarray(denoise(x, sigma), y.dtype)) / sigma
+            guess = (1 - w) * x / sigma
+            known = w * (w - 2) + ((1 - w) * y / sigma) ** 2  # the guess's mean, less 1
+            return (gap * (gap + 2 * guess) + known).mean(event)
 
         return jax.lax.map(at, (jnp.arange(levels.size), jnp.asarray(levels, y.dtype)))
 
