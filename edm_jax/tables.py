@@ -6,7 +6,15 @@ numpy, on the host, float64 unless a published network needs its float32.
 import numpy as np
 
 BETAS = ("linear", "scaled_linear", "cosine")
-SPACINGS = ("leading", "trailing", "linspace")
+SPACINGS = ("trailing", "leading", "linspace", "quadratic")
+
+# Sabour, Fidler and Kreis 2024, table 3: ten steps, from the largest level down.
+ALIGN_YOUR_STEPS = {
+    "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
+    "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+    "deepfloyd": (160.41, 8.081, 3.315, 1.885, 1.207, 0.785, 0.553, 0.293, 0.186, 0.030, 0.006),
+    "svd": (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
+}
 
 
 def alphas_cumprod(betas: str = "linear", num_train_steps: int = 1000) -> np.ndarray:
@@ -72,8 +80,9 @@ def indices(
 
     "trailing": T-1, T-1 - T/n, ..., rounded (Lin et al. 2024). "leading": 0, s, 2s, ... with
     s = T // n, plus `offset` (DDIM; Stable Diffusion with offset 1), which starts below the
-    highest level. "linspace": both ends and even in between, rounded (iDDPM). A single level is
-    the highest, where sampling starts.
+    highest level. "linspace": both ends and even in between, rounded (iDDPM).
+    "quadratic": squares of even steps up to sqrt(0.8 T), truncated (DDIM on CIFAR-10). A single
+    level is the highest, where sampling starts.
 
     Args:
       num_levels: n, at most T.
@@ -106,6 +115,10 @@ def indices(
         return index
     if spacing == "trailing":
         return np.rint(t - np.arange(n) * (t / n)).astype(int) - 1
+    if spacing == "quadratic":
+        squares = (np.linspace(0.0, np.sqrt(0.8 * t), n) ** 2).astype(int)
+        # Truncation repeats small indices: no level is visited twice.
+        return np.minimum(np.maximum(squares, np.arange(n)), t - n + np.arange(n))[::-1]
     return np.rint(np.linspace(0.0, t - 1.0, n)).astype(int)[::-1]
 
 

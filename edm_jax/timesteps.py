@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edm_jax import schedules, tables
-from edm_jax.schedules import check_positive, check_range
+from edm_jax.schedules import Schedule, check_positive, check_range
 
 
 def edm(
@@ -69,11 +69,7 @@ def vp(
       epsilon_s: The last positive time.
       final: "zero" or "sigma_min".
 
-    Returns:
-      [num_steps + 1] descending noise levels.
-
-    Raises:
-      ValueError: an argument out of range.
+    Returns, Raises: as `edm`.
     """
     sigma = schedules.vp(beta_d, beta_min).sigma
     low = float(sigma(epsilon_s)) if sigma_min is None else sigma_min
@@ -108,11 +104,7 @@ def exponential(
       sigma_max: The first noise level.
       final: "zero" or "sigma_min".
 
-    Returns:
-      [num_steps + 1] descending noise levels.
-
-    Raises:
-      ValueError: an argument out of range.
+    Returns, Raises: as `edm`.
 
     >>> exponential(2, 0.1, 10.0, final="sigma_min").round(6)
     array([10. ,  1. ,  0.1])
@@ -153,27 +145,58 @@ def tangent(
     output then is cos(Theta/N)^N of the true deviation, Theta the whole angle. For images the
     best sigma_data is far above the pixels' (large structures carry the variance).
 
+    Args, Returns, Raises: as `exponential`, but that sigma_min = 0 is allowed: then the steps are
+    uniform down to zero. sigma_data, the scale of the angle, is positive.
+    """
+    check_positive(sigma_data=sigma_data)
+    if sigma_min == 0.0:
+        check_positive(sigma_max=sigma_max)
+        angle = np.arctan(sigma_max / sigma_data)
+        return from_schedule(num_steps, schedules.trigflow(sigma_data), angle, 0.0, final=final)
+    to = lambda sigma: np.arctan(sigma / sigma_data)
+    return _grid(to, lambda u: sigma_data * np.tan(u), num_steps, sigma_min, sigma_max, final)
+
+
+def from_schedule(
+    num_steps: int,
+    schedule: Schedule,
+    t_max: float = 1.0,
+    t_min: float = 1e-3,
+    power: float = 1.0,
+    final: str = "zero",
+) -> np.ndarray:
+    """The grid of any process: uniform in t, or in t^(1/power).
+
+        t_i = (t_max^(1/power) + i/(N-1) (t_min^(1/power) - t_max^(1/power)))^power
+
     Args:
       num_steps: The number of steps.
-      sigma_min: The last positive noise level. With 0 the steps are uniform down to zero.
-      sigma_max: The first noise level.
-      sigma_data: The scale of the angle, positive.
+      schedule: sigma(t), increasing.
+      t_max: The first time, with sigma(t_max) finite.
+      t_min: The last time. With sigma(t_min) = 0 it is the end itself.
+      power: 1 is uniform in t; 2 is the quadratic spacing of DDIM and DEIS.
       final: "zero" or "sigma_min".
 
     Returns:
       [num_steps + 1] descending noise levels.
 
     Raises:
-      ValueError: an argument out of range.
+      ValueError: an argument out of range, or times where sigma does not decrease to t_min.
+
+    >>> from_schedule(2, schedules.ve_geometric(0.01, 1.0), t_min=0.0).round(3)
+    array([1.  , 0.01, 0.  ])
     """
-    check_positive(sigma_data=sigma_data)
-    if sigma_min == 0.0:
-        check_positive(sigma_max=sigma_max)
-        _count(num_steps, final)
-        angles = np.arctan(sigma_max / sigma_data) * np.arange(num_steps, -1, -1) / num_steps
-        return sigma_data * np.tan(angles)
-    to = lambda sigma: np.arctan(sigma / sigma_data)
-    return _grid(to, lambda u: sigma_data * np.tan(u), num_steps, sigma_min, sigma_max, final)
+    check_positive(power=power, t_max=t_max)
+    if not 0.0 <= t_min < t_max:
+        raise ValueError(f"t_min must lie in [0, t_max = {t_max}), got {t_min}")
+    count, end = _count(num_steps, final)
+    if end and schedule.sigma(t_min) == 0.0:
+        count, end = count + 1, False
+    first, last = t_max ** (1.0 / power), t_min ** (1.0 / power)
+    sigmas = schedule.sigma((first + _fractions(count) * (last - first)) ** power)
+    if not (np.isfinite(sigmas).all() and (np.diff(sigmas) < 0.0).all() and sigmas[-1] >= 0.0):
+        raise ValueError(f"t_max = {t_max}, t_min = {t_min} give no finite descending levels")
+    return _end(sigmas, end)
 
 
 def flow(num_steps: int, t_max: float = 0.999, factor: float = 1.0) -> np.ndarray:
@@ -188,17 +211,11 @@ def flow(num_steps: int, t_max: float = 0.999, factor: float = 1.0) -> np.ndarra
       t_max: The first time, in (0, 1).
       factor: The shift, positive.
 
-    Returns:
-      [num_steps + 1] descending noise levels, the last 0.
-
-    Raises:
-      ValueError: an argument out of range.
+    Returns, Raises: as `edm`.
     """
     if not 0.0 < t_max < 1.0:
         raise ValueError(f"t_max must lie in (0, 1), got {t_max}")
-    _count(num_steps, "zero")
-    t = t_max * np.arange(num_steps, -1, -1) / num_steps
-    return shift(t / (1.0 - t), factor)
+    return shift(from_schedule(num_steps, schedules.flow(), t_max, t_min=0.0), factor)
 
 
 def shift(sigmas: np.ndarray, factor: float) -> np.ndarray:
@@ -277,16 +294,11 @@ def ddpm(
 
     Args:
       num_steps: The number of steps, at most num_train_steps.
-      betas: "linear", "scaled_linear" (Stable Diffusion) or "cosine" (iDDPM).
-      num_train_steps: T, the number of levels the network was trained with.
+      betas, num_train_steps: as `tables.alphas_cumprod`.
       spacing, offset: as `tables.indices`.
       final: "zero" or "sigma_min".
 
-    Returns:
-      [num_steps + 1] descending noise levels.
-
-    Raises:
-      ValueError: an argument out of range.
+    Returns, Raises: as `edm`.
 
     >>> ddpm(4).round(3)
     array([157.407,  17.247,   3.424,   0.953,   0.   ])
@@ -311,26 +323,13 @@ def from_alphas_cumprod(
       spacing, offset: as `tables.indices`.
       final: "zero" or "sigma_min".
 
-    Returns:
-      [num_steps + 1] descending noise levels.
-
-    Raises:
-      ValueError: an argument out of range.
+    Returns, Raises: as `edm`.
     """
     sigmas = tables.sigmas(alphas_cumprod)
     if num_steps is None:
         num_steps = len(sigmas) - (final == "sigma_min")
     count, end = _count(num_steps, final)
     return _end(sigmas[tables.indices(count, len(sigmas), spacing, offset)], end)
-
-
-# Sabour, Fidler and Kreis 2024, table 3: ten steps, from the largest level down.
-ALIGN_YOUR_STEPS = {
-    "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
-    "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
-    "deepfloyd": (160.41, 8.081, 3.315, 1.885, 1.207, 0.785, 0.553, 0.293, 0.186, 0.030, 0.006),
-    "svd": (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
-}
 
 
 def align_your_steps(num_steps: int, model: str = "sd15", final: str = "zero") -> np.ndarray:
@@ -340,7 +339,7 @@ def align_your_steps(num_steps: int, model: str = "sd15", final: str = "zero") -
 
     Args:
       num_steps: The number of steps; the published grids have ten.
-      model: A key of `ALIGN_YOUR_STEPS`.
+      model: A key of `tables.ALIGN_YOUR_STEPS`.
       final: "zero" replaces the grid's last level by 0; "sigma_min" keeps it.
 
     Returns:
@@ -349,10 +348,10 @@ def align_your_steps(num_steps: int, model: str = "sd15", final: str = "zero") -
     Raises:
       ValueError: unknown model, or an argument out of range.
     """
-    if model not in ALIGN_YOUR_STEPS:
-        raise ValueError(f"model must be one of {sorted(ALIGN_YOUR_STEPS)}, got {model!r}")
+    if model not in tables.ALIGN_YOUR_STEPS:
+        raise ValueError(f"model must be one of {sorted(tables.ALIGN_YOUR_STEPS)}, got {model!r}")
     _count(num_steps, final)
-    levels = np.log(ALIGN_YOUR_STEPS[model])
+    levels = np.log(tables.ALIGN_YOUR_STEPS[model])
     at = np.linspace(0.0, len(levels) - 1.0, num_steps + 1)
     sigmas = np.exp(np.interp(at, np.arange(len(levels)), levels))
     if final == "zero":

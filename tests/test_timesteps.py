@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edm_jax import tables, timesteps
+from edm_jax import schedules, tables, timesteps
 
 EDM_18 = """80 57.5859847 40.7855738 28.3745846 19.3524530 12.9100824 8.40093531 5.31519452
     3.25682152 1.92333984 1.08817064 0.585348123 0.296442284 0.139516469 0.0599473112 0.0229345184
@@ -142,9 +142,29 @@ def test_shift_is_the_time_shift_of_flow_matching():
         timesteps.flow(4, t_max=1.0)
 
 
+def test_from_schedule():
+    geometric = schedules.ve_geometric(0.02, 100.0)
+    by_time = timesteps.from_schedule(8, geometric, t_min=0.0)
+    np.testing.assert_allclose(by_time, timesteps.ve(8), rtol=1e-12)
+    vp = timesteps.from_schedule(8, schedules.vp())
+    np.testing.assert_allclose(vp, timesteps.vp(8), rtol=1e-9)
+    # EDM's grid is uniform in t^(1/7) of its own schedule.
+    edm = timesteps.from_schedule(18, schedules.edm(), 80.0, 0.002, power=7.0)
+    np.testing.assert_allclose(edm, timesteps.edm(18), rtol=1e-12)
+    down = timesteps.from_schedule(4, schedules.edm(), 8.0, 0.0, power=2.0)
+    np.testing.assert_allclose(down, [8.0, 4.5, 2.0, 0.5, 0.0], rtol=1e-12)
+    for arguments, message in (
+        ({"t_min": 1.0}, r"t_min must lie in \[0, t_max = 1.0\), got 1.0"),
+        ({"power": 0.0}, "power must be positive"),
+        ({"schedule": schedules.flow()}, "t_max = 1.0, t_min = 0.001 give no finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            timesteps.from_schedule(**{"num_steps": 4, "schedule": schedules.vp()} | arguments)
+
+
 def test_align_your_steps():
     ten = timesteps.align_your_steps(10, "sdxl")
-    np.testing.assert_allclose(ten[:-1], timesteps.ALIGN_YOUR_STEPS["sdxl"][:-1], rtol=1e-12)
+    np.testing.assert_allclose(ten[:-1], tables.ALIGN_YOUR_STEPS["sdxl"][:-1], rtol=1e-12)
     # The published time steps of Stable Diffusion 1.5, in its own table.
     levels = tables.sigmas(tables.alphas_cumprod("scaled_linear"))
     steps = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
@@ -152,7 +172,7 @@ def test_align_your_steps():
     np.testing.assert_allclose(sd15, levels[steps], rtol=5e-3)
     # Twice the steps: every other level is published, those between are geometric means.
     twenty = timesteps.align_your_steps(20, "sdxl", final="sigma_min")
-    np.testing.assert_allclose(twenty[::2], timesteps.ALIGN_YOUR_STEPS["sdxl"], rtol=1e-12)
+    np.testing.assert_allclose(twenty[::2], tables.ALIGN_YOUR_STEPS["sdxl"], rtol=1e-12)
     np.testing.assert_allclose(twenty[1::2] ** 2, twenty[:-1:2] * twenty[2::2], rtol=1e-12)
     with pytest.raises(ValueError, match="model must be one of .*'svd'.*got 'sd4'"):
         timesteps.align_your_steps(10, "sd4")
@@ -180,6 +200,7 @@ class TestTables:
             ("leading", 1, [751, 501, 251, 1]),
             ("trailing", 0, [999, 749, 499, 249]),
             ("linspace", 0, [999, 666, 333, 0]),
+            ("quadratic", 0, [800, 355, 88, 0]),
         ],
     )
     def test_spacing(self, spacing, offset, expected):
@@ -201,6 +222,13 @@ class TestTables:
         np.testing.assert_array_equal(timesteps.from_alphas_cumprod(bar), whole)
         to_min = timesteps.from_alphas_cumprod(bar, final="sigma_min")
         np.testing.assert_array_equal(to_min, whole[:-1])
+
+    @pytest.mark.parametrize("spacing", tables.SPACINGS)
+    def test_no_level_is_visited_twice(self, spacing):
+        for num_levels in (2, 3, 50, 100, 333, 500, 900, 999, 1000):
+            index = tables.indices(num_levels, 1000, spacing)
+            assert len(index) == num_levels and (np.diff(index) < 0).all()
+            assert 0 <= index[-1] and index[0] < 1000
 
     def test_signal_to_noise(self):
         bar = np.array([0.9, 0.5, 0.1])
