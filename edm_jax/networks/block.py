@@ -9,8 +9,11 @@ import jax.numpy as jnp
 from edm_jax.networks import layers, resample
 
 
+@jax.checkpoint
 def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """Returns softmax(q k^T / sqrt(d)) v per head, logits and softmax in float32.
+
+    The N x N weights are recomputed in the backward pass, not stored.
 
     Args:
       q, k, v: [B, N, heads, d] in the compute type; k is divided by sqrt(d) in it.
@@ -103,18 +106,18 @@ class UNetBlock(nn.Module):
         channels, dtype = x.shape[-1], self.dtype
         common = dict(resample_filter=self.resample_filter, dtype=dtype)
 
-        h = nn.silu(layers.GroupNorm(self.eps, name="norm0")(x))
+        h = layers.GroupNorm(self.eps, dtype=dtype, name="norm0")(x)
         h = layers.Conv(
             self.features, resample=self.resample, initial=self.initial, name="conv0", **common
         )(h)
         width = self.features * (2 if self.adaptive_scale else 1)
         a = layers.Dense(width, self.initial, name="affine")(emb)[:, None, None]
-        norm1 = layers.GroupNorm(self.eps, name="norm1")
+        norm1 = layers.GroupNorm(self.eps, dtype=dtype, name="norm1")
         if self.adaptive_scale:
             scale, shift = jnp.split(a, 2, axis=-1)
-            h = nn.silu(norm1(h) * (scale + 1) + shift)
+            h = norm1(h, scale + 1, shift)
         else:
-            h = nn.silu(norm1(h + a))
+            h = norm1(h + a)
         h = layers.dropout(h, dropout_keys, self.index, self.dropout)
         h = layers.Conv(self.features, initial=self.initial_zero, name="conv1", dtype=dtype)(h)
 
@@ -137,7 +140,7 @@ class UNetBlock(nn.Module):
         if self.features % self.heads:
             raise ValueError(f"{self.features} channels do not divide into {self.heads} heads")
         initial = self.initial if self.initial_attention is None else self.initial_attention
-        h = layers.GroupNorm(self.eps, name="norm2")(x)
+        h = layers.GroupNorm(self.eps, activate=False, dtype=self.dtype, name="norm2")(x)
         h = h.reshape(x.shape[0], -1, self.features)
         q, k, v = QueryKeyValue(self.heads, initial, self.dtype, name="qkv")(h)
         h = attention(q, k, v).reshape(x.shape)

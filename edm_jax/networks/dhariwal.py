@@ -84,7 +84,7 @@ class DhariwalUNet(nn.Module):
         Raises:
           ValueError: on an input of another shape.
         """
-        c_noise = inputs.check_inputs(self, x, c_noise)
+        c_noise = inputs.check_inputs(self, x, c_noise, dropout_keys)
         emb = self._embed(c_noise, class_labels, augment_labels, dropout_keys)
         numbers = itertools.count(1)
         make = nn.remat(UNetBlock) if self.remat else UNetBlock
@@ -105,7 +105,7 @@ class DhariwalUNet(nn.Module):
             return unit(x, emb, dropout_keys)
 
         x = self._decode(self._encode(x, block), block)
-        x = nn.silu(layers.GroupNorm(_EPS, name="out_norm")(x))
+        x = layers.GroupNorm(_EPS, dtype=self.dtype, name="out_norm")(x)
         conv = layers.Conv(
             self.out_channels, initial=_INIT_ZERO, dtype=self.dtype, name="out_conv"
         )

@@ -41,11 +41,14 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def check_inputs(net: Any, x: jax.Array, c_noise: jax.Array) -> jax.Array:
-    """Checks the shape of x [B, H, W, C] and returns c_noise as float32 (or float64) [B].
+def check_inputs(
+    net: Any, x: jax.Array, c_noise: jax.Array, dropout_keys: jax.Array | None
+) -> jax.Array:
+    """Checks x [B, H, W, C] and the keys [B] and returns c_noise as float32 (or float64) [B].
 
     Raises:
-      ValueError: if x is not a batch of the network's images, or c_noise not [], [1] or [B].
+      ValueError: if x is not a batch of the network's images, c_noise not [], [1] or [B], or the
+        keys are not typed keys [B].
     """
     shape = (net.img_resolution, net.img_resolution, net.in_channels)
     if x.ndim != 4 or x.shape[1:] != shape:
@@ -53,6 +56,13 @@ def check_inputs(net: Any, x: jax.Array, c_noise: jax.Array) -> jax.Array:
     c_noise = jnp.asarray(c_noise, layers.wide(net.dtype)).reshape(-1)
     if c_noise.size not in (1, x.shape[0]):
         raise ValueError(f"c_noise must have 1 or {x.shape[0]} values, got {c_noise.size}")
+    if dropout_keys is not None:
+        typed = jnp.issubdtype(dropout_keys.dtype, jax.dtypes.prng_key)
+        if not typed or dropout_keys.shape != x.shape[:1]:
+            raise ValueError(
+                f"dropout_keys must be typed keys of shape [{x.shape[0]}], got {dropout_keys.dtype}"
+                f" of shape {dropout_keys.shape}"
+            )
     return jnp.broadcast_to(c_noise, (x.shape[0],))
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from edm_jax import randomness
 from edm_jax.networks.resample import downsample, normalized, upsample
 
 Initializer = Callable[..., jax.Array]
@@ -149,40 +150,73 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     )
 
 
-class GroupNorm(nn.Module):
-    """Group normalisation with min(32, C // 4) groups and a two-pass variance in float32.
+def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps: float):
+    """Returns (x - mean) / sqrt(variance + eps) scale + bias, per example and group, in float32.
 
-    The sums run over pixels first, then over the channels of a group: no axis of C / groups
-    elements ever lies innermost, which a TPU would pad to 128.
+    The variance is the mean of (x - mean)^2: mean(x^2) - mean^2 loses all digits for a large mean.
+    The sums run over pixels first, then over the channels of a group, so that no axis of
+    C / groups elements lies innermost, which a TPU would pad to 128.
+
+    Args:
+      x: [B, H, W, C].
+      scale, bias: broadcast against x.
+      groups: divides C.
+      eps: added to the (biased) variance.
+
+    Returns:
+      [B, H, W, C] float32 (float64 for float64).
+    """
+    batch, channels = x.shape[0], x.shape[-1]
+
+    def group_mean(values: jax.Array) -> jax.Array:
+        mean = values.mean((1, 2)).reshape(batch, groups, -1)
+        mean = jnp.broadcast_to(mean.mean(2, keepdims=True), mean.shape)
+        return mean.reshape(batch, 1, 1, channels)
+
+    x = x.astype(wide(x.dtype))
+    x = x - group_mean(x)
+    return x * (jax.lax.rsqrt(group_mean(jnp.square(x)) + eps) * scale) + bias
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation with min(32, C // 4) groups, then silu if wanted, in float32.
+
+    Its intermediate results are recomputed in the backward pass: they are cheap, and storing them
+    is more than half of a network's activation memory.
 
     eps: added to the (biased) variance.
+    activate: whether silu follows.
+    dtype: of the result.
     """
 
     eps: float = 1e-6
+    activate: bool = True
+    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises [B, H, W, C], statistics per example and group, to float32 (or float64).
+    def __call__(
+        self, x: jax.Array, factor: jax.Array | None = None, shift: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps [B, H, W, C] to the same shape; norm(x) factor + shift when these are given.
 
         Raises:
           ValueError: if the channels do not divide into their groups.
         """
-        batch, _, _, channels = x.shape
+        channels = x.shape[-1]
         groups = min(32, channels // 4)
         if not groups or channels % groups:
             raise ValueError(f"{channels} channels do not divide into {groups} groups")
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        h = x.astype(wide(x.dtype))
+        if factor is not None:
+            scale, bias = scale * factor, bias * factor + shift
 
-        def group_mean(values: jax.Array) -> jax.Array:
-            mean = values.mean((1, 2)).reshape(batch, groups, -1)
-            mean = jnp.broadcast_to(mean.mean(2, keepdims=True), mean.shape)
-            return mean.reshape(batch, 1, 1, channels)
+        @jax.checkpoint
+        def norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+            h = normalize(x, scale, bias, groups, self.eps)
+            return (nn.silu(h) if self.activate else h).astype(self.dtype)
 
-        h = h - group_mean(h)
-        h = h * (jax.lax.rsqrt(group_mean(jnp.square(h)) + self.eps) * scale) + bias
-        return h
+        return norm(x, scale, bias)
 
 
 def positional_embedding(values: jax.Array, channels: int, endpoint: bool = False) -> jax.Array:
@@ -223,7 +257,7 @@ class FourierEmbedding(nn.Module):
 def keep_mask(keys: jax.Array, index: int, rate: float, shape: Sequence[int]) -> jax.Array:
     """Draws which elements survive dropout, each example from its own key.
 
-    One 32-bit draw serves two elements, so the rate is a multiple of 2^-16 (see `keep_rate`).
+    One 32-bit draw serves two elements, so the rate is rounded to a multiple of 2^-16.
 
     Args:
       keys: [B] typed keys.
@@ -237,16 +271,21 @@ def keep_mask(keys: jax.Array, index: int, rate: float, shape: Sequence[int]) ->
     size = int(np.prod(shape))
 
     def draw(key: jax.Array) -> jax.Array:
-        words = jax.random.bits(jax.random.fold_in(key, index), ((size + 1) // 2,), jnp.uint32)
+        words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
         halves = jnp.stack([words & 0xFFFF, words >> 16], axis=-1).reshape(-1)[:size]
-        return (halves >= round(rate * 65536)).reshape(shape)
+        return (halves >= _threshold(rate)).reshape(shape)
 
-    return jax.vmap(draw)(keys)
+    return jax.vmap(draw)(randomness.fold_in(keys, index))
+
+
+def _threshold(rate: float) -> int:
+    # The rate in 2^-16ths, as `keep_mask` compares it.
+    return round(rate * 65536)
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, index: int, rate: float) -> jax.Array:
     """Returns inverted dropout of x [B, ...]; x itself when keys is None (evaluation)."""
     if keys is None or not rate:
         return x
-    keep = 1 - round(rate * 65536) / 65536  # the exact rate of `keep_mask`: the mean is kept
+    keep = 1 - _threshold(rate) / 65536  # what `keep_mask` keeps exactly, so the mean is kept
     return jnp.where(keep_mask(keys, index, rate, x.shape[1:]), x / keep, 0).astype(x.dtype)

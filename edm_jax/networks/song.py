@@ -101,7 +101,7 @@ class SongUNet(nn.Module):
         Raises:
           ValueError: on an input of another shape.
         """
-        c_noise = inputs.check_inputs(self, x, c_noise)
+        c_noise = inputs.check_inputs(self, x, c_noise, dropout_keys)
         emb = self._embed(c_noise, class_labels, augment_labels, dropout_keys)
         numbers = itertools.count(1)
         make = nn.remat(UNetBlock) if self.remat else UNetBlock
@@ -202,11 +202,11 @@ class SongUNet(nn.Module):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
                 x = block(x, f"{name}_block{i}", width, attend=attend)
             if level == 0 or self.decoder_type == "skip":
-                h = nn.silu(layers.GroupNorm(1e-6, name=f"{name}_aux_norm")(x))
+                norm = layers.GroupNorm(1e-6, dtype=self.dtype, name=f"{name}_aux_norm")
                 conv = layers.Conv(
                     self.out_channels, initial=_INIT_ZERO, dtype=self.dtype, name=f"{name}_aux_conv"
                 )
                 # Summed in float32: the levels' images are the result itself.
-                h = conv(h).astype(layers.wide(self.dtype))
+                h = conv(norm(x)).astype(layers.wide(self.dtype))
                 aux = h if aux is None else resample.upsample(aux, self.resample_filter) + h
         return aux

@@ -1,5 +1,6 @@
 """Small networks with weights by formula, and networks with the reference's weights."""
 
+import functools
 import json
 
 import jax
@@ -102,15 +103,24 @@ def golden_case(arrays, **changes):
     return net, preconditioning.PRECONDITIONERS[kind](**settings), params
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def apply(net, params, x, c_noise, labels):
+    """The compiled network; equal networks on equal shapes are compiled once a session."""
+    return net.apply({"params": params}, x, c_noise, **labels)
+
+
 def denoise(net, preconditioner, params, x, sigma, **labels):
-    """D(x; sigma) as a numpy array, compiled."""
+    """D(x; sigma) as a numpy array."""
+    network = lambda x, c_noise: apply(net, params, x, c_noise, labels)
+    return np.asarray(preconditioning.denoiser(network, preconditioner)(x, sigma))
 
-    @jax.jit
-    def run(params, x, sigma, labels):
-        network = lambda x, c_noise: net.apply({"params": params}, x, c_noise, **labels)
-        return preconditioning.denoiser(network, preconditioner)(x, sigma)
 
-    return np.asarray(run(params, x, sigma, labels))
+@functools.partial(jax.jit, static_argnums=0)
+def fresh_params(net, key=None):
+    """Newly initialised parameters."""
+    key = jax.random.key(0) if key is None else key
+    x = jnp.zeros((1, net.img_resolution, net.img_resolution, net.in_channels))
+    return net.init(key, x, jnp.zeros(1))["params"]
 
 
 def relative_error(found, expected):
