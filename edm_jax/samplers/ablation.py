@@ -39,7 +39,8 @@ def noise_range(
         "ve": (0.02, 100.0),
         "iddpm": (0.002, 81.0),
     }[discretization]
-    low, high = (low if sigma_min is None else sigma_min), (high if sigma_max is None else sigma_max)
+    low = low if sigma_min is None else sigma_min
+    high = high if sigma_max is None else sigma_max
     return max(low, bounds[0]), min(high, bounds[1])
 
 

@@ -47,7 +47,7 @@ def lms(sigmas, order: int = 4) -> Tableau:
 
 
 def ipndm(sigmas, order: int = 4) -> Tableau:
-    """iPNDM (Liu et al. 2022; Zhang and Chen 2023): Adams-Bashforth with the weights of equal steps.
+    """iPNDM (Zhang and Chen 2023): Adams-Bashforth with the weights of equal steps.
 
         x' = x + (sigma' - sigma) (55 eps_i - 59 eps_(i-1) + 37 eps_(i-2) - 9 eps_(i-3)) / 24
 

@@ -8,7 +8,10 @@ from edm_jax.samplers.tableau import Tableau, assemble, symbols
 
 
 def annealed_langevin(
-    sigmas, steps_per_level: int = 100, step_size: float | None = None, start_std: float | None = None
+    sigmas,
+    steps_per_level: int = 100,
+    step_size: float | None = None,
+    start_std: float | None = None,
 ) -> Tableau:
     """Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1; NCSNv2, 2020).
 

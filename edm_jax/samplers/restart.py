@@ -45,7 +45,8 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
 
     The distribution at `low` is left as it is if exact; for Gaussian data of variance c^2 a
     wrong variance comes (c^2 + low^2)/(c^2 + high^2) closer a round. The steps of the intervals
-    stay as long as they are when the grid is refined: no order. NFE 2N - 1 + sum 2 rounds (points - 1).
+    stay as long as they are when the grid is refined: no order.
+    NFE 2N - 1 + sum 2 rounds (points - 1).
 
     Args:
       sigmas: `[N + 1]` descending noise levels, the last may be 0.

@@ -219,7 +219,8 @@ def sample(
 ):
     """Runs a tableau: one `jax.lax.scan`, with the network in the program once.
 
-        Y = start @ [noise; z];   for every row:  D = denoise(Y[0], sigma),  Y <- weights @ [Y; D; z]
+        Y = start @ [noise; z]
+        for every row:   D = denoise(Y[0], sigma),   Y <- weights @ [Y; D; z]
 
     Composes with `jit`, `vmap`, `grad` and `pmap`; sample i depends on `noise[i]` and `keys[i]`
     alone. A deterministic tableau draws no noise, so its result does not depend on the keys.

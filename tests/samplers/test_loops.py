@@ -97,7 +97,8 @@ def test_learned_variance_at_its_ends_is_ddpm():
 
 def test_the_optimal_learned_variance_of_gaussian_data():
     """From 1.3 to 0.7: v = 0.129, 0.424, 1, 1.547 for data of deviation 1/4, 1/2, 1, 2."""
-    keys, noise = randomness.sample_keys([1]), randomness.normal(randomness.sample_keys([2]), (2**18,))
+    keys = randomness.sample_keys([1])
+    noise = randomness.normal(randomness.sample_keys([2]), (2**18,))
 
     @jax.jit
     def deviation(std, v):

@@ -38,7 +38,8 @@ def traced_toy(x, sigma):
 
 
 def make(name, count=None):
-    return samplers.build(name, timesteps.edm(count or STEPS.get(name, 13)), **OPTIONS.get(name, {}))
+    levels = timesteps.edm(count or STEPS.get(name, 13))
+    return samplers.build(name, levels, **OPTIONS.get(name, {}))
 
 
 def draw(tableau, noise, keys):
