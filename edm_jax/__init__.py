@@ -1,0 +1,32 @@
+"""EDM (Karras, Aittala, Aila, Laine 2022) in JAX: every choice of the design space a function."""
+
+from edm_jax import losses, preconditioning, samplers, schedules, score, timesteps
+from edm_jax.interop.load import load
+from edm_jax.model import Model, ModelConfig, adm, ddpmpp, ncsnpp
+from edm_jax.preconditioning import denoiser
+from edm_jax.randomness import normal, sample_keys
+from edm_jax.samplers import Tableau, moments, sample
+from edm_jax.sampling import generate, requests
+
+__all__ = [
+    "Model",
+    "ModelConfig",
+    "Tableau",
+    "adm",
+    "ddpmpp",
+    "denoiser",
+    "generate",
+    "load",
+    "losses",
+    "moments",
+    "ncsnpp",
+    "normal",
+    "preconditioning",
+    "requests",
+    "sample",
+    "sample_keys",
+    "samplers",
+    "schedules",
+    "score",
+    "timesteps",
+]

@@ -65,9 +65,9 @@ def _mesh(devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))
 
 
-def replicate_local(tree: Any) -> Any:
-    """`tree` on every device of this process."""
-    return jax.device_put(tree, NamedSharding(_mesh(jax.local_devices()), P()))
+def replicate_local(tree: Any, count: int | None = None) -> Any:
+    """`tree` on each of this process's first `count` devices; None is all of them."""
+    return jax.device_put(tree, NamedSharding(_mesh(jax.local_devices()[:count]), P()))
 
 
 def local_shardings(tree: Any) -> Any:
@@ -86,7 +86,7 @@ def gather_local(tree: Any) -> Any:
 
 
 def split_local(tree: Any, count: int | None = None) -> Any:
-    """Arrays [n·b, ...] as [n, b, ...], one slice on each of this process's first n devices."""
+    """Arrays [n·b, ...] as [n, b, ...], a slice on each of this process's first `count` devices."""
     devices = jax.local_devices()[:count]
     sharding = NamedSharding(_mesh(devices), P(AXIS))
     return jax.tree.map(
@@ -94,9 +94,9 @@ def split_local(tree: Any, count: int | None = None) -> Any:
     )
 
 
-def map_local(function: Callable, in_axes: Any, **options: Any) -> Callable:
-    """`function` on every device of this process, over the arguments' leading axis (pmap)."""
-    return jax.pmap(function, in_axes=in_axes, devices=jax.local_devices(), **options)
+def map_local(function: Callable, in_axes: Any, count: int | None = None) -> Callable:
+    """`function` on this process's first `count` devices, over a leading axis (pmap)."""
+    return jax.pmap(function, in_axes=in_axes, devices=jax.local_devices()[:count])
 
 
 class Engine(NamedTuple):

@@ -108,12 +108,12 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def _mapped(stochastic: bool) -> Callable:
+def _mapped(stochastic: bool, devices: int) -> Callable:
     # The tableau is an argument, so all samplers with as many rows and registers share a program.
     def run(model, tableau, seeds, labels):
         return to_uint8(draw(model, tableau, seeds, labels, stochastic=stochastic))
 
-    return parallel.map_local(run, in_axes=(None, None, 0, 0))
+    return parallel.map_local(run, (None, None, 0, 0), devices)
 
 
 def _arrays(wanted: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
@@ -122,9 +122,13 @@ def _arrays(wanted: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def generate(
-    model: Model, tableau: Tableau, wanted: Sequence[Request], batch_size: int = 64
+    model: Model,
+    tableau: Tableau,
+    wanted: Sequence[Request],
+    batch_size: int = 64,
+    devices: int | None = None,
 ) -> Iterator[tuple[Sequence[Request], np.ndarray]]:
-    """Samples in batches over every device of this process.
+    """Samples in batches over the devices of this process.
 
     Args:
       model: what to sample from.
@@ -132,23 +136,28 @@ def generate(
       wanted: the images to make, see `requests`.
       batch_size: images per device and batch. The last batch is padded, so every image goes
         through the same program, whatever the number of devices.
+      devices: how many of this process's devices to use; None is all.
 
     Yields:
       (requests, uint8 images [n, H, W, C]), in order.
 
     Raises:
-      ValueError: `batch_size` is not positive.
+      ValueError: `batch_size` or `devices` is out of range.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    run = _mapped(tableau.stochastic)
-    model = parallel.replicate_local(model)
-    table = parallel.replicate_local(jax.tree.map(np.float32, tableau))
-    step = parallel.local_device_count() * batch_size
+    here = parallel.local_device_count()
+    devices = here if devices is None else devices
+    if not 1 <= devices <= here:
+        raise ValueError(f"devices is {devices}; this process has {here}")
+    run = _mapped(tableau.stochastic, devices)
+    model = parallel.replicate_local(model, devices)
+    table = parallel.replicate_local(jax.tree.map(np.float32, tableau), devices)
+    step = devices * batch_size
     for start in range(0, len(wanted), step):
         part = wanted[start : start + step]
         padded = [*part, *[part[-1]] * (step - len(part))]
-        images = run(model, table, *parallel.split_local(_arrays(padded)))
+        images = run(model, table, *parallel.split_local(_arrays(padded), devices))
         yield part, np.asarray(images).reshape(-1, *model.image_shape)[: len(part)]
 
 

@@ -27,7 +27,7 @@ from edm_jax.training import checkpoint, metrics, optimizer, state
 from edm_jax.training.config import Config, check, fit
 from edm_jax.training.interrupt import Interrupt
 from edm_jax.training.report import Report
-from edm_jax.training.step import make_train_step
+from edm_jax.training.step import make_draw, make_train_step
 
 
 class NonFiniteLossError(RuntimeError):
@@ -78,17 +78,19 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     batch_size, total = config.batch_size, config.total_steps
     schedule = optimizer.learning_rate(config.learning_rate, config.rampup_kimg * 1e3, batch_size)
     adam = optimizer.adam(schedule, config.adam_b1, config.adam_b2, config.adam_eps)
+    objective = losses.objective(config.loss.name, **config.loss.arguments)
+    augment_images = (
+        functools.partial(augment.augment, settings=augmentation) if augmentation else None
+    )
     train_step = engine.compile(
         make_train_step(
             model,
-            losses.objective(config.loss.name, **config.loss.arguments),
+            make_draw(objective, augment_images),
+            objective.weight,
             adam,
             batch_size=batch_size,
             ema_halflife=config.ema_halflife_kimg * 1e3,
             ema_rampup_ratio=config.ema_rampup_ratio,
-            augment=functools.partial(augment.augment, settings=augmentation)
-            if augmentation
-            else None,
             rounds=batch_size // devices // config.microbatch if config.microbatch else 1,
             shards=engine.shards,
             unroll=parallel.loops_are_slow(),

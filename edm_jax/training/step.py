@@ -1,8 +1,7 @@
 """The training step: a pure function of (state, batch, key), the same under every engine."""
 
-import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,73 +37,114 @@ def microbatches(tree: Any, rounds: int, shards: int) -> Any:
     return jax.tree.map(split, tree)
 
 
+class Examples(NamedTuple):
+    """What a step learns from: data and every draw.
+
+    Attributes:
+      y: [b, H, W, C] images, augmented.
+      sigma: [b] noise levels.
+      noise: [b, H, W, C] standard normal.
+      class_labels: [b, L], or None.
+      augment_labels: [b, A], or None.
+      dropout_keys: [b] typed keys, or None for no dropout.
+    """
+
+    y: jax.Array
+    sigma: jax.Array
+    noise: jax.Array
+    class_labels: jax.Array | None = None
+    augment_labels: jax.Array | None = None
+    dropout_keys: jax.Array | None = None
+
+
+def make_draw(
+    objective: losses.Objective,
+    augment: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None,
+) -> Callable[[Batch, jax.Array], Examples]:
+    """The draws of a step: (batch, keys [b]) -> Examples, each example from its own key.
+
+    Args:
+      objective: its distribution of noise levels.
+      augment: (keys [b], images [b, H, W, C]) -> (images, labels [b, A]), or None.
+    """
+
+    def draw(batch: Batch, keys: jax.Array) -> Examples:
+        y = batch["images"].astype(jnp.float32) / 127.5 - 1.0
+        keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
+        augment_labels = None
+        if augment is not None:
+            y, augment_labels = augment(keys[:, 2], y)
+        return Examples(
+            y=y,
+            sigma=jax.vmap(objective.draw)(keys[:, 0]),
+            noise=randomness.normal(keys[:, 1], y.shape[1:]),
+            class_labels=batch["labels"] if batch["labels"].shape[1] else None,
+            augment_labels=augment_labels,
+            dropout_keys=keys[:, 3],
+        )
+
+    return draw
+
+
 def make_train_step(
     model: Model,
-    objective: losses.Objective,
+    draw: Callable[[Batch, jax.Array], Examples],
+    weight: Callable[[jax.Array], jax.Array],
     optimizer: optax.GradientTransformation,
     *,
     batch_size: int,
     ema_halflife: float,
     ema_rampup_ratio: float | None = 0.05,
-    augment: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None,
     rounds: int = 1,
     shards: int = 1,
     unroll: bool = False,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
-    """Builds the step of spec 6.1: draw, denoise, weigh, average, Adam, moving average.
+    """Builds the step: draw, denoise, weigh, average over devices, Adam, moving average.
+
+    Its objective is the sum over pixels and the mean over the global batch of the weighted
+    squared error (Karras et al. 2022, eq. 8).
 
     Args:
-        model: network, preconditioner and configuration; its parameters are not used.
-        objective: noise distribution and weight.
-        optimizer: an optax transformation.
-        batch_size: global images per step.
-        ema_halflife: half-life of the parameters' average, in images.
-        ema_rampup_ratio: see `ema.decay`.
-        augment: (keys [B], images [B, H, W, C]) -> (images, augment labels [B, A]), or None.
-        rounds: microbatches per step; the gradient is that of the whole batch.
-        shards: blocks of rows to take each microbatch from (`parallel.Engine.shards`).
-        unroll: write the rounds out rather than loop over them.
-        axis_name: mapped axis to average over; None when one program sees the whole batch.
+      model: network, preconditioner and configuration; its parameters are not used.
+      draw: see `make_draw`.
+      weight: lambda, sigma -> weight.
+      optimizer: an optax transformation.
+      batch_size: global images per step.
+      ema_halflife: half-life of the parameters' average, in images.
+      ema_rampup_ratio: see `ema.decay`.
+      rounds: microbatches per step; the gradient is that of the whole batch.
+      shards: blocks of rows to take each microbatch from (`parallel.Engine.shards`).
+      unroll: write the rounds out rather than loop over them.
+      axis_name: mapped axis to average over; None when one program sees the whole batch.
 
     Returns:
-        step(state, batch, key) -> (state, metrics). `batch` holds `images` [b, H, W, C] uint8 and
-        `labels` [b, L] float32; `key` is the run's key, the same at every step. Metrics are
-        float32 scalars: `loss` (mean over all elements), `grad_norm`, `learning_rate` is left to
-        the schedule's owner.
+      step(state, batch, key) -> (state, metrics). `batch` holds `images` [b, H, W, C] uint8 and
+      `labels` [b, L] float32; `key` is the run's key, the same at every step. Metrics are float32
+      scalars: `loss` (mean over all elements), `grad_norm` and `ema_beta`.
     """
 
-    def summed_loss(params, part):
-        images = part["images"].astype(jnp.float32) / 127.5 - 1.0
-        keys = jax.vmap(lambda k: jax.random.split(k, 4))(part["keys"])
-        sigma_keys, noise_keys, augment_keys, dropout_keys = jnp.moveaxis(keys, 1, 0)
-        augment_labels = None
-        if augment is not None:
-            images, augment_labels = augment(augment_keys, images)
-        sigma = jax.vmap(objective.draw)(sigma_keys)
-        noise = randomness.normal(noise_keys, images.shape[1:])
-        denoise = model.replace(params=params).denoiser(
-            part["labels"] if model.config.label_dim else None, augment_labels, dropout_keys
-        )
-        return losses.loss(denoise, images, sigma, noise, objective.weight).sum()
+    def summed_loss(params: Any, examples: Examples) -> jax.Array:
+        denoise = model.replace(params=params).denoiser(*examples[3:])
+        return losses.loss(denoise, *examples[:3], weight).sum()
 
     gradient = jax.value_and_grad(summed_loss)
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         rows = batch["images"].shape[0]
-        key = jax.random.fold_in(key, state.step)
-        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(example_index(rows, axis_name))
-        parts = microbatches({**batch, "keys": keys}, rounds, shards)
-
-        def add(total, part):
-            return jax.tree.map(jnp.add, total, gradient(state.params, part)), None
+        index = example_index(rows, axis_name)
+        examples = draw(batch, randomness.fold_in(jax.random.fold_in(key, state.step), index))
 
         if rounds == 1:
-            total = gradient(state.params, jax.tree.map(lambda a: a[0], parts))
+            total = gradient(state.params, examples)
         else:
+
+            def add(total, part):
+                return jax.tree.map(jnp.add, total, gradient(state.params, part)), None
+
             zeros = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), state.params))
+            parts = microbatches(examples, rounds, shards)
             total, _ = jax.lax.scan(add, zeros, parts, unroll=rounds if unroll else 1)
-        # Sum over pixels, mean over the global batch.
         loss, grads = jax.tree.map(lambda a: a / rows, total)
         if axis_name is not None:
             loss, grads = jax.lax.pmean((loss, grads), axis_name)
@@ -114,8 +154,8 @@ def make_train_step(
         seen = state.step.astype(jnp.float32) * batch_size
         share = ema.decay(seen, batch_size, ema_halflife, ema_rampup_ratio)
         metrics = {
-            "loss": loss / batch["images"][0].size,
-            "grad_norm": optax.global_norm(grads),
+            "loss": loss / examples.y[0].size,
+            "grad_norm": optax.tree.norm(grads),
             "ema_beta": 1.0 - share,
         }
         new_state = TrainState(

@@ -1,0 +1,142 @@
+"""The sample command: bytes that depend on the seed alone, and clear errors."""
+
+import io
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from edm_jax import sampling, timesteps
+from edm_jax.cli.main import main
+from edm_jax.model import Model, ddpmpp
+from edm_jax.samplers import Churn, heun
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = ddpmpp(
+        resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,),
+        num_blocks=1, attn_resolutions=(), dropout=0.0,
+    )  # fmt: skip
+    fresh = Model.init(jax.random.key(0), config)
+    # Zero-initialised outputs would hide the labels: move every weight.
+    keys = iter(jax.random.split(jax.random.key(1), 200))
+    return fresh.replace(
+        params=jax.tree.map(
+            lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), fresh.params
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "digits"
+    model.save(path)
+    return str(path)
+
+
+def images_of(model, seeds, batch_size=4, devices=8, classes="random", churn=None):
+    tableau = heun(timesteps.edm(4), churn=churn)
+    wanted = sampling.requests(model, seeds, classes)
+    parts = sampling.generate(model, tableau, wanted, batch_size, devices)
+    return np.concatenate([images for _, images in parts])
+
+
+@pytest.mark.parametrize("churn", [None, Churn(s_churn=2.0)], ids=["ode", "churn"])
+def test_an_image_is_the_same_bytes_on_any_number_of_devices(model, churn):
+    seeds = range(19)
+    eight = images_of(model, seeds, churn=churn)
+    for devices in (1, 2, 4):
+        np.testing.assert_array_equal(images_of(model, seeds, devices=devices, churn=churn), eight)
+    # Its neighbours and its place do not matter either.
+    back = images_of(model, seeds[::-1], devices=1, churn=churn)
+    np.testing.assert_array_equal(back[::-1], eight)
+    # At another batch size the arithmetic may differ in the last place.
+    other = images_of(model, seeds, batch_size=3, devices=2, churn=churn)
+    assert np.abs(other.astype(int) - eight).max() <= 1
+    assert np.std(eight.astype(float), axis=0).min() > 0
+
+
+def test_labels_reach_the_network(model):
+    three, four = (images_of(model, range(4), classes=[c], devices=1) for c in (3, 4))
+    assert (three != four).any()
+
+
+def test_classes(model):
+    assert [r.label for r in sampling.requests(model, [5, 6], "all")] == [
+        c for c in range(10) for _ in range(2)
+    ]
+    random = [r.label for r in sampling.requests(model, range(200))]
+    assert set(random) == set(range(10))
+    assert random[7:9] == [r.label for r in sampling.requests(model, [7, 8])]
+    with pytest.raises(ValueError, match="class is 10; this model's classes are 0 to 9"):
+        sampling.requests(model, [0], 10)
+
+
+def command(saved, out, *options):
+    return main(["sample", "--checkpoint", saved, "--out", str(out), "--steps=3", *options])
+
+
+def test_the_command_writes_images_a_grid_and_labels(saved, tmp_path, capsys):
+    out = tmp_path / "a"
+    options = ["--seeds=0-2", "--class=all", "--batch=4"]
+    assert command(saved, out, *options, f"--trajectory={tmp_path}/path.png") == 0
+    assert str(out / "grid.png") in capsys.readouterr().out
+    files = sorted(out.glob("class*/*.png"))
+    assert len(files) == 30 and files[0].parent.name == "class000"
+    with Image.open(files[0]) as image:
+        assert image.size == (8, 8) and image.mode == "L"
+    labels = json.loads((out / "dataset.json").read_text())["labels"]
+    assert ["class007/000002.png", 7] in labels and len(labels) == 30
+    with Image.open(tmp_path / "path.png") as image:
+        assert image.width > image.height
+
+    # A run that was stopped goes on: what is there stays, what is missing comes back the same.
+    kept, lost = files[3], files[5]
+    stamp, content = kept.stat().st_mtime_ns, lost.read_bytes()
+    lost.unlink()
+    assert command(saved, out, *options) == 0
+    assert kept.stat().st_mtime_ns == stamp
+    assert lost.read_bytes() == content
+    # Other settings do not overwrite it.
+    assert command(saved, out, *options, "--rho=5") == 2
+    assert "rho 7.0, not 5.0" in capsys.readouterr().err
+
+
+def test_random_classes_go_flat_and_match_explicit_ones(saved, tmp_path):
+    assert command(saved, tmp_path / "r", "--seeds=4", "--batch=4") == 0
+    label = json.loads((tmp_path / "r/dataset.json").read_text())["labels"][0][1]
+    assert command(saved, tmp_path / "c", "--seeds=4", "--batch=4", f"--class={label}") == 0
+    random = (tmp_path / "r/000004.png").read_bytes()
+    assert random == (tmp_path / f"c/class{label:03d}/000004.png").read_bytes()
+    assert Image.open(io.BytesIO(random)).size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--steps=0"], "--steps is 0"),
+        (["--class=12"], "class is 12; this model's classes are 0 to 9"),
+        (["--class=cat"], "--class is 'cat'"),
+        (["--seeds=9-3"], "seeds ascend"),
+        (["--seeds=a"], "--seeds is 'a'"),
+        (["--solver=huen"], "heun"),
+        (["--batch=0"], "batch"),
+        (["--sigma-min=90"], "sigma_min"),
+        (["--s-churn=-1"], "s_churn"),
+        (["--checkpoint=/none/there"], "/none/there"),
+        (["--out=/proc/none/x"], "/proc/none"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(saved, tmp_path, options, message, capsys):
+    assert command(saved, tmp_path / "x", *options) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert message in error[-1] and error[-1].startswith("error: ")
+
+
+def test_the_list_of_solvers(capsys):
+    assert main(["sample", "--list-solvers"]) == 0
+    text = capsys.readouterr().out
+    assert "heun" in text and "euler" in text
