@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import resampling
+from edm_jax import colour, resampling
 
 
 class Settings(NamedTuple):
@@ -118,7 +118,8 @@ def label_dim(settings: Settings) -> int:
 def draw(keys: jax.Array, settings: Settings) -> Parameters:
     """Draws what will happen to each image.
 
-    Each transform has its own subkey: enabling one changes no other's draw.
+    A key gives a fixed table of uniform numbers with a row per transform, so enabling one changes
+    no other's draw.
 
     Args:
       keys: [B] typed keys, one per sample, consumed.
@@ -128,52 +129,54 @@ def draw(keys: jax.Array, settings: Settings) -> Parameters:
       float32 [B] or [B, 2] each; zeros where a transform does not happen.
 
     Raises:
-      ValueError: if a multiplier is negative or p is outside [0, 1].
+      ValueError: if keys are not [B] typed keys, a multiplier is negative or p outside [0, 1].
     """
     _check_settings(settings)
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.ndim != 1:
         raise ValueError(f"keys must be [B] typed keys, got {keys.dtype}{list(keys.shape)}")
-    half_turn = np.float32(np.pi)
+    # One call of the generator: thirteen would take ten times as long to compile.
+    lowest = np.nextafter(np.float32(-1), np.float32(0))
+    table = (len(Parameters._fields), 4)
+    table = jax.vmap(lambda key: jax.random.uniform(key, table, minval=lowest, maxval=1.0))(keys)
 
-    def coin(key):
-        return jax.random.bernoulli(key).astype(jnp.float32)
+    drawn = {}
+    for index, name in enumerate(Parameters._fields):
+        multiplier = getattr(settings, name)
+        if multiplier > 0:
+            first, second, third, gate = jnp.moveaxis(table[:, index], 1, 0)
+            value = _value(name, first, second, third, settings)
+            happens = _unit(gate) < multiplier * settings.p
+            happens = happens if value.ndim == 1 else happens[:, None]
+            drawn[name] = jnp.where(happens, value, 0.0).astype(jnp.float32)
+    return Parameters(**drawn)
 
-    def angle(key):
-        return jax.random.uniform(key, (), jnp.float32, -half_turn, half_turn)
 
-    def stretch(key):
-        size_key, angle_key, gate_key = jax.random.split(key, 3)
-        turned = jax.random.uniform(gate_key) < settings.aniso_rotate_prob
-        return jnp.stack([jax.random.normal(size_key), jnp.where(turned, angle(angle_key), 0.0)])
+def _value(name, first, second, third, settings):
+    """The draw of one transform from numbers uniform in (-1, 1)."""
+    if name in ("xflip", "yflip", "lumaflip"):
+        return first > 0
+    if name == "rotate_int":
+        return jnp.minimum(jnp.floor(4 * _unit(first)), 3)
+    if name == "translate_int":
+        return jnp.stack([first, second], 1)
+    if name == "rotate_frac":
+        return first * np.float32(np.pi * settings.rotate_frac_max)
+    if name == "hue":
+        return first * np.float32(np.pi * settings.hue_max)
+    if name == "translate_frac":
+        return jnp.stack([_normal(first), _normal(second)], 1)
+    if name == "aniso":
+        turned = _unit(third) < settings.aniso_rotate_prob
+        return jnp.stack([_normal(first), jnp.where(turned, second * np.float32(np.pi), 0)], 1)
+    return _normal(first)
 
-    values = Parameters(
-        xflip=coin,
-        yflip=coin,
-        rotate_int=lambda key: jax.random.randint(key, (), 0, 4).astype(jnp.float32),
-        translate_int=lambda key: jax.random.uniform(key, (2,), jnp.float32, -1.0, 1.0),
-        scale=jax.random.normal,
-        rotate_frac=lambda key: angle(key) * settings.rotate_frac_max,
-        aniso=stretch,
-        translate_frac=lambda key: jax.random.normal(key, (2,)),
-        brightness=jax.random.normal,
-        contrast=jax.random.normal,
-        lumaflip=coin,
-        hue=lambda key: angle(key) * settings.hue_max,
-        saturation=jax.random.normal,
-    )
 
-    def draw_one(key):
-        drawn = {}
-        for index, name in enumerate(Parameters._fields):
-            multiplier = getattr(settings, name)
-            if multiplier > 0:
-                value_key, gate_key = jax.random.split(jax.random.fold_in(key, index))
-                happens = jax.random.uniform(gate_key) < multiplier * settings.p
-                value = getattr(values, name)(value_key)
-                drawn[name] = jnp.where(happens, value, 0.0).astype(jnp.float32)
-        return Parameters(**drawn)
+def _unit(uniform):
+    return (uniform + 1) / 2
 
-    return jax.vmap(draw_one)(keys)
+
+def _normal(uniform):
+    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)
 
 
 def labels(
@@ -261,7 +264,7 @@ def apply(images: jax.Array, parameters: Parameters, settings: Settings = Settin
         moved = resampling.resample(images, linear, shift)
         images = jnp.where(still[:, None, None, None], images, moved)
     if _any(parameters, COLOUR):
-        images = _recolour(images, *_colour_map(parameters, images.shape[0], settings))
+        images = colour.recolour(images, *_colour_map(parameters, settings))
     return images
 
 
@@ -277,7 +280,8 @@ def augment(keys: jax.Array, images: jax.Array, settings: Settings) -> tuple[jax
       The augmented images [B, H, W, C] and their labels [B, label_dim(settings)].
 
     >>> keys = jax.random.split(jax.random.key(0), 2)
-    >>> moved, told = augment(keys, jnp.zeros((2, 8, 8, 3)), edm(0.12))
+    >>> augment_jitted = jax.jit(augment, static_argnames="settings")
+    >>> moved, told = augment_jitted(keys, jnp.zeros((2, 8, 8, 3)), settings=edm(0.12))
     >>> moved.shape, told.shape
     ((2, 8, 8, 3), (2, 9))
     """
@@ -323,6 +327,24 @@ def inverse_map(
     return linear, shift
 
 
+def _colour_map(parameters, settings):
+    """(linear [B, 3, 3], offset [B, 3]) of the colour transforms."""
+
+    def times(value, width):
+        return None if value is None else value * width
+
+    def factor(value, width):
+        return None if value is None else jnp.exp2(value * width)
+
+    return colour.affine_map(
+        brightness=times(parameters.brightness, settings.brightness_std),
+        contrast=factor(parameters.contrast, settings.contrast_std),
+        luma_flip=parameters.lumaflip,
+        hue=parameters.hue,
+        saturation=factor(parameters.saturation, settings.saturation_std),
+    )
+
+
 def _flip(images, axis, where):
     if where is None:
         return images
@@ -332,6 +354,11 @@ def _flip(images, axis, where):
 
 def _any(parameters, names):
     return any(getattr(parameters, name) is not None for name in names)
+
+
+def _product(left, right):
+    # Elementwise, not a dot: a dot of float32 runs in bfloat16 or TF32 on accelerators.
+    return jnp.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
 
 
 def _extent(height, width, share):
@@ -345,50 +372,6 @@ def _matrix(a, b, c, d):
 def _rotation(angle):
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return _matrix(cos, -sin, sin, cos)
-
-
-def _product(left, right):
-    # Elementwise, not a dot: a dot of float32 runs in bfloat16 or TF32 on accelerators.
-    return jnp.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
-
-
-def _colour_map(parameters, batch, settings):
-    """(linear [B, 3, 3], offset [B, 3]) of the colour transforms, composed in order."""
-    grey = np.full((3, 3), 1 / 3, np.float32)  # v v^T for v = (1, 1, 1) / sqrt(3)
-    eye = np.eye(3, dtype=np.float32)
-    turn = np.float32([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.float32(np.sqrt(3))  # v x ...
-    linear = jnp.broadcast_to(eye, (batch, 3, 3))
-    offset = jnp.zeros((batch, 3), jnp.float32)
-
-    def then(matrix):
-        return _product(matrix, linear), jnp.sum(matrix * offset[:, None, :], -1)
-
-    if parameters.brightness is not None:
-        offset = offset + (parameters.brightness * settings.brightness_std)[:, None]
-    if parameters.contrast is not None:
-        factor = jnp.exp2(parameters.contrast * settings.contrast_std)
-        linear, offset = linear * factor[:, None, None], offset * factor[:, None]
-    if parameters.lumaflip is not None:
-        linear, offset = then(eye - 2 * parameters.lumaflip[:, None, None] * grey)
-    if parameters.hue is not None:
-        angle = parameters.hue[:, None, None]
-        linear, offset = then(grey + jnp.cos(angle) * (eye - grey) + jnp.sin(angle) * turn)
-    if parameters.saturation is not None:
-        factor = jnp.exp2(parameters.saturation * settings.saturation_std)[:, None, None]
-        linear, offset = then(grey + (eye - grey) * factor)
-    return linear, offset
-
-
-def _recolour(images, linear, offset):
-    """linear @ colour + offset; of grey images, the mean over the three output channels."""
-    channels = images.shape[-1]
-    if channels == 3:
-        terms = images[..., None, :] * linear[:, None, None]
-        return jnp.sum(terms, -1) + offset[:, None, None]
-    if channels == 1:
-        factor, constant = jnp.sum(jnp.mean(linear, 1), -1), jnp.mean(offset, -1)
-        return images * factor[:, None, None, None] + constant[:, None, None, None]
-    raise ValueError(f"images must have 1 or 3 channels for colour transforms, got {channels}")
 
 
 def _check_settings(settings):

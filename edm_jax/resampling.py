@@ -42,7 +42,8 @@ def resample(images: jax.Array, linear: jax.Array, shift: jax.Array) -> jax.Arra
       ValueError: if the shapes are not these.
 
     >>> image = jnp.eye(4)[None, :, :, None]
-    >>> moved = resample(image, jnp.eye(2)[None], jnp.array([[1.0, 0.0]]))  # one pixel leftwards
+    >>> one_pixel = jnp.array([[1.0, 0.0]])
+    >>> moved = jax.jit(resample)(image, jnp.eye(2)[None], one_pixel)  # leftwards
     >>> bool(jnp.allclose(moved[0, :, :3, 0], image[0, :, 1:, 0], atol=1e-5))
     True
     """
@@ -82,7 +83,6 @@ def lookup_by_gather(images: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array
         values = jnp.take_along_axis(flat, index + offset, axis=1, mode="promise_in_bounds")
         return values.reshape(*x.shape, channels)
 
-    # One product to each sum leaves a compiler one way of fusing them, in batches of any size.
     def between(start, end, share):
         return start + (end - start) * share
 
@@ -144,8 +144,9 @@ def _positions(linear, shift, height, width):
     rows = jnp.arange(2 * (height + 2 * BORDER), dtype=jnp.float32) + 1 - (height + 2 * BORDER)
     columns, rows = columns[None, None, :], rows[None, :, None]
     linear, shift = linear[..., None, None], shift[..., None, None]
-    x = linear[:, 0, 0] * columns + linear[:, 0, 1] * rows + 2 * shift[:, 0]
-    y = linear[:, 1, 0] * columns + linear[:, 1, 1] * rows + 2 * shift[:, 1]
+    # One product to each sum leaves a compiler one way of fusing them, in batches of any size.
+    x = linear[:, 0, 0] * columns + (linear[:, 0, 1] * rows + 2 * shift[:, 0])
+    y = linear[:, 1, 0] * columns + (linear[:, 1, 1] * rows + 2 * shift[:, 1])
 
     # The reflected, doubled image has 2 (3 size - 2) rows; index 0 is the zero row before them,
     # so that every place outside is clamped onto a zero row.

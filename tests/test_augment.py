@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from edm_jax import augment
 
 CASES = [*augment.Parameters._fields, "edm"]
+PAIRS = ("translate_int", "aniso", "translate_frac")
 EVERYTHING = augment.Settings(0.6, *[1.0] * 13)
 
 
@@ -38,31 +39,63 @@ def as_images(array):
 
 @functools.cache
 def jitted(settings):
-    return jax.jit(lambda keys, images: augment.augment(keys, images, settings))
+    """augment(keys, images, p) of the settings with that p."""
+    return jax.jit(lambda k, x, p: augment.augment(k, x, settings._replace(p=p)))
 
 
 def some_images(shape, seed=0):
     return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0, maxval=1.0)
 
 
+apply = jax.jit(augment.apply)
+
+
+@jax.jit
+def apply_and_tell(images, parameters):
+    return augment.apply(images, parameters), augment.labels(parameters, images.shape)
+
+
+def present(parameters):
+    """Which columns of the labels of every transform belong to those that are there."""
+    entries = zip(parameters, augment.LABEL_ENTRIES)
+    return np.concatenate([np.full(count, value is not None) for value, count in entries])
+
+
+def check_reference(parameters, images, expected, labels):
+    """One program serves every case: each transform is there, zeros where the case has none."""
+    zeros = np.zeros(len(images), np.float32)
+    full = {
+        name: (np.stack([zeros, zeros], 1) if name in PAIRS else zeros) if value is None else value
+        for name, value in parameters._asdict().items()
+    }
+    out, told = apply_and_tell(images, augment.Parameters(**full))
+    rows = out.shape[1] // expected.shape[1]  # some cases keep every other row
+    np.testing.assert_allclose(out[:, ::rows], expected, rtol=0, atol=1e-5)
+    there = present(parameters)
+    np.testing.assert_allclose(np.asarray(told)[:, there], labels, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(told)[:, ~there], 0)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_matches_the_reference(golden, case):
     arrays = golden("augment_small.npz")
-    parameters = reference_parameters(arrays, case)
-    out = augment.apply(as_images(arrays["images"]), parameters)
-    expected = as_images(arrays[f"{case}/out"])
-    rows = out.shape[1] // expected.shape[1]  # some cases keep every other row
-    np.testing.assert_allclose(out[:, ::rows], expected, rtol=0, atol=1e-5)
-    told = augment.labels(parameters, out.shape)
-    np.testing.assert_allclose(told, arrays[f"{case}/labels"], rtol=0, atol=1e-6)
+    check_reference(
+        reference_parameters(arrays, case),
+        as_images(arrays["images"]),
+        as_images(arrays[f"{case}/out"]),
+        arrays[f"{case}/labels"],
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_matches_every_reference_image(golden, case):
     arrays = golden("augment.npz")
     parameters = reference_parameters(arrays, case)
-    out = augment.apply(arrays[f"{case}/images"], parameters)
-    np.testing.assert_allclose(out, arrays[f"{case}/out"], rtol=0, atol=1e-5)
+    for part in (slice(0, 3), slice(3, 6)):
+        check_reference(
+            augment.Parameters(*[None if v is None else v[part] for v in parameters]),
+            *[arrays[f"{case}/{name}"][part] for name in ("images", "out", "labels")],
+        )
 
 
 def test_matches_the_reference_at_a_reflected_margin():
@@ -81,8 +114,8 @@ def test_matches_the_reference_at_a_reflected_margin():
         [1, 1, 0.8, -0.69098294, -0.9510565, -0.37082058, -1.1412678, 0.5, -0.3],
         [0, 0, -1.1, -1.809017, 0.58778536, -0.7, 0, -0.9, 1.4],
     ]
-    np.testing.assert_allclose(augment.labels(parameters), told, rtol=0, atol=1e-6)
-    out = augment.apply(images.transpose(0, 2, 3, 1), parameters).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(jax.jit(augment.labels)(parameters), told, rtol=0, atol=1e-6)
+    out = apply(images.transpose(0, 2, 3, 1), parameters).transpose(0, 3, 1, 2)
     first = [-0.89389545, -0.90660846, -1.0110598, -0.94380164]
     second = [-0.6255858, -0.7194445, -1.0061524, -0.9247082]
     third = [-0.40814206, -0.4646544, -0.9552299, -0.8377637]
@@ -120,7 +153,7 @@ def test_images_move_as_the_inverse_map_says():
     u, v = rotate(-1.1, u / 2**0.16, v * 2**0.16)
     u, v = rotate(0.3, u, v)
     u, v = u / 2**0.2, v / 2**0.2
-    out = augment.apply(np.float32(smooth(x, y))[None, :, :, None], parameters)[0, :, :, 0]
+    out = apply(np.float32(smooth(x, y))[None, :, :, None], parameters)[0, :, :, 0]
     inside = (abs(u) < width / 2 - 4) & (abs(v) < height / 2 - 4)
     assert inside.sum() > 300
     np.testing.assert_allclose(np.asarray(out)[inside], smooth(u, v)[inside], rtol=0, atol=5e-3)
@@ -130,10 +163,8 @@ def test_whole_pixel_shifts_agree_in_both_transforms():
     """A sub-pixel shift of whole pixels is the integer shift, reflection included."""
     images = some_images((3, 16, 16, 2))
     pixels = np.float32([[2, 0], [0, 1], [-1, -2]])  # x right, y down
-    moved = augment.apply(images, augment.Parameters(translate_frac=pixels / 2))
-    shifted = augment.apply(
-        images, augment.Parameters(translate_int=pixels * np.float32([0.5, -0.5]))
-    )
+    moved = apply(images, augment.Parameters(translate_frac=pixels / 2))
+    shifted = apply(images, augment.Parameters(translate_int=pixels * np.float32([0.5, -0.5])))
     np.testing.assert_allclose(moved, shifted, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(shifted[0, :, 2:], images[0, :, :-2])
     np.testing.assert_array_equal(shifted[0, :, 0], images[0, :, 2])
@@ -141,74 +172,61 @@ def test_whole_pixel_shifts_agree_in_both_transforms():
 
 def test_quarter_turns_are_counter_clockwise():
     images = some_images((4, 5, 5, 1))
-    out = augment.apply(images, augment.Parameters(rotate_int=np.arange(4.0)))
+    out = apply(images, augment.Parameters(rotate_int=np.arange(4.0)))
     for turns in range(4):
         np.testing.assert_array_equal(out[turns], np.rot90(images[turns], turns))
 
 
-def test_colour_in_closed_form():
-    images = some_images((1, 4, 4, 3))
-    mean = images.mean(-1, keepdims=True)
-
-    def out(**parameters):
-        return augment.apply(
-            images, augment.Parameters(**{k: np.float32([v]) for k, v in parameters.items()})
-        )
-
-    close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-6)
-    third = 2 * np.pi / 3
-    close(out(hue=third), jnp.roll(images, 1, -1))  # a third of a turn moves red to green
-    close(out(saturation=-60.0), jnp.broadcast_to(mean, images.shape))
-    close(out(lumaflip=1.0), images - 2 * mean)
-    close(out(brightness=1.0, contrast=2.0), (images + 0.2) * 2)
-    grey = images[..., :1]
-    tinted = augment.Parameters(
-        *[None] * 8,
-        brightness=np.float32([1.0]),
-        contrast=np.float32([2.0]),
-        lumaflip=np.float32([1.0]),
-        hue=np.float32([1.0]),
-        saturation=np.float32([1.0]),
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colour_transforms_come_with_their_widths(channels):
+    """Brightened by 0.2, doubled in contrast, luma flipped: grey is -(0.2 + grey) * 2."""
+    grey = jnp.broadcast_to(some_images((1, 4, 4, 1)), (1, 4, 4, channels))
+    one = np.float32([1.0])
+    drawn = augment.Parameters(
+        brightness=one, contrast=2 * one, lumaflip=one, hue=one, saturation=one
     )
-    close(augment.apply(grey, tinted), -(grey + 0.2) * 2)
+    np.testing.assert_allclose(apply(grey, drawn), -(grey + 0.2) * 2, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [EVERYTHING, augment.edm(0.5)], ids=["everything", "edm"])
-def test_a_sample_is_its_own_affair(settings):
-    """Bit for bit the same alone, in any batch, whatever its neighbours."""
-    keys = jax.random.split(jax.random.key(0), 11)
-    images = some_images((11, 16, 16, 3))
-    together, told = jitted(settings)(keys, images)
-    for start, size in ((4, 1), (2, 3), (0, 8)):
-        part = slice(start, start + size)
-        alone, told_alone = jitted(settings)(keys[part], images[part])
-        np.testing.assert_array_equal(alone, together[part])
-        np.testing.assert_array_equal(told_alone, told[part])
-    swapped = images.at[1:].set(0.0)
-    np.testing.assert_array_equal(jitted(settings)(keys, swapped)[0][0], together[0])
+@pytest.fixture(scope="module")
+def sixteen():
+    """Keys and images of sixteen samples, and their augmented images and labels."""
+    keys, images = jax.random.split(jax.random.key(0), 16), some_images((16, 8, 8, 3))
+    return keys, images, jitted(augment.edm())(keys, images, 0.5)
 
 
-def test_eight_devices_draw_and_apply_the_same():
-    keys = jax.random.split(jax.random.key(1), 16)
-    images = some_images((16, 16, 16, 3))
-    settings = augment.edm(0.5)
-    expected = jitted(settings)(keys, images)
+@pytest.mark.parametrize(("start", "size"), [(4, 1), (1, 2), (0, 7)])
+def test_a_sample_is_its_own_affair(sixteen, start, size):
+    """Bit for bit the same alone and in any batch."""
+    keys, images, (together, told) = sixteen
+    part = slice(start, start + size)
+    alone, told_alone = jitted(augment.edm())(keys[part], images[part], 0.5)
+    np.testing.assert_array_equal(alone, together[part])
+    np.testing.assert_array_equal(told_alone, told[part])
+
+
+def test_neighbours_do_not_matter(sixteen):
+    keys, images, (together, _) = sixteen
+    alone, _ = jitted(augment.edm())(keys, images.at[1:].set(0.0), 0.5)
+    np.testing.assert_array_equal(alone[0], together[0])
+
+
+def test_eight_devices_draw_and_apply_the_same(sixteen):
+    keys, images, expected = sixteen
     rows = NamedSharding(Mesh(np.array(jax.devices()), "data"), PartitionSpec("data"))
-    sharded = jitted(settings)(jax.device_put(keys, rows), jax.device_put(images, rows))
+    arguments = jax.device_put(keys, rows), jax.device_put(images, rows)
+    sharded = jitted(augment.edm())(*arguments, 0.5)
     assert sharded[0].sharding.is_equivalent_to(rows, 4)  # nothing was gathered onto one device
-    mapped = jax.pmap(lambda k, x: augment.augment(k, x, settings))(
-        keys.reshape(8, 2), images.reshape(8, 2, 16, 16, 3)
-    )
-    for other in (sharded, jax.tree.map(lambda a: a.reshape(16, *a.shape[2:]), mapped)):
-        np.testing.assert_array_equal(other[0], expected[0])
-        np.testing.assert_array_equal(other[1], expected[1])
+    np.testing.assert_array_equal(sharded[0], expected[0])
+    np.testing.assert_array_equal(sharded[1], expected[1])
 
 
 def test_jit_changes_nothing():
-    keys = jax.random.split(jax.random.key(2), 4)
-    images = some_images((4, 8, 8, 3))
-    eager, told = augment.augment(keys, images, EVERYTHING)
-    compiled, told_compiled = jitted(EVERYTHING)(keys, images)
+    keys = jax.random.split(jax.random.key(2), 2)
+    images = some_images((2, 8, 8, 3))
+    settings = augment.Settings(yflip=1.0, rotate_frac=1.0)
+    eager, told = augment.augment(keys, images, settings)
+    compiled, told_compiled = jitted(settings)(keys, images, 1.0)
     # Positions on the doubled grid round differently by up to 1e-5 of a pixel.
     np.testing.assert_allclose(eager, compiled, rtol=0, atol=1e-4)
     np.testing.assert_allclose(told, told_compiled, rtol=0, atol=1e-6)
@@ -218,25 +236,39 @@ def test_nothing_drawn_changes_nothing():
     """Bit for bit, also beside neighbours that move; and the labels are zeros."""
     images = some_images((6, 16, 16, 3))
     keys = jax.random.split(jax.random.key(3), 6)
-    out, told = jitted(EVERYTHING._replace(p=0.0))(keys, images)
+    out, told = jitted(EVERYTHING)(keys, images, 0.0)
     np.testing.assert_array_equal(out, images)
     np.testing.assert_array_equal(told, np.zeros((6, 19)))
-    drawn = augment.draw(keys, augment.Settings(1.0, scale=1.0, aniso=1.0))
-    one_still = drawn._replace(scale=drawn.scale.at[2].set(0), aniso=drawn.aniso.at[2, 0].set(0))
-    out = augment.apply(images, one_still)
-    np.testing.assert_array_equal(out[2], images[2])
-    assert all(abs(out[i] - images[i]).max() > 0.1 for i in range(6) if i != 2)
+    out, told = jitted(EVERYTHING)(keys, images, 0.05)
+    still = np.asarray((told == 0).all(1))
+    assert 0 < still.sum() < 6
+    np.testing.assert_array_equal(out[still], images[still])
+    assert (abs(out - images).max((1, 2, 3)) > 0.05)[~still].all()
 
 
-def test_frequencies_and_widths_of_the_draws():
-    count, p = 20000, 0.3
-    keys = jax.random.split(jax.random.key(4), count)
-    drawn = jax.jit(lambda k: augment.draw(k, augment.Settings(p, *[1.0] * 13)))(keys)
+COUNT, P = 20000, 0.3
+
+
+@pytest.fixture(scope="module")
+def draws():
+    """Many draws: of every transform, of six of them, and of six with a tiny p."""
+
+    @jax.jit
+    def make(keys):
+        everything = augment.draw(keys, EVERYTHING._replace(p=P))
+        few = augment.draw(keys, augment.edm(P)._replace(xflip=1.0))
+        return everything, few, augment.draw(keys, augment.edm(1e-6))
+
+    return make(jax.random.split(jax.random.key(4), COUNT))
+
+
+def test_frequencies_and_widths_of_the_draws(draws):
+    drawn = draws[0]
     for name, value in drawn._asdict().items():
         first = value if value.ndim == 1 else value[:, 0]
         zeros = {"xflip": 0.5, "yflip": 0.5, "lumaflip": 0.5, "rotate_int": 0.25}.get(name, 0.0)
-        frequency = p * (1 - zeros)
-        spread = np.sqrt(frequency * (1 - frequency) / count)
+        frequency = P * (1 - zeros)
+        spread = np.sqrt(frequency * (1 - frequency) / COUNT)
         assert abs(float((first != 0).mean()) - frequency) < 5 * spread, name
         variance = {
             "xflip": None, "yflip": None, "lumaflip": None, "rotate_int": None,
@@ -251,27 +283,20 @@ def test_frequencies_and_widths_of_the_draws():
     assert abs(turned.mean() - 0.5) < 5 * 0.5 / np.sqrt(turned.size)
     # No two transforms share a draw.
     columns = np.stack([drawn.scale, drawn.brightness, drawn.contrast, drawn.saturation])
-    assert abs(np.corrcoef(columns) - np.eye(4)).max() < 5 / np.sqrt(count)
-    flips = jax.jit(lambda k: augment.draw(k, augment.edm(1e-6)))(keys).xflip
-    assert abs(float(flips.mean()) - 0.5) < 5 * 0.5 / np.sqrt(count)  # its gate is always open
+    assert abs(np.corrcoef(columns) - np.eye(4)).max() < 5 / np.sqrt(COUNT)
 
 
-def test_enabling_a_transform_changes_no_other_draw():
-    keys = jax.random.split(jax.random.key(5), 64)
-    few = augment.draw(keys, augment.edm(0.5))
-    many = augment.draw(keys, augment.edm(0.5)._replace(rotate_int=1.0, hue=1.0, brightness=1.0))
+def test_the_gate_of_x_flips_is_always_open(draws):
+    rare = draws[2]
+    assert abs(float(rare.xflip.mean()) - 0.5) < 5 * 0.5 / np.sqrt(COUNT)
+    assert float((rare.yflip + abs(rare.scale)).sum()) == 0
+
+
+def test_enabling_a_transform_changes_no_other_draw(draws):
+    many, few, _ = draws
     for name, value in few._asdict().items():
         if value is not None:
             np.testing.assert_array_equal(value, getattr(many, name))
-
-
-def test_the_probability_may_be_traced():
-    keys = jax.random.split(jax.random.key(6), 16)
-    settings = augment.edm(0.5)
-    traced = jax.jit(lambda p: augment.draw(keys, settings._replace(p=p)))(0.5)
-    for one, other in zip(traced, augment.draw(keys, settings)):
-        if one is not None:
-            np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +314,7 @@ def test_the_probability_may_be_traced():
         (lambda k, x: augment.augment(k, x[0], augment.edm()), "images must be"),
         (lambda k, x: augment.augment(k, x[:, :4], augment.Settings(rotate_int=1.0)), "square"),
         (lambda k, x: augment.augment(k, x[..., :2], augment.Settings(hue=1.0)), "1 or 3"),
-        (lambda k, x: augment.augment(k[:1], x, augment.edm()), "images, linear, shift"),
+        (lambda k, x: augment.apply(x, augment.Parameters(scale=jnp.ones(1))), "images, linear"),
     ],
 )
 def test_bad_arguments(call, message):

@@ -8,6 +8,9 @@ import pytest
 from edm_jax import resampling
 
 
+resample = jax.jit(resampling.resample)
+
+
 def some_maps(count, seed=0):
     linear_key, shift_key = jax.random.split(jax.random.key(seed))
     linear = jnp.eye(2) + 0.4 * jax.random.normal(linear_key, (count, 2, 2))
@@ -16,7 +19,7 @@ def some_maps(count, seed=0):
 
 def test_products_and_gather_agree():
     images = jax.random.normal(jax.random.key(0), (5, 12, 16, 3))
-    places = resampling._positions(*some_maps(5), 12, 16)
+    places = jax.jit(resampling._positions, static_argnums=(2, 3))(*some_maps(5), 12, 16)
     gathered = jax.jit(resampling.lookup_by_gather)(images, *places)
     multiplied = jax.jit(resampling.lookup_by_products)(images, *places)
     assert gathered.shape == (5, 2 * (12 + 6), 2 * (16 + 6), 3)
@@ -36,17 +39,15 @@ def test_tpu_gets_products_and_others_the_gather():
 def test_the_identity_is_nearly_exact():
     images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3), minval=-1.0, maxval=1.0)
     linear, shift = jnp.tile(jnp.eye(2), (2, 1, 1)), jnp.zeros((2, 2))
-    np.testing.assert_allclose(
-        resampling.resample(images, linear, shift), images, rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(resample(images, linear, shift), images, rtol=0, atol=1e-6)
 
 
 def test_beyond_the_reflection_lies_zero():
     images = jnp.ones((1, 8, 8, 1))
-    far = resampling.resample(images, jnp.eye(2)[None], jnp.array([[40.0, 0.0]]))
+    far = resample(images, jnp.eye(2)[None], jnp.array([[40.0, 0.0]]))
     np.testing.assert_array_equal(far, 0.0)
     # By size - 1 = 7 pixels to the right everything seen is reflection.
-    near = resampling.resample(images, jnp.eye(2)[None], jnp.array([[4.0, 0.0]]))
+    near = resample(images, jnp.eye(2)[None], jnp.array([[4.0, 0.0]]))
     np.testing.assert_allclose(near, 1.0, rtol=0, atol=1e-5)
 
 
@@ -54,13 +55,13 @@ def test_gradients_pass_through():
     """The resampling is linear in the images: its gradient is the adjoint."""
     linear, shift = some_maps(2)
     x, y = jax.random.normal(jax.random.key(2), (2, 2, 8, 8, 1))
-    out, pull = jax.vjp(lambda images: resampling.resample(images, linear, shift), x)
+    out, pull = jax.vjp(lambda images: resample(images, linear, shift), x)
     np.testing.assert_allclose(jnp.vdot(out, y), jnp.vdot(x, pull(y)[0]), rtol=1e-4)
 
 
 def test_one_pixel_images():
     images = jnp.full((1, 1, 1, 1), 0.5)
-    out = resampling.resample(images, jnp.eye(2)[None], jnp.zeros((1, 2)))
+    out = resample(images, jnp.eye(2)[None], jnp.zeros((1, 2)))
     assert np.isfinite(out).all()
 
 
