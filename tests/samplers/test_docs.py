@@ -1,0 +1,44 @@
+"""The table of docs/samplers.md is the registry, and its examples run."""
+
+import pathlib
+import re
+
+import jax
+import numpy as np
+
+from edm_jax import samplers, timesteps
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "samplers.md"
+
+
+def table():
+    rows = ["| solver | order | calls a step | noise | source |", "|---|---|---|---|---|"]
+    for name, solver in (samplers.SOLVERS | samplers.LOOPS).items():
+        order = "–" if solver.order is None else solver.order
+        calls = "–" if solver.nfe_per_step is None else solver.nfe_per_step
+        noise = "yes" if solver.stochastic else "no"
+        rows.append(f"| `{name}` | {order} | {calls} | {noise} | {solver.source} |")
+    return "\n".join(rows)
+
+
+def test_the_table_is_the_registry():
+    assert table() in DOCS.read_text(), f"docs/samplers.md must hold this table:\n{table()}"
+
+
+def test_every_name_in_the_text_exists():
+    for name in re.findall(r"`samplers\.([a-z_.]+)", DOCS.read_text()):
+        found = samplers
+        for part in name.split("."):
+            found = getattr(found, part)
+
+
+def test_the_examples_run():
+    first, second = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    names = {"denoise": lambda x, sigma: x / (1 + sigma**2)}
+    exec(first, names)
+    assert names["x0"].shape == (64, 32, 32, 3) and names["tableau"].nfe == 35
+    exec(second, names)
+    levels = timesteps.edm(7)
+    for own, ours in zip(names["euler"](levels), samplers.euler(levels)):
+        np.testing.assert_allclose(own, ours, atol=1e-12)
+    assert isinstance(names["x0"], jax.Array)
