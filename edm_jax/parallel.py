@@ -61,6 +61,16 @@ def loops_are_slow() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def compile_once(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` for a program that runs once, such as the one that draws the initial weights.
+
+    XLA's CPU backend takes seconds to optimise each random draw; here that is not worth it.
+    """
+    if jax.default_backend() == "cpu":
+        options["compiler_options"] = {"xla_backend_optimization_level": 1}
+    return jax.jit(function, **options)
+
+
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))
 
@@ -177,7 +187,7 @@ def _pmap_engine() -> Engine:
         kept = local
     return Engine(
         name="pmap",
-        init=lambda make: jax.jit(make, out_shardings=local)(),
+        init=lambda make: compile_once(make, out_shardings=local)(),
         key=lambda seed: jax.jit(lambda: jax.random.key(seed, impl=IMPLEMENTATION), out_shardings=local)(),
         put=put,
         compile=compile_step,
@@ -224,7 +234,7 @@ def _jit_engine(fsdp: bool) -> Engine:
 
     return Engine(
         name="jit",
-        init=lambda make: jax.jit(make, out_shardings=shardings(jax.eval_shape(make)))(),
+        init=lambda make: compile_once(make, out_shardings=shardings(jax.eval_shape(make)))(),
         key=lambda seed: jax.jit(lambda: jax.random.key(seed, impl=IMPLEMENTATION), out_shardings=everywhere)(),
         put=lambda batch: jax.tree.map(
             lambda a: jax.make_array_from_process_local_data(rows, a), batch
