@@ -10,6 +10,7 @@ batch, so the engine and the number of devices change no draw.
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,62 @@ from edm_jax.randomness import IMPLEMENTATION
 
 AXIS = "data"
 ENGINES = ("auto", "pmap", "jit")
+
+
+# A process that is silent for so long is taken for dead, and the others stop.
+HEARTBEAT_SECONDS = 20
+
+
+def initialize(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the processes of a run; must come before anything else that uses JAX.
+
+    Without arguments the processes are found through the environment of a TPU pod slice, Slurm or
+    Open MPI; a lone process stays alone.
+
+    Args:
+      coordinator: "HOST:PORT" of process 0, the same for every process.
+      num_processes: how many there are.
+      process_id: this one's number, from 0.
+
+    Raises:
+      ValueError: some of the three are given and others are missing, or out of range.
+    """
+    given = (coordinator, num_processes, process_id)
+    if any(value is not None for value in given):
+        if None in given:
+            raise ValueError("--coordinator, --num-processes and --process-id belong together")
+        if not 0 <= process_id < num_processes:
+            raise ValueError(
+                f"--process-id is {process_id}; with {num_processes} processes it is from 0 to "
+                f"{num_processes - 1}"
+            )
+        if not coordinator.rpartition(":")[2].isdigit():
+            raise ValueError(f"--coordinator is {coordinator!r}; it must be HOST:PORT")
+        if num_processes == 1:
+            return
+    elif not _in_a_cluster():
+        return
+    jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+
+
+def _in_a_cluster() -> bool:
+    count = lambda name: int(os.environ.get(name) or 1)
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return (
+        len(hosts) > 1
+        or count("OMPI_COMM_WORLD_SIZE") > 1
+        or (count("SLURM_NTASKS") > 1 and "SLURM_STEP_ID" in os.environ)
+    )
+
+
+def stop_was_asked(step: int) -> bool:
+    """Whether the processes stop after this step, because one of them was sent SIGTERM.
+
+    Every process must ask after every step; all get the same answer. Only with several processes.
+    """
+    return multihost_utils.reached_preemption_sync_point(step)
 
 
 def process_index() -> int:

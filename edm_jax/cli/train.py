@@ -3,15 +3,20 @@
 import contextlib
 import dataclasses
 import difflib
+import os
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
+from edm_jax import parallel
 from edm_jax.training.config import Config
+from edm_jax.training.loop import NonFiniteLossError, train
 
 USAGE = """usage: train.py --config FILE --workdir FOLDER [--config.SETTING=VALUE …] [--quiet]
 
@@ -19,6 +24,8 @@ USAGE = """usage: train.py --config FILE --workdir FOLDER [--config.SETTING=VALU
   --workdir FOLDER  where checkpoints, stats.jsonl and pictures go; the same command goes on
                     from the newest checkpoint there
   --quiet           no progress bar, no messages
+  --coordinator HOST:PORT --num-processes N --process-id I
+                    several processes, where TPU, Slurm or Open MPI do not tell
 """
 
 
@@ -53,7 +60,12 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "the run", flag_values=values)
     flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "process 0", flag_values=values)
+    flags.DEFINE_integer("num_processes", None, "their number", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "this one", flag_values=values)
     flags.DEFINE_boolean("quiet", False, "say nothing", flag_values=values)
+    for name in ("num-processes", "process-id"):
+        arguments = [a.replace(f"--{name}", f"--{name.replace('-', '_')}") for a in arguments]
     try:
         # config_flags looks for overrides in sys.argv.
         with _argv(["train.py", *arguments]):
@@ -115,11 +127,29 @@ def main(arguments: list[str]) -> int:
     values = parse(arguments)
     if not values.workdir:
         raise ValueError("--workdir is missing: the folder of the run")
-    from edm_jax.training.loop import NonFiniteLossError, train
-
+    parallel.initialize(values.coordinator, values.num_processes, values.process_id)
     try:
         signal = train(values.config, values.workdir, quiet=values.quiet)
     except NonFiniteLossError as error:
         print(f"error: {textwrap.fill(str(error), 200)}", file=sys.stderr)
         return 1
+    except jax.errors.JaxRuntimeError as error:
+        if parallel.process_count() == 1:
+            raise
+        return _lost_a_process(error)
     return 128 + signal if signal else 0
+
+
+def _lost_a_process(error: Exception) -> int:
+    """Ends a run whose processes cannot reach each other any more, in bounded time."""
+    text = " ".join(str(error).split())[:200]
+    print(
+        f"error: process {parallel.process_index()} of {parallel.process_count()} lost the others: "
+        f"{text}\nthe same command goes on from the newest checkpoint; which process is gone:",
+        file=sys.stderr,
+        flush=True,
+    )
+    # The coordinator names the process that fell silent and ends this one; waiting for the others
+    # at a regular exit would never end.
+    time.sleep(parallel.HEARTBEAT_SECONDS + 10)
+    os._exit(1)

@@ -3,17 +3,29 @@
 import signal
 from types import FrameType
 
+from edm_jax import parallel
+
 
 class Interrupt:
     """Turns SIGTERM and SIGINT into a flag. Use as a context manager, in the main thread.
 
+    With several processes the notice of SIGTERM has to reach all of them, and all have to stop
+    after the same step: JAX's own handler does that.
+
     Attributes:
-        signal: the first signal that came, or None. A second one raises KeyboardInterrupt.
+      signal: the first signal that came, or None. A second one raises KeyboardInterrupt.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._shared = parallel.process_count() > 1
         self._previous: dict[int, object] = {}
+
+    def after(self, step: int) -> bool:
+        """Whether to stop after this step; to be asked once a step."""
+        if self._shared and parallel.stop_was_asked(step):
+            self.signal = signal.SIGTERM
+        return self.signal is not None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -22,7 +34,7 @@ class Interrupt:
         self.signal = signal.Signals(number)
 
     def __enter__(self) -> "Interrupt":
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in () if self._shared else (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._note)
         return self
 

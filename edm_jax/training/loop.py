@@ -77,7 +77,9 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     )
     batch_size, total = config.batch_size, config.total_steps
     schedule = optimizer.learning_rate(config.learning_rate, config.rampup_kimg * 1e3, batch_size)
-    adam = optimizer.adam(schedule, config.adam_b1, config.adam_b2, config.adam_eps)
+    adam = optimizer.adam(
+        schedule, config.adam_b1, config.adam_b2, config.adam_eps, config.clip_gradient
+    )
     objective = losses.objective(config.loss.name, **config.loss.arguments)
     augment_images = (
         functools.partial(augment.augment, settings=augmentation) if augmentation else None
@@ -151,7 +153,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
                 current, numbers = train_step(current, batch, run_key)
             pending.append((step, numbers))
             report.step(batch_size)
-            last = step == total or interrupt.signal is not None
+            last = interrupt.after(step) or step == total
 
             if last or step % log_every == 0 or step % save_every == 0:
                 record = _fetch(pending, config, schedule)
