@@ -73,7 +73,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
             config = values.config
     except KeyError as error:
         raise ValueError(_unknown_setting(arguments, error)) from None
-    except (flags.Error, config_flags.FlagOrderError) as error:
+    except flags.Error as error:
         raise ValueError(str(error)) from None
     except OSError as error:
         raise ValueError(f"--config: {str(error).split('[Errno')[-1].rpartition('] ')[2]}") from None

@@ -1,7 +1,11 @@
 """The settings of a training run: typed dataclasses that `configs/*.py` fill in."""
 
+import copy
 import dataclasses
+import importlib.util
 import json
+import pathlib
+import types
 from typing import Any, Optional
 
 from edm_jax.model import ModelConfig
@@ -10,8 +14,59 @@ from edm_jax.model import ModelConfig
 def setting(default: Any, text: str) -> Any:
     """A dataclass field with a default and a line of help."""
     if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
-        return dataclasses.field(default_factory=lambda: default, metadata={"help": text})
+        make = lambda: copy.deepcopy(default)  # one of its own for every instance
+        return dataclasses.field(default_factory=make, metadata={"help": text})
     return dataclasses.field(default=default, metadata={"help": text})
+
+
+def neighbour(file: str, name: str) -> types.ModuleType:
+    """The configuration file `name`.py in the folder of `file`: what two runs share, they share so.
+
+    Args:
+        file: the `__file__` of the configuration that asks.
+        name: the other one's name, without .py.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    path = pathlib.Path(file).with_name(f"{name}.py")
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.py")))
+        raise ValueError(f"there is no configuration {name!r}; known are {known}")
+    spec = importlib.util.spec_from_file_location(f"configs_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def choices(text: str, *sets: tuple[str, ...]) -> list[str]:
+    """Reads the argument of a configuration file, `configs/cifar10.py:uncond-ncsnpp`.
+
+    Args:
+        text: words between hyphens, in any order; a set without a word takes its first.
+        *sets: the words to choose one of, each set with its default first.
+
+    Returns:
+        One word for each set.
+
+    Raises:
+        ValueError: an unknown word, or two of one set.
+
+    >>> choices("ncsnpp", ("cond", "uncond"), ("ddpmpp", "ncsnpp"))
+    ['cond', 'ncsnpp']
+    """
+    words = [word for word in text.split("-") if word]
+    known = [word for group in sets for word in group]
+    for word in words:
+        if word not in known:
+            raise ValueError(f"the configuration's argument has {word!r}; known are {known}")
+    found = []
+    for group in sets:
+        chosen = [word for word in words if word in group]
+        if len(chosen) > 1:
+            raise ValueError(f"the configuration's argument {text!r} has several of {group}")
+        found.append(chosen[0] if chosen else group[0])
+    return found
 
 
 @dataclasses.dataclass
@@ -48,6 +103,7 @@ class Config:
     adam_b1: float = setting(0.9, "Adam's beta 1")
     adam_b2: float = setting(0.999, "Adam's beta 2")
     adam_eps: float = setting(1e-8, "Adam's epsilon")
+    clip_gradient: float = setting(0.0, "largest norm of the gradient; 0: any (see grad_norm)")
     ema_halflife_kimg: float = setting(500.0, "half-life of the parameters' moving average")
     ema_rampup_ratio: Optional[float] = setting(
         0.05, "the half-life is at most this share of the images seen"
@@ -89,7 +145,7 @@ def check(config: Config, devices: int) -> None:
     for name in (*positive, "keep_checkpoints", "sample_steps", "learning_rate"):
         if not getattr(config, name) > 0:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be positive")
-    for name in ("microbatch", "rampup_kimg", "sample_kimg", "augment", "seed"):
+    for name in ("microbatch", "rampup_kimg", "sample_kimg", "augment", "seed", "clip_gradient"):
         if getattr(config, name) < 0:
             raise ValueError(f"{name} is {getattr(config, name)}; it must not be negative")
     if config.augment > 1:

@@ -42,11 +42,24 @@ def replace_nonfinite() -> optax.GradientTransformation:
 
 
 def adam(
-    schedule: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+    schedule: optax.Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    clip: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam with non-finite gradients replaced; no clipping, no weight decay (paper, Table 7)."""
+    """Adam with non-finite gradients replaced, without weight decay (Karras et al. 2022, Table 7).
+
+    Args:
+        schedule: step -> learning rate.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+        clip: the largest global norm of the gradient; 0 is any, as in the paper.
+    """
     return optax.chain(
         replace_nonfinite(),
+        *([optax.clip_by_global_norm(clip)] if clip else []),
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
         optax.scale_by_learning_rate(schedule),
     )

@@ -1,0 +1,72 @@
+"""The training configurations A to F of Karras et al. 2022, Table 2: one step of the paper each.
+
+    configs/ablation.py:F                     the final configuration; cifar10-cond-ddpmpp without more
+    configs/ablation.py:A-ffhq64-ncsnpp       a row, a data set, cond or uncond, an architecture
+
+FID of the deterministic sampler, DDPM++ ("VP") / NCSN++ ("VE"):
+
+    row                             CIFAR-10 cond   uncond         FFHQ           AFHQv2
+    A  baseline (score-SDE)         2.48 / 3.11     3.01 / 3.77*   3.39 / 25.95   2.58 / 18.52
+    B  + adjusted hyperparameters   2.18 / 2.48     2.51 / 2.94    3.13 / 22.53   2.43 / 23.12
+    C  + redistributed capacity     2.08 / 2.52     2.31 / 2.83    2.78 / 41.62   2.54 / 15.04
+    D  + our preconditioning        2.09 / 2.64     2.29 / 3.10    2.94 / 3.39    2.79 / 3.81
+    E  + our loss function          1.88 / 1.86     2.05 / 1.99    2.60 / 2.81    2.29 / 2.28
+    F  + non-leaky augmentation     1.79 / 1.79     1.97 / 1.98    2.39 / 2.53    1.96 / 2.16
+    (* of pretrained networks. The table is quoted from memory of the paper, not from its files.)
+
+Data, published time and evaluation are those of configs/cifar10.py, ffhq64.py and afhqv2.py (18
+steps, or 40 at 64×64; rows A to C end at the lowest noise level that the network knows).
+
+One GPU, in parts of 64 images:
+    python train.py --config configs/ablation.py:C --workdir runs/C --config.microbatch=64
+Eight GPUs:
+    python train.py --config configs/ablation.py:C --workdir runs/C
+A TPU pod slice, the same command on every host:
+    gcloud compute tpus tpu-vm ssh POD --worker=all --command="cd edm_jax && python train.py \\
+        --config configs/ablation.py:C --workdir gs://BUCKET/C --config.model.dtype=bfloat16"
+"""
+
+import dataclasses
+
+from edm_jax.training.config import Config, LossConfig, choices, neighbour
+
+ROWS = ("F", "E", "D", "C", "B", "A")
+BASELINE_WIDTHS = {32: (1, 2, 2, 2), 64: (1, 1, 2, 2, 2)}
+
+
+def get_config(text: str = "") -> Config:
+    """The final configuration with the paper's steps undone, from the last one down to the row."""
+    row, data, labels, architecture = choices(
+        text, ROWS, ("cifar10", "ffhq64", "afhqv2"), ("cond", "uncond"), ("ddpmpp", "ncsnpp")
+    )
+    words = (labels, architecture) if data == "cifar10" else (architecture,)
+    config = neighbour(__file__, data).get_config("-".join(words))
+    song = {"ddpmpp": "vp", "ncsnpp": "ve"}[architecture]
+    for undone in ROWS[: ROWS.index(row)]:
+        if undone == "F":  # non-leaky augmentation: mirrored copies instead
+            config.augment = 0.0
+            config.data.xflip = True
+        elif undone == "E":  # loss function
+            config.loss = LossConfig(song)
+        elif undone == "D":  # preconditioning
+            config.model.preconditioner = song
+        elif undone == "C":  # capacity: back to four and five levels
+            config.model.channel_mult = BASELINE_WIDTHS[config.model.resolution]
+        elif undone == "B":  # hyperparameters of score-SDE
+            config = _baseline_hyperparameters(config)
+    return config
+
+
+def _baseline_hyperparameters(config: Config) -> Config:
+    elements = config.model.channels * config.model.resolution**2
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, dropout=0.10),
+        batch_size=128,
+        learning_rate=2e-4,
+        rampup_kimg=640.0,
+        ema_halflife_kimg=887.0,  # 0.9999 a step
+        ema_rampup_ratio=None,
+        # Clipped at norm 1 where the loss is a mean over pixels; here it is a sum over them.
+        clip_gradient=1.0 * elements,
+    )

@@ -1,0 +1,163 @@
+"""The paper's runs: their numbers, their networks by shape, and two steps of each kind, made small."""
+
+import dataclasses
+import io
+import json
+import pathlib
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from edm_jax import augment, losses
+from edm_jax.cli.train import parse
+from edm_jax.model import build_preconditioner, init_params, parameter_count
+from edm_jax.training import loop, metrics
+from edm_jax.training.config import check, choices, fit, neighbour
+
+ROOT = pathlib.Path(__file__).parents[2]
+CLASSES = {"cifar10.zip": 10, "imagenet64.zip": 1000, "ffhq64.zip": 0, "afhqv2-64.zip": 0}
+
+# configuration: parameters, steps of the whole run
+PUBLISHED = {
+    "cifar10.py": (55_735_299, 390_625),
+    "cifar10.py:uncond": (55_733_891, 390_625),
+    "cifar10.py:ncsnpp": (56_400_643, 390_625),
+    "cifar10.py:uncond-ncsnpp": (56_397_827, 390_625),
+    "ffhq64.py": (61_805_571, 781_250),
+    "ffhq64.py:ncsnpp": (62_761_091, 781_250),
+    "afhqv2.py": (61_805_571, 781_250),
+    "afhqv2.py:ncsnpp": (62_761_091, 781_250),
+    "imagenet64.py": (295_899_267, 610_352),
+    "ablation.py:F": (55_735_299, 390_625),
+    "ablation.py:C-uncond-ncsnpp": (None, 390_625),
+    "ablation.py:D-ffhq64": (61_804_419, 781_250),
+    "ablation.py:A-ffhq64": (66_715_267, 1_562_500),
+}
+
+
+def config_of(text):
+    return parse([f"--config={ROOT}/configs/{text}"]).config
+
+
+def fitted(config):
+    archive = pathlib.Path(config.data.archive).name
+    return fit(
+        config.model,
+        config.model.resolution,
+        config.model.channels,
+        CLASSES[archive] if config.data.conditional else 0,
+        augment.label_dim(augment.edm(config.augment)) if config.augment else 0,
+    )
+
+
+@pytest.mark.parametrize("text", PUBLISHED)
+def test_networks_and_durations_are_the_published_ones(text):
+    config, (parameters, steps) = config_of(text), PUBLISHED[text]
+    check(config, devices=8)
+    params = jax.eval_shape(lambda: init_params(jax.random.key(0), fitted(config)))
+    assert parameters in (None, parameter_count(params))
+    assert config.total_steps == steps
+    build_preconditioner(config.model)
+    losses.objective(config.loss.name, **config.loss.arguments)
+
+
+def test_the_paper_s_hyperparameters():
+    """Table 7: batch, rate, ramp, half-life, its ramp, dropout, augmentation, flips."""
+    names = "batch_size learning_rate rampup_kimg ema_halflife_kimg ema_rampup_ratio augment"
+    rows = {
+        "cifar10.py": (512, 1e-3, 10_000, 500, 0.05, 0.12, 0.13),
+        "ffhq64.py": (256, 2e-4, 10_000, 500, 0.05, 0.15, 0.05),
+        "afhqv2.py": (256, 2e-4, 10_000, 500, 0.05, 0.15, 0.25),
+        "imagenet64.py": (4096, 1e-4, 10_000, 50_000, 0.05, 0.0, 0.10),
+        "ablation.py:A": (128, 2e-4, 640, 887, None, 0.0, 0.10),
+    }
+    for text, row in rows.items():
+        config = config_of(text)
+        found = (*(getattr(config, name) for name in names.split()), config.model.dropout)
+        assert found == row, text
+        assert config.data.xflip == text.startswith("ablation")
+
+
+def changes(before, after, prefix=""):
+    """The settings in which two configurations differ."""
+    found = set()
+    for field in dataclasses.fields(before):
+        a, b = getattr(before, field.name), getattr(after, field.name)
+        if dataclasses.is_dataclass(a):
+            found |= changes(a, b, f"{field.name}.")
+        elif a != b:
+            found.add(prefix + field.name)
+    return found
+
+
+@pytest.mark.parametrize("rest", ["", "-uncond-ncsnpp", "-ffhq64", "-afhqv2-ncsnpp"])
+def test_every_row_of_the_ablation_is_one_step(rest):
+    rows = [config_of(f"ablation.py:{row}{rest}") for row in "ABCDEF"]
+    steps = [changes(a, b) for a, b in zip(rows, rows[1:])]
+    assert steps[0] >= {"batch_size", "rampup_kimg", "ema_halflife_kimg", "model.dropout"}
+    assert not steps[0] & {"model.channel_mult", "model.preconditioner", "loss.name", "augment"}
+    assert steps[1:] == [
+        {"model.channel_mult"},
+        {"model.preconditioner"},
+        {"loss.name"},
+        {"augment", "data.xflip"},
+    ]
+    data = next((d for d in ("ffhq64", "afhqv2") if d in rest), "cifar10")
+    words = "-".join(w for w in rest.split("-") if w in ("uncond", "ncsnpp"))
+    assert rows[-1] == config_of(f"{data}.py:{words}")
+
+
+def test_bad_arguments_of_a_configuration_are_named():
+    for text, message in [
+        ("cifar10.py:G", "'G'"),
+        ("ablation.py:A-F", "several of"),
+        ("ffhq64.py:uncond", "'uncond'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            config_of(text)
+    with pytest.raises(ValueError, match="no configuration 'mnist'; known are .*cifar10"):
+        neighbour(str(ROOT / "configs" / "cifar10.py"), "mnist")
+    assert choices("", ("a", "b")) == ["a"]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Sixteen coloured images of 16×16 in three classes."""
+    path = tmp_path_factory.mktemp("data") / "images.zip"
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as file:
+        for i in range(16):
+            image = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(image, "png")
+            file.writestr(f"{i}.png", image.getvalue())
+        labels = [[f"{i}.png", i % 3] for i in range(16)]
+        file.writestr("dataset.json", json.dumps({"labels": labels}))
+    return path
+
+
+def reduced(config, archive):
+    """The same run on small images with a small network, two steps long."""
+    # The ADM network has 64 channels a head.
+    narrow = 64 if config.model.architecture == "dhariwal" else 8
+    model = dataclasses.replace(
+        config.model, resolution=16, model_channels=narrow, channel_mult=(1, 2)[: 8 // narrow + 1],
+        num_blocks=1, attn_resolutions=(8,),
+    )  # fmt: skip
+    return dataclasses.replace(
+        config, model=model, data=dataclasses.replace(config.data, archive=str(archive)),
+        batch_size=16, duration_kimg=0.032, log_kimg=0.016, sample_kimg=0.0, microbatch=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["cifar10.py", "ffhq64.py:ncsnpp", "imagenet64.py", "ablation.py:A-uncond-ncsnpp"]
+)
+def test_two_steps_on_eight_devices(text, archive, tmp_path):
+    config = reduced(config_of(text), archive)
+    assert loop.train(config, str(tmp_path), quiet=True) is None
+    first, second = (record["loss"] for record in metrics.read(tmp_path))
+    # The first step has learning rate 0: both losses are of the network as it starts.
+    assert 0.1 < first < 10 and 0.1 < second < 10
