@@ -9,8 +9,8 @@ Times every form of the geometric resampling that was tried, in turn, and the wh
   weight rows   a table of interpolation weights looked up per point, then matrix products
   products      hat functions of the positions times matrices, no gather: the form on TPUs
   fired only    the form in use, in chunks of eight, for those images that are to move at all
---step also times a full-width CIFAR-10 DDPM++ training step (55.7 M parameters; a minute on two
-cores, so --step-batch may be smaller) and prints the share of augmentation per image.
+--step also times a full-width CIFAR-10 DDPM++ training step (55.7 M parameters; minutes on
+two cores, so --step-batch may be smaller) and prints the share of augmentation per image.
 """
 
 import argparse
