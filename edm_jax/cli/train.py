@@ -1,9 +1,9 @@
 """Train a model: `train.py --config configs/digits.py --workdir runs/digits`."""
 
-import contextlib
 import dataclasses
 import difflib
 import os
+import runpy
 import sys
 import textwrap
 import time
@@ -18,11 +18,14 @@ from edm_jax import parallel
 from edm_jax.training.config import Config
 from edm_jax.training.loop import NonFiniteLossError, train
 
-USAGE = """usage: train.py --config FILE --workdir FOLDER [--config.SETTING=VALUE …] [--quiet]
+USAGE = """usage: train.py --config FILE --workdir FOLDER [--config.SETTING=VALUE …]
+                [--init PATH] [--quiet]
 
-  --config FILE     a Python file with get_config(); it comes before --config.SETTING
+  --config FILE     a Python file with get_config(); FILE:ARGUMENT passes it an argument
   --workdir FOLDER  where checkpoints, stats.jsonl and pictures go; the same command goes on
                     from the newest checkpoint there
+  --init PATH       start from another model's weights, where name and shape are the same: a run, a
+                    saved model, an official .pkl; a run that goes on does not read it again
   --quiet           no progress bar, no messages
   --coordinator HOST:PORT --num-processes N --process-id I
                     several processes, where TPU, Slurm or Open MPI do not tell
@@ -51,80 +54,79 @@ def help_text(config: Any) -> str:
     return "\n".join(lines)
 
 
+def load_config(name: str) -> Config:
+    """Calls `get_config()` of a Python file; what follows a colon is its argument.
+
+    Raises:
+      ValueError: there is no such file, or it does not give a configuration.
+    """
+    path, colon, argument = name.partition(":")
+    if not path.endswith(".py") or not os.path.isfile(path):
+        raise ValueError(f"--config is {path!r}; there is no such Python file")
+    get_config = runpy.run_path(path).get("get_config")
+    if get_config is None:
+        raise ValueError(f"--config {path} has no get_config()")
+    config = get_config(argument) if colon else get_config()
+    if not isinstance(config, Config):
+        raise ValueError(f"get_config() of {path} must return a Config, not {type(config).__name__}")
+    return config
+
+
 def parse(arguments: list[str]) -> flags.FlagValues:
-    """Reads the command line.
+    """Reads the command line; `.config` of the result is the run's configuration.
 
     Raises:
       ValueError: an unknown or ill-typed setting, a configuration that is not there; one line.
     """
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "the run", flag_values=values)
-    flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
-    flags.DEFINE_string("coordinator", None, "process 0", flag_values=values)
-    flags.DEFINE_integer("num_processes", None, "their number", flag_values=values)
-    flags.DEFINE_integer("process_id", None, "this one", flag_values=values)
-    flags.DEFINE_boolean("quiet", False, "say nothing", flag_values=values)
-    for name in ("num-processes", "process-id"):
-        arguments = [a.replace(f"--{name}", f"--{name.replace('-', '_')}") for a in arguments]
-    try:
-        # config_flags looks for overrides in sys.argv.
-        with _argv(["train.py", *arguments]):
-            rest = values(["train.py", *arguments])[1:]
-            config = values.config
-    except KeyError as error:
-        raise ValueError(_unknown_setting(arguments, error)) from None
-    except flags.Error as error:
-        raise ValueError(str(error)) from None
-    except OSError as error:
-        raise ValueError(f"--config: {str(error).split('[Errno')[-1].rpartition('] ')[2]}") from None
-    if rest:
-        raise ValueError(f"unexpected argument {rest[0]!r}")
+    config, rest = None, []
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.lstrip("-") == "config" and word.startswith("-"):
+            config = load_config(value if equals else next(words, ""))
+        elif name in ("--num-processes", "--process-id"):
+            rest.append(word.replace("-", "_").replace("__", "--", 1))
+        else:
+            rest.append(word)
     if config is None:
         raise ValueError("--config is missing: the path of a file with get_config()")
-    if not isinstance(config, Config):
-        raise ValueError(f"get_config() must return edm_jax.Config, not {type(config).__name__}")
-    return values
 
-
-@contextlib.contextmanager
-def _argv(arguments: list[str]) -> Iterator[None]:
-    before, sys.argv = sys.argv, arguments
-    try:
-        yield
-    finally:
-        sys.argv = before
-
-
-def _unknown_setting(arguments: list[str], error: KeyError) -> str:
-    config = Config()
-    with contextlib.suppress(Exception):
-        config = _load(arguments)
     known = [name for name, _, _ in settings(config)]
-    for argument in arguments:
-        name = argument.lstrip("-").partition("=")[0]
-        if name.startswith("config.") and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            return f"unknown setting --{name}; did you mean --{near[0]}?"
-    return f"unknown setting {error}"
-
-
-def _load(arguments: list[str]) -> Any:
-    """The configuration that `arguments` name, without its overrides."""
-    plain = []
-    for i, argument in enumerate(arguments):
-        if argument.startswith(("--config=", "-config=")):
-            plain = [argument]
-        elif argument in ("--config", "-config"):
-            plain = arguments[i : i + 2]
-    return parse(plain).config if plain else Config()
+    for word in rest:
+        name = word.lstrip("-").partition("=")[0]
+        if word.startswith("-") and name.startswith("config.") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"unknown setting --{name}; did you mean --{near}?")
+    values = flags.FlagValues()
+    try:
+        argv = ["train.py", *rest]
+        config_flags.DEFINE_config_dataclass(
+            "config", config, "the run", flag_values=values, sys_argv=argv
+        )
+        flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
+        flags.DEFINE_string("init", None, "weights to start from", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "process 0", flag_values=values)
+        flags.DEFINE_integer("num_processes", None, "their number", flag_values=values)
+        flags.DEFINE_integer("process_id", None, "this one", flag_values=values)
+        flags.DEFINE_boolean("quiet", False, "say nothing", flag_values=values)
+        extra = values(argv)[1:]
+    except flags.Error as error:
+        raise ValueError(str(error)) from None
+    if extra:
+        raise ValueError(f"unexpected argument {extra[0]!r}")
+    return values
 
 
 def main(arguments: list[str]) -> int:
     """Parses, trains, and returns the exit code: 128 + N after signal N."""
     if {"-h", "--help", "-help"} & set(arguments):
-        print(help_text(_load(arguments)))
+        rest = [word for word in arguments if word not in ("-h", "--help", "-help")]
+        named = any(word.lstrip("-").partition("=")[0] == "config" for word in rest)
+        print(help_text(parse(rest).config if named else Config()))
         return 0
     values = parse(arguments)
+    if values.init:
+        values.config.init = values.init
     if not values.workdir:
         raise ValueError("--workdir is missing: the folder of the run")
     parallel.initialize(values.coordinator, values.num_processes, values.process_id)

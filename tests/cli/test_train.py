@@ -37,7 +37,6 @@ def test_help_lists_every_setting_with_its_value(capsys):
         ([CONFIG, "--workdir=x", "extra"], "unexpected argument 'extra'"),
         ([CONFIG, "--workdir=/proc/none/x"], "/proc/none"),
         ([CONFIG, "--workdir=x", "--config.data.archive=none.zip"], "none.zip"),
-        (["--config.batch_size=8", CONFIG], "config"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):

@@ -72,27 +72,17 @@ def test_a_run_leaves_its_numbers_and_checkpoints(whole):
 
 def test_stopping_and_going_on_changes_no_bit(whole, tmp_path, monkeypatch):
     # The signal comes at step 5: the run saves there, and says which signal it was.
-    batches = loop.loader.stream
+    asked = loop.Interrupt.after
 
-    def interrupting(*args, **options):
-        stream = batches(*args, **options)
-        place = iter(stream)
+    def interrupted(self, step):
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return asked(self, step)
 
-        class Stream(type(stream)):
-            def __next__(self):
-                Stream.count += 1
-                if Stream.count == 5:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return type(place).__next__(stream)
-
-        Stream.count = 0
-        stream.__class__ = Stream
-        return stream
-
-    monkeypatch.setattr(loop.loader, "stream", interrupting)
+    monkeypatch.setattr(loop.Interrupt, "after", interrupted)
     assert loop.train(tiny(), str(tmp_path), quiet=True) == signal.SIGTERM
     assert final_state(tmp_path)[0] == 5
-    monkeypatch.setattr(loop.loader, "stream", batches)
+    monkeypatch.undo()
     # A torn line, and one from a step that the checkpoint does not hold.
     with open(tmp_path / "stats.jsonl", "a") as file:
         file.write('{"step": 7, "loss": 0.0}\n{"step": 8, "lo')
