@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from edm_jax.networks import layers, resample
+from edm_jax.networks.initialization import Init, param
 
 
 @jax.checkpoint
@@ -42,7 +43,7 @@ class QueryKeyValue(nn.Module):
     """
 
     heads: int
-    initial: layers.Init
+    initial: Init
     dtype: Any
 
     @nn.compact
@@ -50,8 +51,9 @@ class QueryKeyValue(nn.Module):
         """Maps [B, N, C] to q, k and v, [B, N, heads, C / heads] each."""
         channels = x.shape[-1]
         fans = (channels, 3 * channels)
-        kernel = self.param("kernel", self.initial.draw(self.initial.weight, *fans), (1, 1, *fans))
-        bias = self.param("bias", self.initial.draw(self.initial.bias, *fans), (3 * channels,))
+        weight_law, bias_law = self.initial.laws(*fans)
+        kernel = param(self, "kernel", weight_law, (1, 1, *fans))
+        bias = param(self, "bias", bias_law, (3 * channels,))
         # The small kernel is put in the order (q, k, v), instead of the large activations.
         kernel = kernel.reshape(channels, channels, 3).swapaxes(1, 2).reshape(channels, -1)
         bias = bias.reshape(channels, 3).T.reshape(-1)
@@ -93,9 +95,9 @@ class UNetBlock(nn.Module):
     adaptive_scale: bool = True
     resample_proj: bool = False
     resample_filter: tuple[float, ...] = (1, 1)
-    initial: layers.Init = layers.Init()
-    initial_zero: layers.Init = layers.Init(weight=0.0)
-    initial_attention: layers.Init | None = None
+    initial: Init = Init()
+    initial_zero: Init = Init(weight=0.0)
+    initial_attention: Init | None = None
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -1,6 +1,7 @@
 """DhariwalUNet: the ADM network of Dhariwal and Nichol 2021 (arXiv 2105.05233), as in EDM."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -9,11 +10,12 @@ import jax.numpy as jnp
 
 from edm_jax.networks import inputs, layers
 from edm_jax.networks.block import UNetBlock
+from edm_jax.networks.initialization import Init, init_in_one_draw
 
 HEAD_CHANNELS = 64
 _EPS = 1e-5
-_INIT = layers.Init("kaiming_uniform", weight=3**-0.5, bias=3**-0.5)
-_INIT_ZERO = layers.Init("kaiming_uniform", weight=0.0)
+_INIT = Init("kaiming_uniform", weight=3**-0.5, bias=3**-0.5)
+_INIT_ZERO = Init("kaiming_uniform", weight=0.0)
 
 
 class DhariwalUNet(nn.Module):
@@ -59,6 +61,12 @@ class DhariwalUNet(nn.Module):
         """Raises ValueError naming an argument that cannot be used."""
         inputs.check_arguments(self)
         super().__post_init__()
+
+    @nn.nowrap
+    def init(self, rngs: Any, *inputs: Any, **keywords: Any) -> dict[str, Any]:
+        """Returns fresh variables {"params": tree} for a key; runs nothing but one draw."""
+        key = rngs["params"] if isinstance(rngs, Mapping) else rngs
+        return init_in_one_draw(super().init, key, *inputs, **keywords)
 
     @nn.compact
     def __call__(
@@ -128,7 +136,7 @@ class DhariwalUNet(nn.Module):
         labels = inputs.conditioning("class_labels", class_labels, self.label_dim, batch, dtype)
         if labels is not None:
             labels = inputs.drop_labels(labels, dropout_keys, self.label_dropout)
-            initial = layers.Init("kaiming_normal", weight=self.label_dim**0.5)  # N(0, 1)
+            initial = Init("kaiming_normal", weight=self.label_dim**0.5)  # N(0, 1)
             emb = emb + layers.Dense(channels, initial, use_bias=False, name="map_label")(labels)
         return nn.silu(emb)
 

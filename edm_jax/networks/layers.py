@@ -1,12 +1,12 @@
-"""The layers that the networks share: initialisers, linear, convolution, norm, embeddings, dropout.
+"""The layers that the networks share: linear, convolution, norm, embeddings, dropout.
 
 Parameters are float32. `dtype` is the compute type of convolutions and matrix products; statistics,
 embeddings and softmax stay in float32. A float32 layer asks for the highest matmul precision, since
 accelerators would otherwise round its inputs to TF32 or bfloat16.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,43 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import randomness
+from edm_jax.networks.initialization import ONES, ZEROS, Init, Law, param
 from edm_jax.networks.resample import downsample, normalized, upsample
-
-Initializer = Callable[..., jax.Array]
-
-_BOUNDS = {
-    "xavier_uniform": lambda fan_in, fan_out: (6 / (fan_in + fan_out)) ** 0.5,
-    "kaiming_uniform": lambda fan_in, fan_out: (3 / fan_in) ** 0.5,
-    "kaiming_normal": lambda fan_in, fan_out: (1 / fan_in) ** 0.5,
-}
-
-
-class Init(NamedTuple):
-    """How a layer's weight and bias are drawn.
-
-    distribution: "xavier_uniform" U(+-sqrt(6 / (fan_in + fan_out))), "kaiming_uniform"
-      U(+-sqrt(3 / fan_in)) or "kaiming_normal" N(0, 1 / fan_in).
-    weight: factor on the drawn weight; 0 makes it zero.
-    bias: factor on a bias drawn from the weight's own distribution; 0 makes it zero.
-    """
-
-    distribution: str = "xavier_uniform"
-    weight: float = 1.0
-    bias: float = 0.0
-
-    def draw(self, factor: float, fan_in: int, fan_out: int) -> Initializer:
-        """Returns an initializer (key, shape, dtype) -> array for these fans, times `factor`."""
-        size = factor * _BOUNDS[self.distribution](fan_in, fan_out)
-
-        def initialize(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-            if not size:
-                return jnp.zeros(shape, dtype)
-            if self.distribution == "kaiming_normal":
-                return size * jax.random.normal(key, shape, dtype)
-            return jax.random.uniform(key, shape, dtype, -size, size)
-
-        return initialize
-
 
 def wide(dtype: Any) -> Any:
     """Returns the type for statistics, softmax and outputs: float32, or float64 for float64."""
@@ -79,10 +44,11 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [..., in] to [..., features]."""
         fans = (x.shape[-1], self.features)
-        kernel = self.param("kernel", self.initial.draw(self.initial.weight, *fans), fans)
+        weight_law, bias_law = self.initial.laws(*fans)
+        kernel = param(self, "kernel", weight_law, fans)
         y = jnp.dot(x, kernel.astype(x.dtype), precision=precision(x.dtype))
         if self.use_bias:
-            bias = self.param("bias", self.initial.draw(self.initial.bias, *fans), (self.features,))
+            bias = param(self, "bias", bias_law, (self.features,))
             y = y + bias.astype(x.dtype)
         return y
 
@@ -113,12 +79,9 @@ class Conv(nn.Module):
         """Maps [B, H, W, in] to [B, H', W', features], H' = H, 2H or H / 2."""
         side, channels = self.kernel, x.shape[-1]
         fans = (channels * side**2, self.features * side**2)
-        kernel = self.param(
-            "kernel",
-            self.initial.draw(self.initial.weight, *fans),
-            (side, side, channels, self.features),
-        )
-        bias = self.param("bias", self.initial.draw(self.initial.bias, *fans), (self.features,))
+        weight_law, bias_law = self.initial.laws(*fans)
+        kernel = param(self, "kernel", weight_law, (side, side, channels, self.features))
+        bias = param(self, "bias", bias_law, (self.features,))
         fused = self.fused and self.resample == "down"
         x = x.astype(self.dtype)
         if self.resample == "up":
@@ -206,8 +169,8 @@ class GroupNorm(nn.Module):
         groups = min(32, channels // 4)
         if not groups or channels % groups:
             raise ValueError(f"{channels} channels do not divide into {groups} groups")
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        scale = param(self, "scale", ONES, (channels,))
+        bias = param(self, "bias", ZEROS, (channels,))
         if factor is not None:
             scale, bias = scale * factor, bias * factor + shift
 
@@ -249,7 +212,7 @@ class FourierEmbedding(nn.Module):
     @nn.compact
     def __call__(self, values: jax.Array) -> jax.Array:
         """Maps [B] noise labels to [B, channels]."""
-        freqs = self.param("freqs", nn.initializers.normal(self.scale), (self.channels // 2,))
+        freqs = param(self, "freqs", Law("normal", self.scale), (self.channels // 2,))
         phase = values[:, None] * (2 * np.pi * jax.lax.stop_gradient(freqs))
         return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=1)
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,11 +11,12 @@ import jax.numpy as jnp
 
 from edm_jax.networks import inputs, layers, resample
 from edm_jax.networks.block import UNetBlock
+from edm_jax.networks.initialization import Init, init_in_one_draw
 
 SKIP_SCALE = 0.5**0.5
-_INIT = layers.Init("xavier_uniform")
-_INIT_ZERO = layers.Init("xavier_uniform", weight=1e-5)
-_INIT_ATTENTION = layers.Init("xavier_uniform", weight=0.2**0.5)
+_INIT = Init("xavier_uniform")
+_INIT_ZERO = Init("xavier_uniform", weight=1e-5)
+_INIT_ATTENTION = Init("xavier_uniform", weight=0.2**0.5)
 
 
 class SongUNet(nn.Module):
@@ -76,6 +78,12 @@ class SongUNet(nn.Module):
         inputs.check_choice("encoder_type", self.encoder_type, ("standard", "skip", "residual"))
         inputs.check_choice("decoder_type", self.decoder_type, ("standard", "skip"))
         super().__post_init__()
+
+    @nn.nowrap
+    def init(self, rngs: Any, *inputs: Any, **keywords: Any) -> dict[str, Any]:
+        """Returns fresh variables {"params": tree} for a key; runs nothing but one draw."""
+        key = rngs["params"] if isinstance(rngs, Mapping) else rngs
+        return init_in_one_draw(super().init, key, *inputs, **keywords)
 
     @nn.compact
     def __call__(

@@ -2,10 +2,12 @@
 
 import math
 
+import jax
 import network_cases as cases
 import numpy as np
 import pytest
-import jax
+
+from edm_jax.networks import layers
 
 KINDS = ("ddpmpp", "ncsnpp", "skip", "adm")
 
@@ -75,3 +77,28 @@ def test_no_two_parameters_share_a_draw():
     params = cases.fresh_params(cases.small("ddpmpp"))
     blocks = [params[f"dec_8x8_block{i}"]["conv0"]["kernel"] for i in (0, 1)]
     assert not np.allclose(blocks[0][..., :16, :], blocks[1][..., :16, :])
+
+
+def test_one_draw_or_many_have_the_same_laws():
+    # A layer by itself draws each parameter from its own key.
+    x = jax.numpy.zeros((1, 2, 2, 64))
+    adm_init = layers.Init("kaiming_uniform", weight=3**-0.5, bias=3**-0.5)
+    params = layers.Conv(256, initial=adm_init).init(jax.random.key(1), x)["params"]
+    for leaf in params.values():
+        assert distance(leaf, "uniform", 1 / math.sqrt(9 * 64)) < 2.2
+    params = layers.Dense(256, layers.Init("kaiming_normal")).init(jax.random.key(2), x)["params"]
+    assert distance(params["kernel"], "normal", 1 / math.sqrt(64)) < 2.2
+    assert not params["bias"].any()
+
+
+def test_jit_changes_no_draw_and_every_key_has_its_own():
+    net = cases.small("ddpmpp")
+    x, c_noise = jax.numpy.zeros((1, 8, 8, 3)), jax.numpy.zeros(1)
+    plain = net.init({"params": jax.random.key(0)}, x, c_noise)["params"]
+    for a, b in zip(
+        jax.tree.leaves(plain), jax.tree.leaves(cases.fresh_params(net)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    other = net.init(jax.random.key(1), x, c_noise)["params"]
+    name = "enc_8x8_conv"
+    assert not np.allclose(plain[name]["kernel"], other[name]["kernel"])

@@ -8,6 +8,7 @@ import pytest
 
 from edm_jax.networks import layers
 from edm_jax.networks.block import QueryKeyValue, attention
+from edm_jax.networks.initialization import Init
 from edm_jax.networks.resample import downsample
 
 
@@ -92,7 +93,7 @@ def test_attention_reads_heads_outermost_and_qkv_innermost():
         weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         expected[:, :, h] = weights @ v
     params = {"kernel": jnp.asarray(kernel[None, None]), "bias": jnp.asarray(bias)}
-    unit = QueryKeyValue(heads, layers.Init(), jnp.float32)
+    unit = QueryKeyValue(heads, Init(), jnp.float32)
     q, k, v = unit.apply({"params": params}, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(attention(q, k, v), expected, rtol=2e-5, atol=2e-5)
 
@@ -160,7 +161,7 @@ class Everything(nn.Module):
     def __call__(self, x):
         x = layers.Conv(8, dtype=self.dtype)(x)
         x = layers.Conv(8, 1, dtype=self.dtype)(x).astype(self.dtype)
-        q, k, v = QueryKeyValue(1, layers.Init(), self.dtype)(x.reshape(1, 4, 8))
+        q, k, v = QueryKeyValue(1, Init(), self.dtype)(x.reshape(1, 4, 8))
         return layers.Dense(3)(attention(q, k, v))
 
 
