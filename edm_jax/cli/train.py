@@ -105,7 +105,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
         )
         flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
         flags.DEFINE_string("init", None, "weights to start from", flag_values=values)
-    flags.DEFINE_string("coordinator", None, "process 0", flag_values=values)
+        flags.DEFINE_string("coordinator", None, "process 0", flag_values=values)
         flags.DEFINE_integer("num_processes", None, "their number", flag_values=values)
         flags.DEFINE_integer("process_id", None, "this one", flag_values=values)
         flags.DEFINE_boolean("quiet", False, "say nothing", flag_values=values)
