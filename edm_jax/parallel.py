@@ -132,6 +132,11 @@ def _mesh(devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))
 
 
+def _blocks(a: Any, count: int) -> Any:
+    # Not -1: labels of no class have no elements.
+    return a.reshape(count, a.shape[0] // count, *a.shape[1:])
+
+
 def replicate_local(tree: Any, count: int | None = None) -> Any:
     """`tree` on each of this process's first `count` devices; None is all of them."""
     return jax.device_put(tree, NamedSharding(_mesh(jax.local_devices()[:count]), P()))
@@ -157,7 +162,7 @@ def split_local(tree: Any, count: int | None = None) -> Any:
     devices = jax.local_devices()[:count]
     sharding = NamedSharding(_mesh(devices), P(AXIS))
     return jax.tree.map(
-        lambda a: jax.device_put(a.reshape(len(devices), -1, *a.shape[1:]), sharding), tree
+        lambda a: jax.device_put(_blocks(a, len(devices)), sharding), tree
     )
 
 
@@ -221,7 +226,7 @@ def _pmap_engine() -> Engine:
     def put(batch):
         count = jax.local_device_count()
         return jax.tree.map(
-            lambda a: jax.device_put(a.reshape(count, -1, *a.shape[1:]), rows), batch
+            lambda a: jax.device_put(_blocks(a, count), rows), batch
         )
 
     def compile_step(step):
