@@ -107,8 +107,8 @@ def edm(
         sigma_min=float(sigma_min),
         sigma_max=float(sigma_max),
         c_skip=host_or_device(lambda xp, s: sd**2 / (s**2 + sd**2)),
-        c_out=host_or_device(lambda xp, s: s * sd / xp.sqrt(s**2 + sd**2)),
-        c_in=host_or_device(lambda xp, s: 1.0 / xp.sqrt(s**2 + sd**2)),
+        c_out=host_or_device(lambda xp, s: s * sd * _rsqrt(xp, s**2 + sd**2)),
+        c_in=host_or_device(lambda xp, s: _rsqrt(xp, s**2 + sd**2)),
         c_noise=host_or_device(lambda xp, s: xp.log(s) / 4.0),
     )
 
@@ -249,7 +249,7 @@ def v(
     """
     return Preconditioner(
         host_or_device(lambda xp, s: 1.0 / (1.0 + s**2)),
-        host_or_device(lambda xp, s: -s / xp.sqrt(1.0 + s**2)),
+        host_or_device(lambda xp, s: -s * _rsqrt(xp, 1.0 + s**2)),
         _unit_c_in,
         *_discrete(levels, nearest, c_noise),
     )
@@ -313,15 +313,21 @@ def consistency(sigma_data: float = 0.5, sigma_min: float = 0.002) -> Preconditi
     sd, low = float(sigma_data), float(sigma_min)
     return edm(sd)._replace(
         c_skip=host_or_device(lambda xp, s: sd**2 / ((s - low) ** 2 + sd**2)),
-        c_out=host_or_device(lambda xp, s: (s - low) * sd / xp.sqrt(s**2 + sd**2)),
+        c_out=host_or_device(lambda xp, s: (s - low) * sd * _rsqrt(xp, s**2 + sd**2)),
         c_noise=host_or_device(lambda xp, s: 250.0 * xp.log(s)),
         sigma_min=low,
     )
 
 
+def _rsqrt(xp, x):
+    """1 / sqrt(x). Spelled with a division, the compiler rewrites it in one program and not in
+    another, and the same image comes out differently on one device and on two."""
+    return 1.0 / np.sqrt(x) if xp is np else jax.lax.rsqrt(x)
+
+
 _ONE = host_or_device(lambda xp, s: xp.ones_like(s))
 _ZERO = host_or_device(lambda xp, s: xp.zeros_like(s))
-_unit_c_in = host_or_device(lambda xp, s: 1.0 / xp.sqrt(1.0 + s**2))
+_unit_c_in = host_or_device(lambda xp, s: _rsqrt(xp, 1.0 + s**2))
 _EPSILON = (_ONE, host_or_device(lambda xp, s: -s), _unit_c_in)  # c_skip, c_out, c_in
 
 # What a configuration chooses from: name -> constructor.
