@@ -6,7 +6,7 @@ moments, stratified draws and tests come from the same function.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -225,51 +225,115 @@ def min_snr_weight(gamma: float = 5.0) -> Function:
     return host_or_device(lambda xp, sigma: xp.minimum(1.0 / sigma**2, gamma))
 
 
+def flow_weight() -> Function:
+    """lambda = ((1 + sigma) / sigma)^2: the squared error of rectified flow's velocity n - y."""
+    return host_or_device(lambda xp, sigma: (1.0 / sigma + 1.0) ** 2)
+
+
+def v_weight() -> Function:
+    """lambda = (1 + sigma^2) / sigma^2: the squared error of v (Salimans and Ho 2022)."""
+    return edm_weight(1.0)
+
+
 class Objective(NamedTuple):
     """What is trained: which noise levels, and how much each counts.
 
     draw: (key, shape=()) -> sigma; one key per example under `jax.vmap`.
     weight: sigma -> lambda.
+    levels: [T] ascending, where `draw` is uniform over a table of them; else None.
     """
 
     draw: Callable[..., jax.Array]
     weight: Function
+    levels: np.ndarray | None = None
 
 
 def _edm(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 0.5) -> Objective:
     return Objective(log_normal(p_mean, p_std), edm_weight(sigma_data))
 
 
+def _flow(p_mean: float = 0.0, p_std: float = 1.0) -> Objective:
+    return Objective(log_normal(p_mean, p_std), flow_weight())
+
+
+def _v(sigma_min: float = 0.002, sigma_max: float = 80.0, sigma_data: float = 1.0) -> Objective:
+    return Objective(cosine(sigma_min, sigma_max, sigma_data), v_weight())
+
+
 def _noise_prediction(distribution: Callable[..., NoiseDistribution]) -> Callable[..., Objective]:
     return lambda **arguments: Objective(distribution(**arguments), inverse_square_weight())
 
 
-# What a configuration chooses from: name -> constructor (Karras et al. 2022, table 1).
+def _iddpm(num_train_steps: int = 1000, c_1: float = 0.001, c_2: float = 0.008) -> Objective:
+    levels = tables.iddpm(num_train_steps, c_1, c_2, variant="network")[-2::-1]
+    return Objective(discrete(levels), inverse_square_weight(), np.asarray(levels, np.float64))
+
+
+def _ddpm(betas: str = "linear", num_train_steps: int = 1000) -> Objective:
+    levels = tables.sigmas(tables.alphas_cumprod(betas, num_train_steps))
+    return Objective(discrete(levels), inverse_square_weight(), levels)
+
+
+# What a configuration chooses from: name -> constructor (edm, vp, ve, iddpm: Karras et al. 2022,
+# table 1). "flow" and "v" weigh the error of what their networks predict.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "edm": _edm,
     "vp": _noise_prediction(vp),
     "ve": _noise_prediction(ve),
-    "iddpm": _noise_prediction(iddpm),
+    "iddpm": _iddpm,
+    "ddpm": _ddpm,
+    "flow": _flow,
+    "v": _v,
+}
+
+# Weights that may take the place of an objective's own.
+WEIGHTS: dict[str, Callable[..., Function]] = {
+    "edm": edm_weight,
+    "epsilon": inverse_square_weight,
+    "x0": unit_weight,
+    "v": v_weight,
+    "flow": flow_weight,
+    "min_snr": min_snr_weight,
 }
 
 
-def objective(name: str = "edm", **arguments: float) -> Objective:
-    """An objective of table 1 by name.
+def objective(
+    name: str = "edm",
+    *,
+    weight: str | None = None,
+    weight_arguments: dict[str, float] | None = None,
+    **arguments: float,
+) -> Objective:
+    """An objective by name.
 
     Args:
       name: A key of `OBJECTIVES`.
+      weight: A key of `WEIGHTS`, in place of the objective's own weight.
+      weight_arguments: Of that weight, such as gamma of "min_snr".
       **arguments: Of the noise distribution of that name; "edm" takes p_mean, p_std, sigma_data.
 
     Raises:
       ValueError: unknown name or argument, or a value out of range.
 
-    >>> sigma = jnp.float32(1.0)
-    >>> float(objective("edm", sigma_data=1.0).weight(sigma))
+    >>> sigma = jnp.float32(0.1)
+    >>> float(objective("edm", sigma_data=1.0).weight(jnp.float32(1.0)))
     2.0
+    >>> float(objective("edm", weight="min_snr").weight(sigma))
+    5.0
     """
-    if name not in OBJECTIVES:
-        raise ValueError(f"name must be one of {sorted(OBJECTIVES)}, got {name!r}")
+    made = _construct("name", "objective", OBJECTIVES, name, arguments)
+    if weight is None:
+        if weight_arguments:
+            raise ValueError(f"weight_arguments is {weight_arguments}, but no weight is named")
+        return made
+    arguments = weight_arguments or {}
+    return made._replace(weight=_construct("weight", "weight", WEIGHTS, weight, arguments))
+
+
+def _construct(argument: str, what: str, table: dict[str, Callable], name: str, arguments: dict):
+    if name not in table:
+        raise ValueError(f"{argument} must be one of {sorted(table)}, got {name!r}")
     try:
-        return OBJECTIVES[name](**arguments)
+        return table[name](**arguments)
     except TypeError as error:
-        raise ValueError(f"arguments of the objective {name!r}: {error}") from None
+        raise ValueError(f"arguments of the {what} {name!r}: {error}") from None

@@ -56,6 +56,7 @@ class ModelConfig:
     resample_filter: tuple[int, ...] = (1, 1)
     preconditioner: str = "edm"
     preconditioner_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    learned_variance: bool = False
     dtype: str = "float32"
     remat: bool = False
 
@@ -135,10 +136,12 @@ def build_network(config: ModelConfig) -> nn.Module:
     if config.dtype not in DTYPES:
         raise ValueError(f"dtype is {config.dtype!r}; allowed are {', '.join(DTYPES)}")
     settings = dataclasses.asdict(config)
-    for name in ("architecture", "preconditioner", "preconditioner_arguments"):
+    for name in (
+        "architecture", "preconditioner", "preconditioner_arguments", "learned_variance"
+    ):  # fmt: skip
         del settings[name]
-    # Improved DDPM's network also predicts a variance per channel (spec: 2C outputs).
-    wide = config.preconditioner == "iddpm"
+    # Improved DDPM's network also predicts a variance per channel.
+    wide = config.preconditioner == "iddpm" or config.learned_variance
     settings["img_resolution"] = settings.pop("resolution")
     settings["in_channels"] = settings.pop("channels")
     settings["out_channels"] = config.channels * (2 if wide else 1)
@@ -230,6 +233,16 @@ class Model:
         Returns:
             denoise(x, sigma): x [B, H, W, C], sigma [] or [B] -> [B, H, W, C], float32.
         """
+        call = self.caller(class_labels, augment_labels, dropout_keys)
+        return preconditioning.denoiser(call, self.preconditioner)
+
+    def caller(
+        self,
+        class_labels: jax.Array | None = None,
+        augment_labels: jax.Array | None = None,
+        dropout_keys: jax.Array | None = None,
+    ) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """The network F(x; c_noise) itself, with the labels closed over; see `denoiser`."""
 
         def network(x, c_noise):
             labels = class_labels
@@ -244,7 +257,7 @@ class Model:
                 dropout_keys=dropout_keys,
             )
 
-        return preconditioning.denoiser(network, self.preconditioner)
+        return network
 
 
 def parameter_count(params: Any) -> int:

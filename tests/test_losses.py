@@ -171,7 +171,7 @@ def test_objectives_by_name():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: losses.objective("ddpm"), r"name must be one of \['edm', 'iddpm', .*got 'ddpm'"),
+        (lambda: losses.objective("edn"), r"name must be one of \['ddpm', 'edm', .*got 'edn'"),
         (lambda: losses.objective("vp", p_mean=1.0), "arguments of the objective 'vp': .*p_mean"),
         (lambda: losses.log_normal(p_std=0.0), "p_std must be positive and finite, got 0.0"),
         (lambda: losses.vp(epsilon_t=2.0), "epsilon_t must lie in"),
@@ -186,3 +186,35 @@ def test_objectives_by_name():
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["edm", "vp", "ve", "flow", "v", "iddpm", "ddpm"])
+def test_every_objective_weighs_the_network_s_own_error_equally(name):
+    """lambda = 1 / c_out^2: the squared error of what the network predicts."""
+    row = {"ddpm": "epsilon"}.get(name, name)
+    c_out = getattr(preconditioning, row)().c_out(SIGMAS)
+    np.testing.assert_allclose(losses.objective(name).weight(SIGMAS) * c_out**2, 1.0, rtol=1e-5)
+
+
+def test_flow_draws_the_logit_normal_time():
+    u = jnp.array([0.1587, 0.5, 0.8413])
+    sigma = losses.objective("flow").draw.quantile(u)
+    np.testing.assert_allclose(jnp.log(sigma), [-1, 0, 1], atol=1e-3)  # ln t / (1 - t)
+
+
+def test_the_levels_of_the_discrete_objectives():
+    cosine = losses.objective("iddpm")
+    np.testing.assert_allclose(
+        cosine.levels, tables.sigmas(tables.alphas_cumprod("cosine")), rtol=1e-3
+    )
+    drawn = cosine.draw.quantile(jnp.array([0.0005, 0.5, 0.9999]))
+    np.testing.assert_allclose(drawn, cosine.levels[[0, 500, 999]], rtol=1e-6)
+    assert len(losses.objective("ddpm", betas="linear", num_train_steps=100).levels) == 100
+    assert losses.objective("edm").levels is None
+
+
+def test_a_weight_replaces_the_objective_s_own():
+    found = losses.objective("vp", weight="min_snr", weight_arguments={"gamma": 4.0}).weight
+    np.testing.assert_allclose(found(SIGMAS), jnp.minimum(SIGMAS**-2, 4.0), rtol=1e-6)
+    with pytest.raises(ValueError, match="weight must be one of"):
+        losses.objective("vp", weight="snr")

@@ -9,6 +9,8 @@ COMMANDS = {
     "train": "train a model",
     "sample": "draw images from a model",
     "dataset": "make or check a data set",
+    "ema": "choose the width of a run's moving average afterwards",
+    "plot-loss": "draw the loss of runs by noise level",
     "convert": "turn other projects' weights into a model of ours",
 }
 FAILURE, BAD_INPUT = 1, 2
@@ -29,7 +31,7 @@ def run(program: Callable[[], int]) -> int:
 
 def run_command(name: str, arguments: list[str]) -> int:
     """Runs one command with its own arguments; returns the exit code."""
-    module = importlib.import_module(f"edm_jax.cli.{name}")
+    module = importlib.import_module(f"edm_jax.cli.{name.replace('-', '_')}")
     if hasattr(module, "main"):
         return run(lambda: module.main(arguments))
     parser = argparse.ArgumentParser(prog=f"edm-jax {name}", description=module.__doc__)

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
     add("--checkpoint", help="a run's folder, a saved model, or an official .pkl")
+    add("--ema", metavar="NAME", help="of a run: another average, such as halflife-250")
     add("--seeds", default="0-63", help="such as 0-99 or 1,2,5-10 (default: 0-63)")
     add(
         "--class",
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is None:
             raise ValueError(f"--{name} is missing")
     seeds = parse_seeds(args.seeds)
-    model = load(args.checkpoint)
+    model = _model(args)
     tableau = make_tableau(args, model)
     wanted = sampling.requests(model, seeds, parse_classes(args.classes))
     out = _claim(args)
@@ -100,6 +101,14 @@ def run(args: argparse.Namespace) -> int:
         print(args.trajectory)
     print(out / "grid.png")
     return 0
+
+
+def _model(args: argparse.Namespace) -> Model:
+    if not args.ema:
+        return load(args.checkpoint)
+    from edm_jax.training.checkpoint import restore_model  # orbax takes seconds to import
+
+    return restore_model(args.checkpoint, ema=args.ema)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -33,6 +33,7 @@ class Checkpoints:
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
                 "ema": ocp.StandardCheckpointHandler(),
+                "averages": ocp.StandardCheckpointHandler(),
                 "config": ocp.JsonCheckpointHandler(),
             },
         )
@@ -53,14 +54,10 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, config: dict[str, Any]) -> None:
         """Starts writing; the state may be donated as soon as this returns."""
-        rest = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
         saved = self._manager.save(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(rest),
-                ema=ocp.args.StandardSave(state.ema),
-                config=ocp.args.JsonSave(config),
-            ),
+            args=ocp.args.Composite(config=ocp.args.JsonSave(config), **items),
             force=True,
         )
         if not saved:
@@ -81,23 +78,39 @@ class Checkpoints:
         Raises:
             ValueError: the checkpoint holds other arrays than `abstract`.
         """
-        target = _target(abstract, shardings)
-        rest = {"step": target.step, "params": target.params, "opt_state": target.opt_state}
-        self._compare(step, "ema", target.ema)
+        items = _items(_target(abstract, shardings))
+        for name, target in items.items():
+            if name != "state":
+                self._compare(step, name, target)
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(rest), ema=ocp.args.StandardRestore(target.ema)
+                **{name: ocp.args.StandardRestore(target) for name, target in items.items()}
             ),
         )
-        return TrainState(ema=found["ema"], **found["state"])
+        rest = {name: tree for name, tree in found.items() if name in ("ema", "averages")}
+        return abstract.replace(**rest, **found["state"])
 
-    def restore_ema(self, step: int, abstract: Any, shardings: Any) -> Any:
-        """The averaged parameters alone."""
+    def restore_ema(self, step: int, abstract: Any, shardings: Any, name: str | None = None) -> Any:
+        """The averaged parameters alone; `name` is one of `averages`, None the main one."""
         target = _target(abstract, shardings)
-        self._compare(step, "ema", target)
-        args = ocp.args.Composite(ema=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=args)["ema"]
+        if name is None:
+            self._compare(step, "ema", target)
+            args = ocp.args.Composite(ema=ocp.args.StandardRestore(target))
+            return self._manager.restore(step, args=args)["ema"]
+        known = self.averages(step)
+        if name not in known:
+            raise ValueError(
+                f"ema is {name!r}; the run has, beside its main average, {', '.join(known) or 'none'}"
+            )
+        targets = {each: target for each in known}
+        args = ocp.args.Composite(averages=ocp.args.StandardRestore(targets))
+        return self._manager.restore(step, args=args)["averages"][name]
+
+    def averages(self, step: int) -> list[str]:
+        """The names of a step's further averages."""
+        found = self._manager.item_metadata(step)["averages"]
+        return sorted(getattr(found, "tree", found) or ())
 
     def _compare(self, step: int, item: str, target: Any) -> None:
         # Orbax finds a wrong shape deep in its threads; say it here, in one line.
@@ -116,6 +129,14 @@ class Checkpoints:
                     f"the checkpoint of step {step} is of another network: {name} has shape "
                     f"{found.get(name, 'none')} there, {asked.get(name, 'none')} here"
                 )
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """The state by item; what a run does not have is in none."""
+    rest = ("step", "params", "opt_state", "uncertainty", "history")
+    values = {name: getattr(state, name) for name in rest}
+    items = {"state": {name: value for name, value in values.items() if value is not None}}
+    return items | {"ema": state.ema} | ({"averages": state.averages} if state.averages else {})
 
 
 def _target(abstract: Any, shardings: Any) -> Any:
@@ -140,15 +161,17 @@ def describe(config: Any, model: ModelConfig, dataset: str) -> dict[str, Any]:
     }
 
 
-def restore_model(workdir: str, step: int | None = None) -> Model:
+def restore_model(workdir: str, step: int | None = None, ema: str | None = None) -> Model:
     """The model of a run's averaged parameters, on every device of this process.
 
     Args:
         workdir: the folder that `train.py --workdir` was given.
         step: which checkpoint; None is the newest.
+        ema: which of the run's further averages; None is the main one.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
+        ValueError: there is no such average.
     """
     if "://" not in str(workdir) and not pathlib.Path(folder(workdir)).is_dir():
         raise FileNotFoundError(f"{workdir} holds no checkpoint of a training run")
@@ -162,4 +185,4 @@ def restore_model(workdir: str, step: int | None = None) -> Model:
         config = ModelConfig.from_dict(checkpoints.config(step)["model"])
         abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
         shardings = parallel.local_shardings(abstract)
-        return Model.build(config, checkpoints.restore_ema(step, abstract, shardings))
+        return Model.build(config, checkpoints.restore_ema(step, abstract, shardings, ema))

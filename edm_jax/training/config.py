@@ -8,7 +8,9 @@ import pathlib
 import types
 from typing import Any, Optional
 
+from edm_jax import losses
 from edm_jax.model import ModelConfig
+from edm_jax.training import ema
 
 
 def setting(default: Any, text: str) -> Any:
@@ -81,10 +83,45 @@ class DataConfig:
 
 @dataclasses.dataclass
 class LossConfig:
-    """The training objective: noise distribution and weight."""
+    """The training objective: which noise levels, how much each counts, what else is learned."""
 
-    name: str = setting("edm", "objective: edm, vp or ve")
-    arguments: dict[str, float] = setting({}, "its parameters, such as p_mean and p_std for edm")
+    name: str = setting("edm", "objective: edm, vp, ve, iddpm, ddpm, flow or v")
+    arguments: dict[str, Any] = setting({}, "its parameters, such as p_mean and p_std for edm")
+    weight: Optional[str] = setting(
+        None, "instead of its own weight: edm, epsilon, x0, v, flow or min_snr"
+    )
+    weight_arguments: dict[str, Any] = setting({}, "of that weight, such as gamma of min_snr")
+    uncertainty: bool = setting(False, "learn how much each noise level counts (EDM2)")
+    variance_weight: float = setting(
+        0.0, "of L_vlb beside the loss: learns the variance (iddpm: 0.001); 0: none"
+    )
+    importance: bool = setting(False, "draw levels of large loss more often (iddpm, ddpm)")
+
+    def build(self, model: ModelConfig) -> losses.Objective:
+        """The objective.
+
+        Args:
+            model: what is to be trained with it.
+
+        Raises:
+            ValueError: an unknown name, or settings that do not go together.
+        """
+        objective = losses.objective(
+            self.name, weight=self.weight, weight_arguments=self.weight_arguments, **self.arguments
+        )
+        for name in ("variance_weight", "importance"):
+            if getattr(self, name) and objective.levels is None:
+                raise ValueError(
+                    f"loss.{name} is {getattr(self, name)}, but loss.name is {self.name!r}; "
+                    "it needs an objective with a table of levels: iddpm or ddpm"
+                )
+        wide = model.learned_variance or model.preconditioner == "iddpm"
+        if self.variance_weight < 0 or (self.variance_weight and not wide):
+            raise ValueError(
+                f"loss.variance_weight is {self.variance_weight}; it must not be negative, and "
+                "needs model.learned_variance=True"
+            )
+        return objective
 
 
 @dataclasses.dataclass
@@ -108,6 +145,13 @@ class Config:
     ema_rampup_ratio: Optional[float] = setting(
         0.05, "the half-life is at most this share of the images seen"
     )
+    ema_more_kimg: tuple[float, ...] = setting((), "half-lives of further averages")
+    ema_power: tuple[float, ...] = setting(
+        (), "relative widths of averages to choose from afterwards, such as (0.05, 0.1)"
+    )
+    ema_snapshot_kimg: float = setting(0.0, "between two snapshots of those; 0: none")
+    init: Optional[str] = setting(None, "model to start from (--init); its EMA has no ramp")
+    loss_scale: float = setting(1.0, "factor of the loss in float16's backward pass")
     augment: float = setting(0.12, "probability of each augmentation; 0: none")
     engine: str = setting("auto", "auto, pmap or jit")
     fsdp: bool = setting(False, "spread parameters and optimizer state over the devices (jit)")
@@ -142,14 +186,21 @@ def check(config: Config, devices: int) -> None:
         ValueError: naming the setting, its value and what is allowed.
     """
     positive = ("duration_kimg", "batch_size", "ema_halflife_kimg", "log_kimg", "checkpoint_kimg")
-    for name in (*positive, "keep_checkpoints", "sample_steps", "learning_rate"):
+    for name in (*positive, "keep_checkpoints", "sample_steps", "learning_rate", "loss_scale"):
         if not getattr(config, name) > 0:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be positive")
-    for name in ("microbatch", "rampup_kimg", "sample_kimg", "augment", "seed", "clip_gradient"):
+    more = ("clip_gradient", "ema_snapshot_kimg")
+    for name in ("microbatch", "rampup_kimg", "sample_kimg", "augment", "seed", *more):
         if getattr(config, name) < 0:
             raise ValueError(f"{name} is {getattr(config, name)}; it must not be negative")
     if config.augment > 1:
         raise ValueError(f"augment is {config.augment}; it is a probability, at most 1")
+    if config.ema_snapshot_kimg and not config.ema_power:
+        raise ValueError(
+            f"ema_snapshot_kimg is {config.ema_snapshot_kimg}, but ema_power is empty; "
+            "snapshots are of averages such as ema_power=(0.05, 0.1)"
+        )
+    ema.shares(config.batch_size, config.ema_more_kimg, config.ema_power)
     if config.batch_size % devices:
         raise ValueError(
             f"batch_size is {config.batch_size}; it must be a multiple of the {devices} devices"

@@ -1,9 +1,11 @@
-"""Exponential moving average of the parameters, with its half-life counted in images."""
+"""Moving averages of the parameters: by half-life in images, and by a power of the time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -26,6 +28,86 @@ def decay(
     if rampup_ratio is not None:
         halflife = jnp.minimum(halflife, images * rampup_ratio)
     return -jnp.expm1(-jnp.log(2.0) * batch_size / jnp.maximum(halflife, 1e-8))
+
+
+# [] int32 step, counted from 0 -> [] float32, 1 - beta of that step.
+Share = Callable[[jax.Array], jax.Array]
+
+
+def by_halflife(batch_size: int, halflife: float, rampup_ratio: float | None) -> Share:
+    """`decay` as a function of the step. Args: as there; `halflife` in images."""
+
+    def share(step):
+        # In float32: int32 overflows at 2^31 images.
+        return decay(step.astype(jnp.float32) * batch_size, batch_size, halflife, rampup_ratio)
+
+    return share
+
+
+def by_power(std: float) -> Share:
+    """The average whose weights grow as t^gamma (Karras et al. 2024, EDM2, eq. 2 to 4).
+
+        beta = (1 - 1 / t)^(gamma + 1),    t = step + 1
+
+    Its width is a constant share of the training so far, and averages of two widths, kept on the
+    way, give any other afterwards: see `posthoc`.
+
+    Args:
+        std: the standard deviation of the weights over [0, t], as a share of t; (0, 0.2887).
+
+    Raises:
+        ValueError: no power has that deviation.
+
+    >>> share = by_power(0.05)
+    >>> float(share(jnp.int32(0)))
+    1.0
+    """
+    exponent = gamma(std) + 1.0
+
+    def share(step):
+        t = step.astype(jnp.float32) + 1.0
+        return -jnp.expm1(exponent * jnp.log1p(-1.0 / t))
+
+    return share
+
+
+def gamma(std: float) -> float:
+    """The power whose average has a relative standard deviation of `std`.
+
+    The largest root of g^3 + 7 g^2 + (16 - std^-2) g + (12 - std^-2); uniform weights, g = 0, have
+    the deviation 12^-1/2.
+
+    Raises:
+        ValueError: std not in (0, 12^-1/2).
+
+    >>> round(gamma(0.05), 2), round(gamma(0.10), 2)
+    (16.97, 6.94)
+    """
+    if not 0.0 < std < 12**-0.5:
+        raise ValueError(f"std is {std}; it must lie between 0 and 12^-1/2 = 0.2887")
+    roots = np.roots([1.0, 7.0, 16.0 - std**-2, 12.0 - std**-2])
+    return float(roots.real.max())
+
+
+def shares(
+    batch_size: int,
+    halflives_kimg: tuple[float, ...] = (),
+    powers: tuple[float, ...] = (),
+    rampup_ratio: float | None = None,
+) -> dict[str, Share]:
+    """The further averages of a run by name: "halflife-250", "power-0.050".
+
+    Raises:
+        ValueError: a half-life or a deviation out of range.
+    """
+    named: dict[str, Share] = {}
+    for kimg in halflives_kimg:
+        if not kimg > 0:
+            raise ValueError(f"ema_more_kimg holds {kimg}; it must be positive")
+        named[f"halflife-{kimg:g}"] = by_halflife(batch_size, kimg * 1e3, rampup_ratio)
+    for std in powers:
+        named[f"power-{std:.3f}"] = by_power(round(std, 3))
+    return named
 
 
 def update(average: Any, params: Any, one_minus_beta: jax.Array) -> Any:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from edm_jax import augment, losses, parallel, pictures, sampling, timesteps
+from edm_jax import augment, parallel, pictures, sampling, timesteps, variational
 from edm_jax.data import archive, loader
 from edm_jax.model import (
     Model,
@@ -23,7 +23,7 @@ from edm_jax.model import (
     parameter_count,
 )
 from edm_jax.samplers import heun
-from edm_jax.training import checkpoint, metrics, optimizer, state
+from edm_jax.training import bins, checkpoint, ema, metrics, optimizer, posthoc, state, transfer
 from edm_jax.training.config import Config, check, fit
 from edm_jax.training.interrupt import Interrupt
 from edm_jax.training.report import Report
@@ -80,7 +80,10 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     adam = optimizer.adam(
         schedule, config.adam_b1, config.adam_b2, config.adam_eps, config.clip_gradient
     )
-    objective = losses.objective(config.loss.name, **config.loss.arguments)
+    objective = config.loss.build(model_config)
+    # The average of a transferred model must not forget it in the first steps.
+    ramp = None if config.init else config.ema_rampup_ratio
+    averages = ema.shares(batch_size, config.ema_more_kimg, config.ema_power, ramp)
     augment_images = (
         functools.partial(augment.augment, settings=augmentation) if augmentation else None
     )
@@ -92,7 +95,11 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
             adam,
             batch_size=batch_size,
             ema_halflife=config.ema_halflife_kimg * 1e3,
-            ema_rampup_ratio=config.ema_rampup_ratio,
+            ema_rampup_ratio=ramp,
+            averages=averages,
+            bound=variational.bound(objective.levels) if config.loss.variance_weight else None,
+            bound_weight=config.loss.variance_weight,
+            loss_scale=config.loss_scale,
             rounds=batch_size // devices // config.microbatch if config.microbatch else 1,
             shards=engine.shards,
             unroll=parallel.loops_are_slow(),
@@ -107,7 +114,15 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
             checkpoint.Checkpoints(workdir, keep=config.keep_checkpoints)
         )
         start = checkpoints.latest() or 0
-        make = functools.partial(_initial_state, config.seed, model_config, adam)
+        make = functools.partial(
+            _initial_state,
+            config.seed,
+            model_config,
+            adam,
+            averages=averages,
+            learn_uncertainty=config.loss.uncertainty,
+            num_levels=len(objective.levels) if config.loss.importance else 0,
+        )
         abstract = jax.eval_shape(make)
         if start:
             _check_same_run(checkpoints.config(start), config, model_config)
@@ -115,6 +130,9 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
             current = engine.from_global(placed)
         else:
             current = engine.init(make)
+            if config.init:
+                current, note = transfer.start_from(current, config.init)
+                report.say(note)
         about = checkpoint.describe(config, model_config, dataset.name)
         report.say(
             f"{len(dataset.images):,} images of {dataset.name}, "
@@ -128,6 +146,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         log_every = config.every(config.log_kimg)
         sample_every = config.every(config.sample_kimg)
         save_every = config.every(config.checkpoint_kimg)
+        snapshot_every = config.every(config.ema_snapshot_kimg)
         interrupt = stack.enter_context(Interrupt())
         log = stack.enter_context(metrics.Metrics(folder, start, silent=not parallel.is_main()))
         batches = stack.enter_context(
@@ -167,6 +186,12 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
                     image = _grid(model.replace(params=averaged), config)
                     pictures.write(image, folder / f"samples-{step:08d}.png")
                 watch.restart()
+            if snapshot_every and (step == total or step % snapshot_every == 0):
+                for name in ema.shares(batch_size, powers=config.ema_power):
+                    averaged = parallel.gather_local(current.averages[name])
+                    if parallel.is_main():
+                        posthoc.save(model.replace(params=averaged), folder, name, step)
+                watch.restart()
             if last or step % save_every == 0:
                 checkpoints.save(step, engine.to_global(current), about)
             if last:
@@ -201,12 +226,12 @@ class _Stopwatch:
         }
 
 
-def _initial_state(seed: int, config: ModelConfig, adam) -> state.TrainState:
+def _initial_state(seed: int, config: ModelConfig, adam, **options: Any) -> state.TrainState:
     # Under jit: the weights are made where they live.
-    return state.init(jax.random.fold_in(jax.random.key(seed), 0), config, adam)
+    return state.init(jax.random.fold_in(jax.random.key(seed), 0), config, adam, **options)
 
 
-def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str, float]:
+def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str, Any]:
     # One wait for the device per interval; the steps themselves never wait for the host.
     values = [(step, parallel.to_host(numbers)) for step, numbers in pending]
     for step, numbers in values:
@@ -218,8 +243,13 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
     return {
         "step": step,
         "kimg": step * config.batch_size / 1e3,
-        **{name: float(np.mean([n[name] for _, n in values])) for name in values[0][1]},
+        **{
+            name: float(np.mean([n[name] for _, n in values]))
+            for name, first in values[0][1].items()
+            if not first.ndim
+        },
         "learning_rate": float(schedule(step - 1)),
+        **bins.merge([numbers for _, numbers in values]),
     }
 
 
@@ -236,10 +266,12 @@ def _grid(model: Model, config: Config):
 
 def _check_same_run(saved: dict[str, Any], config: Config, model_config: ModelConfig) -> None:
     now = json.loads(json.dumps(dataclasses.asdict(model_config)))
-    was = {f"model.{name}": value for name, value in saved["model"].items()}
+    # Through ModelConfig: a field that is newer than the run has its default there.
+    before = json.loads(json.dumps(dataclasses.asdict(ModelConfig.from_dict(saved["model"]))))
+    was = {f"model.{name}": value for name, value in before.items()}
     now = {f"model.{name}": value for name, value in now.items()}
-    for name in ("batch_size", "seed"):
-        was[name], now[name] = saved["config"][name], getattr(config, name)
+    for name in ("batch_size", "seed", "init"):
+        was[name], now[name] = saved["config"].get(name), getattr(config, name)
     for name, value in now.items():
         if was.get(name) != value:
             raise ValueError(

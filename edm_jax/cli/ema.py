@@ -1,0 +1,27 @@
+"""Makes a moving average of another width from a run's snapshots, after training (EDM2).
+
+The run must have kept power-function averages: --config.ema_power="(0.05,0.1)" and
+--config.ema_snapshot_kimg. The result is a model that `sample` and `convert` take.
+"""
+
+import argparse
+
+from edm_jax.training import posthoc
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("run", metavar="RUN", help="the folder of the training run")
+    parser.add_argument("out", metavar="OUT", help="a new directory for the model")
+    parser.add_argument(
+        "--std", type=float, required=True, help="relative width of the average, such as 0.08"
+    )
+    parser.add_argument("--step", type=int, help="at which step (the latest snapshot's)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reconstructs, saves, and says from how many snapshots."""
+    model, count = posthoc.reconstruct(args.run, args.std, args.step)
+    model.save(args.out)
+    print(f"{args.out}: average of relative width {args.std:g} from {count} snapshots")
+    return 0

@@ -1,0 +1,65 @@
+"""Draws the loss of training runs by noise level, from their stats.jsonl (Karras et al. 2022, Fig. 5a).
+
+The loss is the weighted one that is trained, over the last part of each run. Needs matplotlib, the
+extra `plot`.
+"""
+
+import argparse
+
+import numpy as np
+
+from edm_jax.training import bins, metrics
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a training run")
+    parser.add_argument("--out", required=True, metavar="PNG", help="the picture to make")
+    parser.add_argument(
+        "--last", type=float, default=0.25, help="which share of the run to average over (0.25)"
+    )
+
+
+def curve(run: str, last: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+    """The mean loss of a run by noise level.
+
+    Args:
+        run: its folder.
+        last: the share of its images, from the end, to average over.
+
+    Returns:
+        Noise levels and losses of the bins that were drawn from.
+
+    Raises:
+        ValueError: a share out of range, or a run without such numbers.
+    """
+    if not 0 < last <= 1:
+        raise ValueError(f"--last is {last}; it must lie in (0, 1]")
+    records = [r for r in metrics.read(run) if bins.SUMS in r]
+    if not records:
+        raise ValueError(f"{run} has no losses by noise level in its {metrics.STATS}")
+    records = [r for r in records if r["kimg"] >= (1 - last) * records[-1]["kimg"]]
+    counts = np.array([r[bins.COUNTS] for r in records], np.float64)
+    means = np.array([[m or 0.0 for m in r[bins.SUMS]] for r in records])
+    total = counts.sum(0)
+    drawn = total > 0
+    return bins.centers()[drawn], (counts * means).sum(0)[drawn] / total[drawn]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws a line for each run; returns the exit code."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("plot-loss needs matplotlib: pip install 'edm_jax[plot]'") from None
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in args.runs:
+        axes.plot(*curve(name, args.last), marker=".", label=name)
+    axes.set(xscale="log", yscale="log", xlabel="noise level σ", ylabel="weighted loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(args.out, dpi=120)
+    print(args.out)
+    return 0

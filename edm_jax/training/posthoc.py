@@ -1,0 +1,110 @@
+"""Moving averages chosen after training, from snapshots of power-function averages (EDM2).
+
+An average of relative width std weighs the parameters of time t' by t'^gamma, up to its own time t.
+Any such profile is nearly a linear combination of the snapshots' (Karras et al. 2024, section 3.2).
+"""
+
+import pathlib
+import re
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from edm_jax.interop.load import load
+from edm_jax.model import Model
+from edm_jax.training.ema import gamma
+
+FOLDER = "averages"
+_NAME = re.compile(r"power-(0\.\d+)-(\d+)")
+
+
+def save(model: Model, workdir: pathlib.Path, name: str, step: int) -> None:
+    """Writes a snapshot, a model that can be loaded by itself; one that is there already stays."""
+    path = workdir / FOLDER / f"{name}-{step:08d}"
+    if not path.exists():  # a run that goes on from before it makes the same again
+        model.save(path)
+
+
+def snapshots(workdir: str) -> list[tuple[int, float, pathlib.Path]]:
+    """(step, std, path) of a run's snapshots, by step.
+
+    Raises:
+        ValueError: there are none.
+    """
+    folder = pathlib.Path(workdir) / FOLDER
+    matches = [(_NAME.fullmatch(p.name), p) for p in sorted(folder.glob("power-*"))]
+    found = sorted((int(m[2]), float(m[1]), p) for m, p in matches if m)
+    if not found:
+        raise ValueError(
+            f"{workdir} has no snapshots of averages; train with ema_power=(0.05, 0.1) and "
+            "ema_snapshot_kimg"
+        )
+    return found
+
+
+def correlation(t_a, gamma_a, t_b, gamma_b) -> np.ndarray:
+    """The inner product of two profiles t'^gamma, each of integral 1 up to its t (EDM2, appendix C).
+
+        (ga + 1) (gb + 1) / ((ga + gb + 1) max(ta, tb)) (min / max)^(g of the later one)
+
+    Args:
+        t_a, gamma_a, t_b, gamma_b: arrays that broadcast.
+    """
+    t_a, t_b = np.asarray(t_a, np.float64), np.asarray(t_b, np.float64)
+    power = np.where(t_a < t_b, gamma_b, -np.asarray(gamma_a, np.float64))
+    scale = (gamma_a + np.float64(1)) * (gamma_b + np.float64(1))
+    return scale * (t_a / t_b) ** power / ((gamma_a + gamma_b + 1) * np.maximum(t_a, t_b))
+
+
+def solve(times: Sequence[float], stds: Sequence[float], time: float, std: float) -> np.ndarray:
+    """The weights of snapshots whose sum is nearest to the profile of width std at `time`.
+
+    Args:
+        times: [S] of the snapshots, in steps.
+        stds: [S] their relative widths.
+        time: of the average that is asked for, at most the latest of `times`.
+        std: its relative width.
+
+    Returns:
+        [S] float64 of sum 1.
+
+    Raises:
+        ValueError: a time or a width out of range.
+
+    >>> solve([10, 20], [0.1, 0.1], 20, 0.1).round(6) + 0
+    array([0., 1.])
+    """
+    if not 0 < time <= max(times):
+        raise ValueError(f"the time is {time}; it must be positive and at most {max(times)}")
+    t, g = np.asarray(times, np.float64), np.array([gamma(s) for s in stds])
+    a = correlation(t[:, None], g[:, None], t[None], g[None])
+    b = correlation(t, g, float(time), gamma(std))
+    weights = np.linalg.lstsq(a, b, rcond=1e-14)[0]
+    return weights / weights.sum()
+
+
+def reconstruct(workdir: str, std: float, step: int | None = None) -> tuple[Model, int]:
+    """The model of any average, summed in float64.
+
+    Args:
+        workdir: a run's folder.
+        std: the relative width.
+        step: at which time; None is the latest snapshot's.
+
+    Returns:
+        The model, and how many snapshots it was made of.
+
+    Raises:
+        ValueError: no snapshots, or a time or width out of range.
+    """
+    found = snapshots(workdir)
+    step = found[-1][0] if step is None else step
+    found = [each for each in found if each[0] <= step] or found[:1]
+    weights = solve([s for s, _, _ in found], [w for _, w, _ in found], step, std)
+    total, model = None, None
+    for weight, (_, _, path) in zip(weights, found):
+        model = load(path)
+        part = jax.tree.map(lambda a: weight * np.asarray(a, np.float64), model.params)
+        total = part if total is None else jax.tree.map(np.add, total, part)
+    return model.replace(params=jax.tree.map(lambda a: a.astype(np.float32), total)), len(found)
