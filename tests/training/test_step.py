@@ -134,8 +134,8 @@ def test_the_jit_engine_agrees_with_pmap(by_pmap, options):
 
 def test_fsdp_spreads_the_state_over_the_devices():
     _, _, now = settings_of("jit", fsdp=True)
-    large = [a for a in jax.tree.leaves((now.params, now.ema, now.opt_state)) if a.size >= 4096]
-    assert large
+    large = [a for a in jax.tree.leaves((now.params, now.ema, now.opt_state)) if a.size >= 1024 and max(a.shape) % 8 == 0]
+    assert len(large) > 20
     for leaf in large:
         assert leaf.addressable_shards[0].data.size * 8 == leaf.size
 
@@ -154,7 +154,7 @@ def test_gradients_of_microbatches_are_those_of_the_batch():
         return now.opt_state[1].mu, metrics
 
     (whole, metrics), (parts, metrics_parts) = gradient_norm(1), gradient_norm(2)
-    assert metrics["loss"] == pytest.approx(metrics_parts["loss"], rel=1e-6)
+    assert float(metrics["loss"]) == pytest.approx(float(metrics_parts["loss"]), rel=1e-6)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts)):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * max(1.0, np.abs(a).max()))
 
