@@ -216,10 +216,12 @@ def draw(path, panels, floor):
         if column == 2:
             axis.axhline(floor, color="k", linestyle=":", linewidth=1, label="exact samples")
         axis.set(xscale="log", yscale="log", xlabel="network evaluations", title=title)
+        lowest = min(row[column] for rows in results.values() for row in rows)
+        axis.set_ylim(0.8 * lowest, 4.0 if column == 1 else 12 * floor)
         axis.set_xticks([6, 10, 20, 40, 80], ["6", "10", "20", "40", "80"])
         axis.minorticks_off()
         axis.grid(True, which="major", alpha=0.25)
-        axis.legend(fontsize=7, ncols=2)
+        axis.legend(fontsize=7, ncols=2, loc="lower left" if column == 1 else "upper right")
     figure.tight_layout()
     figure.savefig(path, dpi=80)
 
