@@ -135,7 +135,7 @@ def test_the_jit_engine_agrees_with_pmap(by_pmap, options):
 def test_fsdp_spreads_the_state_over_the_devices():
     _, _, now = settings_of("jit", fsdp=True)
     large = [a for a in jax.tree.leaves((now.params, now.ema, now.opt_state)) if a.size >= 1024 and max(a.shape) % 8 == 0]
-    assert len(large) > 20
+    assert len(large) > 10
     for leaf in large:
         assert leaf.addressable_shards[0].data.size * 8 == leaf.size
 
