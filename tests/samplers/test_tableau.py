@@ -117,21 +117,23 @@ def test_vmap_over_tableaux():
 def test_gradients_are_finite_and_right_down_to_sigma_zero():
     """The sampler of Gaussian data is affine, so its slope is known."""
     slope = np.sqrt(samplers.moments(HEUN, 0.0, 0.25)[1])
-    gradient = jax.grad(lambda noise: samplers.sample(ideal, HEUN, noise).sum())(NOISE)
+    gradient = jax.jit(jax.grad(lambda noise: samplers.sample(ideal, HEUN, noise).sum()))(NOISE)
     np.testing.assert_allclose(np.abs(gradient), slope, rtol=1e-4)
 
     def through(std, table):
         denoise = lambda x, sigma: std**2 / (std**2 + sigma**2) * x
         return samplers.sample(denoise, table, NOISE, KEYS).var()
 
+    gradients = jax.jit(jax.grad(through, argnums=(0, 1)))
     for table in (HEUN, CHURNED):
-        by_std, by_table = jax.jit(jax.grad(through, argnums=(0, 1)))(0.5, table)
+        by_std, by_table = gradients(0.5, table)
         assert np.isfinite(by_std) and by_std != 0
         assert all(np.isfinite(field).all() for field in by_table)
     step = 1e-4
     with jax.enable_x64(True):
         noise = jnp.asarray(NOISE, jnp.float64)
 
+        @jax.jit
         def loss(std):
             denoise = lambda x, sigma: std**2 / (std**2 + sigma**2) * x
             return samplers.sample(denoise, HEUN, noise).var()
