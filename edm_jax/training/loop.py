@@ -270,8 +270,12 @@ def _check_same_run(saved: dict[str, Any], config: Config, model_config: ModelCo
     before = json.loads(json.dumps(dataclasses.asdict(ModelConfig.from_dict(saved["model"]))))
     was = {f"model.{name}": value for name, value in before.items()}
     now = {f"model.{name}": value for name, value in now.items()}
-    for name in ("batch_size", "seed", "init"):
-        was[name], now[name] = saved["config"].get(name), getattr(config, name)
+    defaults, settings = (json.loads(c.to_json()) for c in (Config(), config))
+    for name in ("batch_size", "seed", "init", "ema_more_kimg", "ema_power"):
+        was[name], now[name] = saved["config"].get(name, defaults[name]), settings[name]
+    for name in ("uncertainty", "importance"):  # what else the state holds
+        was[f"loss.{name}"] = saved["config"]["loss"].get(name, defaults["loss"][name])
+        now[f"loss.{name}"] = settings["loss"][name]
     for name, value in now.items():
         if was.get(name) != value:
             raise ValueError(

@@ -17,6 +17,15 @@ def test_settings_override_the_file():
     assert values.config.model.channels == 1
 
 
+def test_settings_without_a_value_and_lists_can_be_given():
+    values = parse(
+        [CONFIG, "--config.loss.weight=min_snr", "--config.ema_power=(0.05,0.1)",
+         "--config.loss.importance=True", "--init=other.pkl", "--workdir=x"]
+    )  # fmt: skip
+    assert values.config.loss.weight == "min_snr" and values.config.loss.importance is True
+    assert values.config.ema_power == (0.05, 0.1) and values.init == "other.pkl"
+
+
 def test_help_lists_every_setting_with_its_value(capsys):
     assert main(["train", CONFIG, "--help"]) == 0
     text = capsys.readouterr().out
