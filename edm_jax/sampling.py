@@ -12,6 +12,9 @@ from edm_jax import parallel, randomness
 from edm_jax.model import Model
 from edm_jax.samplers import Tableau, sample
 
+# What is no tableau: (model, one-hot labels or None, noise [B, ...], keys [B]) -> images.
+Program = Callable[[Model, jax.Array | None, jax.Array, jax.Array], jax.Array]
+
 NOISE, LABEL, PATH = range(3)  # the three independent keys of a seed
 
 
@@ -70,7 +73,7 @@ def _keys(seeds: Sequence[int] | jax.Array) -> jax.Array:
 
 def draw(
     model: Model,
-    tableau: Tableau,
+    sampler: Tableau | Program,
     seeds: jax.Array,
     labels: jax.Array | None = None,
     *,
@@ -81,7 +84,7 @@ def draw(
 
     Args:
       model: a model.
-      tableau: the sampler.
+      sampler: a tableau, or a `Program`.
       seeds: [B] integers.
       labels: [B] class indices, of which negative ones are "no label"; None is none at all.
       stochastic: whether the sampler needs noise on the way; must be told when the tableau is
@@ -97,9 +100,11 @@ def draw(
     one_hot = None
     if labels is not None and model.config.label_dim:
         one_hot = jax.nn.one_hot(labels, model.config.label_dim)
-    noisy = tableau.stochastic if stochastic is None else stochastic
+    if not isinstance(sampler, Tableau):
+        return sampler(model, one_hot, noise, keys[:, PATH])
+    noisy = sampler.stochastic if stochastic is None else stochastic
     path_keys = keys[:, PATH] if noisy else None
-    return sample(model.denoiser(one_hot), tableau, noise, path_keys, trajectory=trajectory)
+    return sample(model.denoiser(one_hot), sampler, noise, path_keys, trajectory=trajectory)
 
 
 def to_uint8(images: jax.Array) -> jax.Array:
@@ -116,6 +121,13 @@ def _mapped(stochastic: bool, devices: int) -> Callable:
     return parallel.map_local(run, (None, None, 0, 0), devices)
 
 
+def _mapped_program(program: Program, devices: int) -> Callable:
+    def run(model, _, seeds, labels):
+        return to_uint8(draw(model, program, seeds, labels))
+
+    return parallel.map_local(run, (None, None, 0, 0), devices)
+
+
 def _arrays(wanted: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
     labels = [-1 if r.label is None else r.label for r in wanted]
     return np.array([r.seed for r in wanted], np.uint32), np.array(labels, np.int32)
@@ -123,7 +135,7 @@ def _arrays(wanted: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
 
 def generate(
     model: Model,
-    tableau: Tableau,
+    sampler: Tableau | Program,
     wanted: Sequence[Request],
     batch_size: int = 64,
     devices: int | None = None,
@@ -132,7 +144,7 @@ def generate(
 
     Args:
       model: what to sample from.
-      tableau: the sampler, for example `samplers.heun(timesteps.edm(18))`.
+      sampler: for example `samplers.heun(timesteps.edm(18))`, or a `Program`.
       wanted: the images to make, see `requests`.
       batch_size: images per device and batch. The last batch is padded, so every image goes
         through the same program, whatever the number of devices.
@@ -150,9 +162,11 @@ def generate(
     devices = here if devices is None else devices
     if not 1 <= devices <= here:
         raise ValueError(f"devices is {devices}; this process has {here}")
-    run = _mapped(tableau.stochastic, devices)
-    model = parallel.replicate_local(model, devices)
-    table = parallel.replicate_local(jax.tree.map(np.float32, tableau), devices)
+    if isinstance(sampler, Tableau):
+        run, table = _mapped(sampler.stochastic, devices), jax.tree.map(np.float32, sampler)
+    else:
+        run, table = _mapped_program(sampler, devices), ()
+    model, table = parallel.replicate_local((model, table), devices)
     step = devices * batch_size
     for start in range(0, len(wanted), step):
         part = wanted[start : start + step]
@@ -173,7 +187,7 @@ def paths(
     Returns:
       uint8 [len(wanted), columns, H, W, C].
     """
-    run = jax.jit(functools.partial(draw, tableau=tableau, trajectory=True))
+    run = jax.jit(functools.partial(draw, sampler=tableau, trajectory=True))
     seeds, labels = _arrays(wanted)
     _, states = run(model, seeds=seeds, labels=labels)
     chosen = np.unique(np.linspace(0, tableau.nfe, columns).round().astype(int))

@@ -1,6 +1,7 @@
 """Draw images from a model: PNG files, one per seed and class, and a labelled grid of them."""
 
 import argparse
+import ast
 import json
 import math
 import os
@@ -11,10 +12,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from edm_jax import parallel, pictures, sampling
+from edm_jax import parallel, pictures, samplers, sampling
 from edm_jax.interop.load import load
 from edm_jax.model import Model
-from edm_jax.samplers import SOLVERS, Churn, Tableau, build
+from edm_jax.samplers import LOOPS, SOLVERS, Churn, Tableau
 from edm_jax.samplers.ablation import (
     DISCRETIZATIONS,
     SCALINGS,
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("sampler").add_argument
     add("--steps", type=int, default=18, help="steps (18)")
     add("--solver", default="heun", help="see --list-solvers (heun)")
+    add(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the solver, such as eta=0.5 or order=3; may be repeated",
+    )
     add("--discretization", choices=DISCRETIZATIONS, default="edm", help="grid of levels (edm)")
     add("--schedule", choices=SCHEDULES, default="linear", help="sigma(t) (linear)")
     add("--scaling", choices=SCALINGS, default="none", help="s(t) (none)")
@@ -70,12 +78,14 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} is missing")
     seeds = parse_seeds(args.seeds)
     model = _model(args)
-    tableau = make_tableau(args, model)
+    sampler = make_sampler(args, model)
     wanted = sampling.requests(model, seeds, parse_classes(args.classes))
+    if args.trajectory and not isinstance(sampler, Tableau):
+        raise ValueError(f"--trajectory is for solvers that are tables, not for {args.solver!r}")
     out = _claim(args)
     print(
         f"{len(wanted)} images of {'×'.join(map(str, model.image_shape))}, {args.solver}: "
-        f"{tableau.nfe} network evaluations each, {parallel.describe()}",
+        f"{getattr(sampler, 'nfe', 'some')} network evaluations each, {parallel.describe()}",
         file=sys.stderr,
     )
 
@@ -84,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(
         total=len(wanted), initial=len(wanted) - len(missing), unit="img", desc="sampling"
     ) as bar:
-        for part, images in sampling.generate(model, tableau, missing, args.batch):
+        for part, images in sampling.generate(model, sampler, missing, args.batch):
             for request, pixels in zip(part, images):
                 (out / names[request]).parent.mkdir(exist_ok=True)
                 pictures.write(pictures.to_image(pixels), out / names[request])
@@ -95,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         (out / "dataset.json").write_text(json.dumps({"labels": labels}, indent=0) + "\n")
     pictures.write(_grid([out / names[r] for r in wanted], wanted, len(seeds)), out / "grid.png")
     if args.trajectory:
-        paths = sampling.paths(model, tableau, wanted[:8])
+        paths = sampling.paths(model, sampler, wanted[:8])
         picture = pictures.grid(paths.reshape(-1, *model.image_shape), columns=paths.shape[1])
         pictures.write(picture, args.trajectory)
         print(args.trajectory)
@@ -145,14 +155,16 @@ def parse_classes(text: str) -> str | list[int]:
         ) from None
 
 
-def make_tableau(args: argparse.Namespace, model: Model) -> Tableau:
+def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | sampling.Program:
     """The sampler that the options describe, within the noise levels that `model` knows."""
     if args.steps < 1:
         raise ValueError(f"--steps is {args.steps}; it must be at least 1")
-    known = model.preconditioner
+    known, options = model.preconditioner, parse_options(args.option)
     bounds = known.sigma_min, known.sigma_max
     churn = Churn(args.s_churn, args.s_min, args.s_max, args.s_noise)
     if args.solver in ("heun", "euler"):
+        if set(options) - {"alpha"}:
+            raise ValueError(f"--option of {args.solver} may be alpha=…, not {sorted(options)}")
         return ablation(
             args.steps,
             solver=args.solver,
@@ -165,6 +177,7 @@ def make_tableau(args: argparse.Namespace, model: Model) -> Tableau:
             churn=churn,
             round_sigma=known.round_sigma,
             bounds=bounds,
+            **options,
         )
     if (args.schedule, args.scaling, churn) != ("linear", "none", Churn()):
         raise ValueError(
@@ -174,15 +187,42 @@ def make_tableau(args: argparse.Namespace, model: Model) -> Tableau:
     low, high = noise_range(args.discretization, args.sigma_min, args.sigma_max, bounds)
     levels = noise_levels(args.steps, args.discretization, low, high, args.rho)
     levels[:-1] = known.round_sigma(levels[:-1])
-    return build(args.solver, levels)
+    if args.solver not in LOOPS:
+        return samplers.build(args.solver, levels, **options)
+
+    def program(model, labels, noise, keys):
+        denoise = model.denoiser(labels)
+        if args.solver == "improved_ddpm":
+            denoise = samplers.with_variance(model.caller(labels), model.preconditioner)
+        return samplers.generate(args.solver, denoise, levels, noise, keys, **options)
+
+    return program
+
+
+def parse_options(words: list[str]) -> dict[str, object]:
+    """Reads NAME=VALUE words; values are Python literals, anything else is text.
+
+    >>> parse_options(["eta=0.5", "variance=large"])
+    {'eta': 0.5, 'variance': 'large'}
+    """
+    options: dict[str, object] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--option is {word!r}; it must look like eta=0.5")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    return options
 
 
 def list_solvers() -> str:
     """A table of the solvers: name, order, evaluations a step, stochastic or not, source."""
     rows = [("name", "order", "calls a step", "noise", "source")]
-    for name, solver in SOLVERS.items():
-        noise = "yes" if solver.stochastic else "no"
-        rows.append((name, str(solver.order), str(solver.nfe_per_step), noise, solver.source))
+    for name, solver in (SOLVERS | LOOPS).items():
+        numbers = ("–" if n is None else str(n) for n in (solver.order, solver.nfe_per_step))
+        rows.append((name, *numbers, "yes" if solver.stochastic else "no", solver.source))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[4]]) for row in rows

@@ -10,7 +10,9 @@ from edm_jax.samplers.grid import one_of, rounded
 from edm_jax.samplers.runge_kutta import Churn, ode
 from edm_jax.samplers.tableau import Tableau
 
-DISCRETIZATIONS = ("edm", "vp", "ve", "iddpm")
+RANGED = ("edm", "vp", "ve", "iddpm", "exponential", "polyexponential", "tangent")
+TABLES = ("ddpm", "align_your_steps")  # their levels are given
+DISCRETIZATIONS = (*RANGED, *TABLES)
 SCHEDULES = ("linear", "vp", "ve")
 SCALINGS = ("none", "vp")
 
@@ -34,11 +36,12 @@ def noise_range(
     one_of("discretization", discretization, DISCRETIZATIONS)
     vp = schedules.vp().sigma
     low, high = {
-        "edm": (0.002, 80.0),
         "vp": (float(vp(1e-3)), float(vp(1.0))),
         "ve": (0.02, 100.0),
         "iddpm": (0.002, 81.0),
-    }[discretization]
+    }.get(discretization, (0.002, 80.0))
+    if discretization in TABLES and not (sigma_min is None and sigma_max is None):
+        raise ValueError(f"the levels of {discretization!r} take no sigma_min or sigma_max")
     low = low if sigma_min is None else sigma_min
     high = high if sigma_max is None else sigma_max
     return max(low, bounds[0]), min(high, bounds[1])
@@ -49,13 +52,18 @@ def noise_levels(
 ) -> np.ndarray:
     """The grid of that name over a range; `rho` is the exponent of the edm grid (paper, eq. 5).
 
+    Of a table's levels those outside the range are left out.
+
     Returns:
       float64 `[num_steps + 1]`, descending, the last 0.
     """
     one_of("discretization", discretization, DISCRETIZATIONS)
     if discretization == "edm":
         return timesteps.edm(num_steps, sigma_min, sigma_max, rho)
-    return getattr(timesteps, discretization)(num_steps, sigma_min, sigma_max)
+    if discretization in TABLES:
+        levels = timesteps.GRIDS[discretization](num_steps)
+        return levels[(levels == 0) | ((levels >= sigma_min) & (levels <= sigma_max))]
+    return timesteps.GRIDS[discretization](num_steps, sigma_min, sigma_max)
 
 
 def ablation(

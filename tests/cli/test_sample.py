@@ -11,7 +11,7 @@ from PIL import Image
 from edm_jax import sampling, timesteps
 from edm_jax.cli.main import main
 from edm_jax.model import Model, ddpmpp
-from edm_jax.samplers import Churn, heun
+from edm_jax.samplers import LOOPS, SOLVERS, Churn, heun
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +130,9 @@ def test_random_classes_go_flat_and_match_explicit_ones(saved, tmp_path):
         (["--seeds=9-3"], "seeds ascend"),
         (["--seeds=a"], "--seeds is 'a'"),
         (["--solver=huen"], "heun"),
+        (["--solver=ddim", "--option=etaa=1"], "etaa"),
+        (["--solver=ddim", "--option=eta"], "it must look like eta=0.5"),
+        (["--solver=ddim", "--s-churn=1"], "choices of the solvers heun and euler"),
         (["--batch=0"], "batch"),
         (["--sigma-min=90"], "sigma_min"),
         (["--s-churn=-1"], "s_churn"),
@@ -143,7 +146,23 @@ def test_bad_input_is_one_line_and_code_2(saved, tmp_path, options, message, cap
     assert message in error[-1] and error[-1].startswith("error: ")
 
 
-def test_the_list_of_solvers(capsys):
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--solver=unipc", "--option=order=3"],
+        ["--solver=ddim", "--option=eta=0.5", "--discretization=ddpm"],
+        ["--solver=predictor_corrector"],
+        ["--solver=euler", "--discretization=ve", "--schedule=ve", "--scaling=vp"],
+    ],
+    ids=" ".join,
+)
+def test_any_solver_of_the_list_samples(saved, tmp_path, options):
+    assert command(saved, tmp_path, "--seeds=0-1", "--batch=2", *options) == 0
+    first, second = (np.asarray(Image.open(tmp_path / f"00000{i}.png")) for i in (0, 1))
+    assert (first != second).any()
+
+
+def test_the_list_of_solvers_is_the_registry(capsys):
     assert main(["sample", "--list-solvers"]) == 0
-    text = capsys.readouterr().out
-    assert "heun" in text and "euler" in text
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == [*SOLVERS, *LOOPS]
