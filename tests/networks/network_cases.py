@@ -52,6 +52,20 @@ def taps(net):
     return getattr(net, "resample_filter", (1, 1))
 
 
+def formula_inputs():
+    """x [4, 8, 8, 3], sigma [4] and labels of the formula cases; the last two have no labels."""
+    i = np.arange(2 * 3 * 8 * 8, dtype=np.float64)
+    x = (2 * np.sin(0.37 * i + 0.05 * (i % 11))).reshape(2, 3, 8, 8).transpose(0, 2, 3, 1)
+    classes = np.eye(3, dtype=np.float32)[[2, 0]]
+    augment = np.sin(np.arange(18.0)).reshape(2, 9).astype(np.float32)
+    labels = dict(
+        class_labels=np.concatenate([classes, np.zeros_like(classes)]),
+        augment_labels=np.concatenate([augment, np.zeros_like(augment)]),
+    )
+    sigma = np.array([0.7, 12.0, 0.3, 0.3], np.float32)
+    return np.concatenate([x, x]).astype(np.float32), sigma, labels
+
+
 def formula_weights(net):
     """Official names -> tensors of sines, the t-th name in ASCII order with phase 1.3 t."""
     shapes = {}

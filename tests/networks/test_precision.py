@@ -29,12 +29,14 @@ def test_bfloat16_stays_within_one_percent(golden, name):
 
 
 def test_float64_agrees_with_float32():
-    with jax.enable_x64(True):
-        exact_net = cases.small("ncsnpp", dtype=jnp.float64)
-        params = cases.formula_params(exact_net)
-        x = np.random.default_rng(1).normal(size=(2, 8, 8, 3))
-        exact = cases.apply(exact_net, params, x, np.array([-1.0, 0.5]), {})
-        assert exact.dtype == jnp.float64
+    x, c_noise, labels = cases.formula_inputs()
     net = cases.small("ncsnpp")
-    found = cases.apply(net, params, x.astype(np.float32), np.array([-1, 0.5], np.float32), {})
+    found = cases.apply(net, cases.formula_params(net), x, np.log(c_noise) / 4, labels)
+    with jax.enable_x64(True):
+        exact_net = net.clone(dtype=jnp.float64)
+        exact = cases.apply(
+            exact_net, cases.formula_params(net), x, np.log(c_noise.astype(np.float64)) / 4, labels
+        )
+        exact = np.asarray(exact)
+    assert exact.dtype == np.float64
     assert cases.relative_error(found, exact).max() < 2e-5

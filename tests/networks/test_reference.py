@@ -77,23 +77,8 @@ def test_weights_by_formula(kind, name, keys, size, first, last, mean, std, unla
     for key, value in weights.items():
         np.testing.assert_array_equal(back[key], value, err_msg=key)
 
-    i = np.arange(2 * 3 * 8 * 8, dtype=np.float64)
-    x = (2 * np.sin(0.37 * i + 0.05 * (i % 11))).reshape(2, 3, 8, 8).transpose(0, 2, 3, 1)
-    x = x.astype(np.float32)
-    classes = np.eye(3, dtype=np.float32)[[2, 0]]
-    augment = np.sin(np.arange(18.0)).reshape(2, 9).astype(np.float32)
-    sigma = np.array([0.7, 12.0], np.float32)
-
-    # One compiled program serves both: no labels are labels of zeros.
-    found = cases.denoise(
-        net,
-        preconditioner,
-        params,
-        np.concatenate([x, x]),
-        np.concatenate([sigma, np.full(2, 0.3, np.float32)]),
-        class_labels=np.concatenate([classes, np.zeros_like(classes)]),
-        augment_labels=np.concatenate([augment, np.zeros_like(augment)]),
-    ).transpose(0, 3, 1, 2)
+    x, sigma, labels = cases.formula_inputs()
+    found = cases.denoise(net, preconditioner, params, x, sigma, **labels).transpose(0, 3, 1, 2)
     close = dict(rtol=2e-5, atol=1e-5 * (1 + std))  # six digits; outputs scale with sigma
     np.testing.assert_allclose(found[0, 0, 0, :4], first, **close)
     np.testing.assert_allclose(found[1, 2, 7, 4:], last, **close)
