@@ -187,7 +187,7 @@ def make_train_step(
         history = () if state.history is None else (state.history,)
         examples = draw(batch, keys, *history)
 
-        trained, few = state.trained(), (examples.sigma, examples.level, examples.importance)
+        trained = state.trained()
         if rounds == 1:
             grads, each = gradient(trained, state, examples)
         else:
@@ -199,10 +199,9 @@ def make_train_step(
             zeros = jax.tree.map(jnp.zeros_like, trained)
             parts = microbatches(examples, rounds, shards)
             grads, each = jax.lax.scan(add, zeros, parts, unroll=rounds if unroll else 1)
-            # The losses come in the order of the rounds: so must what belongs to them.
-            few = (parts.sigma, parts.level, parts.importance)
-            few, each = jax.tree.map(lambda a: a.reshape(-1), (few, each))
-        sigma, level, factor = few
+            # Back from the order of the rounds to that of the batch.
+            each = jnp.moveaxis(each.reshape(rounds, shards, -1), 0, 1).reshape(-1)
+        sigma, level, factor = examples.sigma, examples.level, examples.importance
         loss = (each if factor is None else each * factor).mean()
         grads = jax.tree.map(lambda g: g / (rows * loss_scale), grads)
         by_sigma = bins.by_sigma(sigma, each)

@@ -102,19 +102,23 @@ def test_precision_and_loss_scaling_change_the_gradient_little():
         return flat, float(numbers["loss"])
 
     exact, loss = first_moment(1.0, "float32")
-    scaled, _ = first_moment(1024.0, "float32")
-    np.testing.assert_allclose(scaled, exact, rtol=1e-5, atol=1e-6 * np.abs(exact).max())
     for scale, dtype, error in ((1.0, "bfloat16", 0.05), (64.0, "float16", 0.01)):
         half, half_loss = first_moment(scale, dtype)
         assert half_loss == pytest.approx(loss, rel=error)
         assert np.linalg.norm(half - exact) < error * np.linalg.norm(exact)
 
 
+# Without the ramp, which would make both half-lives the same in so short a run.
+AVERAGES = dict(
+    ema_more_kimg=(0.1,), ema_power=(0.05, 0.1), ema_snapshot_kimg=0.032, ema_rampup_ratio=None
+)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of eight steps with further averages and their snapshots."""
     workdir = tmp_path_factory.mktemp("averages")
-    config = run_of(ema_more_kimg=(0.1,), ema_power=(0.05, 0.1), ema_snapshot_kimg=0.032)
+    config = run_of(**AVERAGES)
     assert loop.train(config, str(workdir), quiet=True) is None
     return workdir
 
@@ -150,7 +154,7 @@ def test_an_average_is_reconstructed_by_a_command(run, tmp_path, capsys):
 
 
 def test_a_stopped_run_goes_on_with_its_averages(run, tmp_path):
-    config = run_of(ema_more_kimg=(0.1,), ema_power=(0.05, 0.1), ema_snapshot_kimg=0.032)
+    config = run_of(**AVERAGES)
     loop.train(dataclasses.replace(config, duration_kimg=0.064), str(tmp_path), quiet=True)
     loop.train(config, str(tmp_path), quiet=True)
     for name in (None, "halflife-0.1", "power-0.050"):
