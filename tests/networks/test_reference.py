@@ -79,7 +79,8 @@ def test_weights_by_formula(kind, name, keys, size, first, last, mean, std, unla
 
     x, sigma, labels = cases.formula_inputs()
     found = cases.denoise(net, preconditioner, params, x, sigma, **labels).transpose(0, 3, 1, 2)
-    close = dict(rtol=2e-5, atol=1e-5 * (1 + std))  # six digits; outputs scale with sigma
+    # Six digits, of outputs that scale with sigma; VP's c_noise, near 700, has few of its own.
+    close = dict(rtol=2e-5, atol=2e-5 * (1 + std))
     np.testing.assert_allclose(found[0, 0, 0, :4], first, **close)
     np.testing.assert_allclose(found[1, 2, 7, 4:], last, **close)
     np.testing.assert_allclose(found[:2].mean(), mean, **close)
