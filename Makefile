@@ -14,7 +14,7 @@ quickstart: $(VENV)/installed
 	@echo "Digits that the model drew: $(OUT)/grid.png"
 
 test: $(VENV)/installed-for-tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
