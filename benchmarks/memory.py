@@ -74,7 +74,8 @@ def main():
     arguments = parser.parse_args()
 
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {arguments}")
-    print(f"{'network':8} {'dtype':9} {'remat':5} {'MiB':>8} {'ratio':>6} {'seconds':>8} {'ratio':>6}")
+    header = f"{'network':8} {'dtype':9} {'remat':5} {'MiB':>8} {'ratio':>6}"
+    print(header + (f" {'seconds':>8} {'ratio':>6}" if arguments.time else ""))
     for name in arguments.networks:
         for dtype in ("float32", "bfloat16"):
             stored = stored_time = None

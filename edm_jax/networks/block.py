@@ -67,7 +67,7 @@ class UNetBlock(nn.Module):
     """Residual block: norm, silu, resample, conv, embedding, norm, silu, dropout, conv; attention.
 
         h = conv0(resample(silu(norm0(x))));  a = affine(emb)
-        h = silu(norm1(h + a))   or, adaptive:   silu(norm1(h) (1 + scale) + shift), a = [scale | shift]
+        h = silu(norm1(h + a)), or adaptive, a = [scale | shift]: silu(norm1(h) (1 + scale) + shift)
         x = (conv1(dropout(h)) + skip(resample(x))) skip_scale
         x = (x + proj(attention(qkv(norm2(x))))) skip_scale                             if heads
 
@@ -125,7 +125,12 @@ class UNetBlock(nn.Module):
 
         if channels != self.features or (self.resample and self.resample_proj):
             x = layers.Conv(
-                self.features, 1, resample=self.resample, initial=self.initial, name="skip", **common
+                self.features,
+                1,
+                resample=self.resample,
+                initial=self.initial,
+                name="skip",
+                **common,
             )(x)
         elif self.resample == "up":
             x = resample.upsample(x, self.resample_filter)
@@ -146,4 +151,6 @@ class UNetBlock(nn.Module):
         h = h.reshape(x.shape[0], -1, self.features)
         q, k, v = QueryKeyValue(self.heads, initial, self.dtype, name="qkv")(h)
         h = attention(q, k, v).reshape(x.shape)
-        return layers.Conv(self.features, 1, initial=self.initial_zero, dtype=self.dtype, name="proj")(h)
+        return layers.Conv(
+            self.features, 1, initial=self.initial_zero, dtype=self.dtype, name="proj"
+        )(h)

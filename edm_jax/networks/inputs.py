@@ -24,7 +24,7 @@ def check_arguments(net: Any) -> None:
         require(name, 0 <= getattr(net, name) < 1, "in [0, 1)")
     require("model_channels", net.model_channels % 4 == 0, "a multiple of 4")
     require("channel_mult", len(net.channel_mult) > 0, "at least one multiplier")
-    require("channel_mult", all(mult >= 1 for mult in net.channel_mult), "multipliers of at least 1")
+    require("channel_mult", min(net.channel_mult) >= 1, "multipliers of at least 1")
     halvings = len(net.channel_mult) - 1
     require(
         "img_resolution",
@@ -52,7 +52,7 @@ def check_inputs(
     """
     shape = (net.img_resolution, net.img_resolution, net.in_channels)
     if x.ndim != 4 or x.shape[1:] != shape:
-        raise ValueError(f"x must have shape [B, {shape[0]}, {shape[1]}, {shape[2]}], got {x.shape}")
+        raise ValueError(f"x must have shape [B, {', '.join(map(str, shape))}], got {x.shape}")
     c_noise = jnp.asarray(c_noise, layers.wide(net.dtype)).reshape(-1)
     if c_noise.size not in (1, x.shape[0]):
         raise ValueError(f"c_noise must have 1 or {x.shape[0]} values, got {c_noise.size}")
