@@ -48,7 +48,10 @@ class Gamma(NamedTuple):
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Gamma":
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote; a ValueError names a file that is something else."""
+        with open(path, "rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                raise ValueError(f"{path} is no .npz file of a Gamma")
         with np.load(path) as arrays:
             if not {"sigma", "value"} <= set(arrays.files):
                 raise ValueError(f"{path} must hold sigma and value, got {arrays.files}")
@@ -56,8 +59,8 @@ class Gamma(NamedTuple):
 
 
 def estimate(
-    denoise: Callable[[jax.Array, jax.Array], jax.Array],
-    batches: Iterable[jax.Array],
+    denoise: Callable[..., jax.Array],
+    batches: Iterable[jax.Array | tuple],
     sigmas,
     key: jax.Array,
 ) -> Gamma:
@@ -73,9 +76,10 @@ def estimate(
     Example i of the pass draws from `fold_in(key, i)`: batch sizes change the result by rounding.
 
     Args:
-      denoise: (x `[B, ...]`, sigma `[]`) -> denoised image.
-      batches: of data `[B, ...]` in the scale of the denoiser; all but the last of one size, or
-        each size is compiled.
+      denoise: (x `[B, ...]`, sigma `[]`, *rest) -> denoised image.
+      batches: of data `[B, ...]` in the scale of the denoiser, or of tuples of these and the
+        arguments `rest`, such as labels and parameters; all but the last of one size, or each
+        size is compiled.
       sigmas: descending noise levels; a final 0 is left out.
       key: a typed key.
 
@@ -89,7 +93,7 @@ def estimate(
     levels = levels[levels > 0]
 
     @jax.jit
-    def excess(y, first):
+    def excess(first, y, *rest):
         keys = randomness.fold_in(key, first + jnp.arange(y.shape[0]))
         event = tuple(range(1, y.ndim))
 
@@ -99,7 +103,7 @@ def estimate(
             x = y + sigma * n
             v = (y * y).mean(event, keepdims=True)
             w = v / (v + sigma * sigma)
-            gap = (w * x - jnp.asarray(denoise(x, sigma), y.dtype)) / sigma
+            gap = (w * x - jnp.asarray(denoise(x, sigma, *rest), y.dtype)) / sigma
             guess = (1 - w) * x / sigma
             known = w * (w - 2) + ((1 - w) * y / sigma) ** 2  # the guess's mean, less 1
             return (gap * (gap + 2 * guess) + known).mean(event)
@@ -107,9 +111,10 @@ def estimate(
         return jax.lax.map(at, (jnp.arange(levels.size), jnp.asarray(levels, y.dtype)))
 
     total, count = np.zeros(levels.size), 0
-    for y in batches:
+    for batch in batches:
+        y, *rest = batch if isinstance(batch, tuple) else (batch,)
         y = jnp.asarray(y)
-        total += np.asarray(excess(y, count), np.float64).sum(1)
+        total += np.asarray(excess(count, y, *rest), np.float64).sum(1)
         count += y.shape[0]
     if not count:
         raise ValueError("batches must hold at least one example, got none")

@@ -46,7 +46,10 @@ def rounded(sigmas: np.ndarray, round_sigma: Callable | None) -> np.ndarray:
 
 def between(name: str, value, low, high=math.inf, *, open_low: bool = False) -> float:
     """Checks that low <= value <= high (low < value if `open_low`), naming the argument."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
     if not (low < number if open_low else low <= number) or not number <= high:
         bracket = "(" if open_low else "["
         raise ValueError(f"{name} must lie in {bracket}{low}, {high}], got {value}")

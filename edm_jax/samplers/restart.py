@@ -64,7 +64,10 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
     grid.between("s_noise", s_noise, 0.0)
     positive = sigmas[sigmas > 0]
     excursions = [[] for _ in sigmas]
-    for points, rounds, low, high in intervals:
+    for interval in intervals:
+        if np.shape(interval) != (4,):
+            raise ValueError(f"intervals must be (points, rounds, low, high) each, got {interval}")
+        points, rounds, low, high = interval
         grid.between("points of an interval", points, 2)
         grid.between("rounds of an interval", rounds, 1)
         index = int(np.abs(positive - low).argmin())
