@@ -28,6 +28,7 @@ ENGINES = ("auto", "pmap", "jit")
 
 # A process that is silent for so long is taken for dead, and the others stop.
 HEARTBEAT_SECONDS = 20
+_FOR_EVER_SECONDS = 10**6
 
 
 def initialize(
@@ -80,6 +81,21 @@ def stop_was_asked(step: int) -> bool:
     Every process must ask after every step; all get the same answer. Only with several processes.
     """
     return multihost_utils.reached_preemption_sync_point(step)
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come here, however long that takes; alone, not at all.
+
+    Args:
+      name: of the place; each is passed once in the life of a process.
+    """
+    if jax.process_count() == 1:
+        return
+    from orbax.checkpoint import multihost  # seconds to import
+
+    # With `processes` the coordinator counts them; else the devices do, and may lose patience.
+    everyone = set(range(jax.process_count()))
+    multihost.sync_global_processes(name, timeout=_FOR_EVER_SECONDS, processes=everyone)
 
 
 def process_index() -> int:

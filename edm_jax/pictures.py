@@ -1,12 +1,12 @@
 """Pictures of batches: PNG files and labelled grids."""
 
-import io
 import os
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from edm_jax import storage
 
 _INK, _PAPER = 40, 255
 
@@ -61,10 +61,6 @@ def grid(
 
 
 def write(image: Image.Image, path: str | os.PathLike) -> None:
-    """Writes a PNG whole or not at all: under another name first, then renamed."""
-    path = pathlib.Path(path)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    """Writes a PNG, whole or not at all."""
+    with storage.whole(path) as file:
+        image.save(file, format="PNG")

@@ -1,7 +1,8 @@
 """`load`: the model in whatever a path holds."""
 
 import os
-import pathlib
+
+from etils import epath
 
 from edm_jax.interop import guided_diffusion, nvidia, saved, torch_tensors
 from edm_jax.interop.errors import WeightsError, naming
@@ -17,8 +18,8 @@ def load(path: str | os.PathLike) -> Model:
     """The model that a path holds; the content decides, not the name.
 
     Args:
-      path: the folder of a training run (its newest averaged parameters; also a URL such as
-        gs://…, or the folder of one checkpoint in it), a directory that `Model.save` wrote, a
+      path: on a disk or a URL such as gs://…: the folder of a training run (its newest averaged
+        parameters; or the folder of one checkpoint in it), a directory that `Model.save` wrote, a
         safetensors file with our metadata, an official network snapshot (or training-state-*.pt),
         which is read without executing anything, or guided-diffusion's 64x64_diffusion.pt.
 
@@ -29,14 +30,11 @@ def load(path: str | os.PathLike) -> Model:
       WeightsError: a ValueError; nothing there, something else there, or damaged. The message
         names the path and what was found.
     """
-    name = os.fspath(path)
-    if "://" in name:
-        return _run(name)
-    path = pathlib.Path(path)
+    path = epath.Path(path)
     with naming(path):
         if path.is_dir():
             return _folder(path)
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             head = file.read(9)
         if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
             return _pickle(path.read_bytes())
@@ -53,7 +51,7 @@ def _pickle(data: bytes) -> Model:
     return nvidia.from_state_dict(*nvidia.network_of(file, len(data)))
 
 
-def _folder(path: pathlib.Path) -> Model:
+def _folder(path: epath.Path) -> Model:
     names = sorted(entry.name for entry in path.iterdir())
     if saved.CONFIG in names and saved.WEIGHTS in names:
         return saved.load_saved(path)

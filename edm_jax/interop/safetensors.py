@@ -8,14 +8,15 @@ dependency, and every claim in the header is checked against the bytes that are 
 import json
 import math
 import os
-import pathlib
 import struct
 from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from etils import epath
 
+from edm_jax import storage
 from edm_jax.interop.errors import WeightsError, naming
 
 _DTYPES = {
@@ -50,7 +51,6 @@ def write_safetensors(
     Raises:
       WeightsError: an array of a type that the format does not have, or an unwritable path.
     """
-    path = pathlib.Path(path)
     header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
     arrays, end = [], 0
     for name, value in weights.items():
@@ -67,18 +67,10 @@ def write_safetensors(
         arrays.append(value)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # readers map the arrays in place: keep them aligned
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with naming(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(struct.pack("<Q", len(text)) + text)
-                for value in arrays:
-                    file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with naming(path), storage.whole(path) as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for value in arrays:
+            file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
 def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -94,7 +86,7 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
       WeightsError: missing, truncated, or a header that does not describe the bytes.
     """
     with naming(path):
-        return parse_safetensors(pathlib.Path(path).read_bytes())
+        return parse_safetensors(epath.Path(path).read_bytes())
 
 
 def parse_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:

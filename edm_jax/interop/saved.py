@@ -10,9 +10,9 @@ it can be read back without the first.
 import dataclasses
 import json
 import os
-import pathlib
-import shutil
 from typing import Any
+
+from etils import epath
 
 from edm_jax.interop.arguments import arguments_from_config, config_from_arguments
 from edm_jax.interop.errors import WeightsError, naming
@@ -35,7 +35,7 @@ def save(model: Model, path: str | os.PathLike) -> None:
     Raises:
       WeightsError: the path is taken, or cannot be written.
     """
-    path = pathlib.Path(path)
+    path = epath.Path(path)
     with naming(path):
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise WeightsError("exists and is not an empty directory; nothing was written")
@@ -45,9 +45,9 @@ def save(model: Model, path: str | os.PathLike) -> None:
             temporary.mkdir()
             (temporary / CONFIG).write_text(json.dumps(_record(model.config), indent=1) + "\n")
             export_safetensors(model, temporary / WEIGHTS)
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.rmtree(missing_ok=True)
 
 
 def load_saved(path: str | os.PathLike) -> Model:
@@ -56,7 +56,7 @@ def load_saved(path: str | os.PathLike) -> Model:
     Raises:
       WeightsError: no such directory, another format, or weights that do not fit the network.
     """
-    path = pathlib.Path(path)
+    path = epath.Path(path)
     with naming(path):
         try:
             record = json.loads((path / CONFIG).read_text())

@@ -6,14 +6,15 @@ One step is three items: `state` (step, parameters, optimizer), `ema` (what a sa
 
 import dataclasses
 import json
-import pathlib
+import os
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 
-from edm_jax import parallel
+from edm_jax import parallel, storage
 from edm_jax.model import Model, ModelConfig, init_params
 from edm_jax.training.state import TrainState
 
@@ -145,11 +146,9 @@ def _target(abstract: Any, shardings: Any) -> Any:
     )
 
 
-def folder(workdir: str) -> str:
-    """The absolute path of a run's checkpoints; URLs such as gs://… are kept as they are."""
-    if "://" in str(workdir):
-        return f"{str(workdir).rstrip('/')}/{FOLDER}"
-    return str(pathlib.Path(workdir).absolute() / FOLDER)
+def folder(workdir: str | os.PathLike) -> epath.Path:
+    """Where a run's checkpoints are: orbax needs it from the root, or as a URL."""
+    return storage.absolute(workdir) / FOLDER
 
 
 def describe(config: Any, model: ModelConfig, dataset: str) -> dict[str, Any]:
@@ -173,7 +172,7 @@ def restore_model(workdir: str, step: int | None = None, ema: str | None = None)
         FileNotFoundError: there is no such checkpoint.
         ValueError: there is no such average.
     """
-    if "://" not in str(workdir) and not pathlib.Path(folder(workdir)).is_dir():
+    if not folder(workdir).is_dir():
         raise FileNotFoundError(f"{workdir} holds no checkpoint of a training run")
     with Checkpoints(workdir, read_only=True) as checkpoints:
         steps = checkpoints.steps()

@@ -4,17 +4,17 @@ import contextlib
 import dataclasses
 import functools
 import json
-import pathlib
 import signal
 import time
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
 from edm_jax import augment, parallel, pictures, sampling, timesteps, variational
-from edm_jax.data import archive, loader
+from edm_jax.data import loader, storage
 from edm_jax.model import (
     Model,
     ModelConfig,
@@ -54,16 +54,19 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     devices = parallel.device_count()
     check(config, devices)
     engine = parallel.engine(config.engine, config.fsdp)
-    folder = pathlib.Path(workdir)
+    folder = epath.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
 
     # Data, model, objective, optimizer, step.
-    dataset = archive.load(
+    data = storage.load(
         config.data.archive,
+        config.data.loader,
         labels=config.data.conditional,
         cache_dir=config.data.cache_dir,
+        workers=config.data.workers,
         progress=None if report.quiet else tqdm,
     )
+    dataset = data.dataset
     augmentation = augment.edm(config.augment) if config.augment else None
     model_config = fit(
         config.model,
@@ -150,8 +153,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         interrupt = stack.enter_context(Interrupt())
         log = stack.enter_context(metrics.Metrics(folder, start, silent=not parallel.is_main()))
         batches = stack.enter_context(
-            loader.stream(
-                dataset,
+            data.stream(
                 config.seed,
                 batch_size,
                 start_step=start,

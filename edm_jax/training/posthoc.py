@@ -4,12 +4,12 @@ An average of relative width std weighs the parameters of time t' by t'^gamma, u
 Any such profile is nearly a linear combination of the snapshots' (Karras et al. 2024, section 3.2).
 """
 
-import pathlib
 import re
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from etils import epath
 
 from edm_jax.interop.load import load
 from edm_jax.model import Model
@@ -19,20 +19,20 @@ FOLDER = "averages"
 _NAME = re.compile(r"power-(0\.\d+)-(\d+)")
 
 
-def save(model: Model, workdir: pathlib.Path, name: str, step: int) -> None:
+def save(model: Model, workdir: epath.Path, name: str, step: int) -> None:
     """Writes a snapshot, a model that can be loaded by itself; one that is there already stays."""
     path = workdir / FOLDER / f"{name}-{step:08d}"
     if not path.exists():  # a run that goes on from before it makes the same again
         model.save(path)
 
 
-def snapshots(workdir: str) -> list[tuple[int, float, pathlib.Path]]:
+def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
     """(step, std, path) of a run's snapshots, by step.
 
     Raises:
         ValueError: there are none.
     """
-    folder = pathlib.Path(workdir) / FOLDER
+    folder = epath.Path(workdir) / FOLDER
     matches = [(_NAME.fullmatch(p.name), p) for p in sorted(folder.glob("power-*"))]
     found = sorted((int(m[2]), float(m[1]), p) for m, p in matches if m)
     if not found:
