@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("checkpoint", "out"):
         if getattr(args, name) is None:
             raise ValueError(f"--{name} is missing")
+    if args.batch < 1:
+        raise ValueError(f"--batch is {args.batch}; it must be at least 1")
     parallel.initialize(args.coordinator, args.num_processes, args.process_id)
     seeds = parse_seeds(args.seeds)
     model = load_model(args)

@@ -5,6 +5,9 @@ import ast
 import importlib.util
 import math
 
+import jax
+import numpy as np
+
 from edm_jax import samplers, sampling, schedules
 from edm_jax.interop.load import load
 from edm_jax.model import Model
@@ -22,7 +25,7 @@ from edm_jax.samplers.gamma import Gamma
 SOLVER, STEPS = "heun", 18
 # Values of --option that are no literals: by name here, or not on a command line at all.
 PROCESSES = {name: getattr(schedules, name) for name in ("edm", "ve", "vp", "sub_vp", "cosine")}
-PYTHON_ONLY = ("churn", "predictor", "posterior_variance", "round_sigma")
+PYTHON_ONLY = ("predictor", "posterior_variance")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +124,9 @@ def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | sampling.P
             denoise = samplers.with_variance(model.caller(labels), model.preconditioner)
         return samplers.generate(args.solver, denoise, levels, noise, keys, **options)
 
+    # A loop looks at its options where it runs: trace it before anything is written.
+    one = np.zeros(1, np.uint32)
+    jax.eval_shape(lambda model: sampling.draw(model, program, one, one), model)
     return program
 
 
@@ -182,10 +188,10 @@ def solver_options(solver: str, words: list[str]) -> dict[str, object]:
 
 
 def parse_options(words: list[str]) -> dict[str, object]:
-    """Reads NAME=VALUE words; values are Python literals, anything else is text.
+    """Reads NAME=VALUE words; values are Python literals, true or false; anything else is text.
 
-    >>> parse_options(["eta=0.5", "variance=large"])
-    {'eta': 0.5, 'variance': 'large'}
+    >>> parse_options(["eta=0.5", "variance=large", "corrector=false"])
+    {'eta': 0.5, 'variance': 'large', 'corrector': False}
     """
     options: dict[str, object] = {}
     for word in words:
@@ -193,7 +199,8 @@ def parse_options(words: list[str]) -> dict[str, object]:
         if not equals or not name.isidentifier():
             raise ValueError(f"--option is {word!r}; it must look like eta=0.5")
         try:
-            options[name] = ast.literal_eval(value)
+            literal = value.title() if value.lower() in ("true", "false") else value
+            options[name] = ast.literal_eval(literal)
         except (ValueError, SyntaxError):
             options[name] = value
     return options

@@ -175,6 +175,9 @@ def _check_options(name: str, parameters: list[inspect.Parameter], options: dict
             allowed = f"its options are {', '.join(known)}" if known else "it has no options"
             raise ValueError(f"{name} has no option {option!r}: {allowed}")
     for parameter in parameters:
+        value = options.get(parameter.name, parameter.default)
+        if isinstance(parameter.default, bool) and not isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{parameter.name} must be True or False, got {value!r}")
         if parameter.default is parameter.empty and parameter.name not in options:
             raise ValueError(f"{name} needs the option {parameter.name!r}")
 

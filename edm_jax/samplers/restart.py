@@ -62,9 +62,10 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
     """
     sigmas = grid.descending(sigmas)
     grid.between("s_noise", s_noise, 0.0)
+    rho = grid.between("rho", rho, 0.0, open_low=True)
     positive = sigmas[sigmas > 0]
     excursions = [[] for _ in sigmas]
-    for interval in intervals:
+    for interval in intervals if np.iterable(intervals) else [intervals]:
         if np.shape(interval) != (4,):
             raise ValueError(f"intervals must be (points, rounds, low, high) each, got {interval}")
         points, rounds, low, high = interval

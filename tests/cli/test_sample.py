@@ -1,5 +1,7 @@
 """The sample command: bytes that depend on the seed alone, and clear errors."""
 
+import argparse
+import dataclasses
 import io
 import json
 
@@ -9,32 +11,10 @@ import pytest
 from PIL import Image
 
 from edm_jax import sampling, timesteps
+from edm_jax.cli import sampler
 from edm_jax.cli.main import main
-from edm_jax.model import Model, ddpmpp
+from edm_jax.model import Model, init_params
 from edm_jax.samplers import LOOPS, SOLVERS, Churn, heun
-
-
-@pytest.fixture(scope="module")
-def model():
-    config = ddpmpp(
-        resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,),
-        num_blocks=1, attn_resolutions=(), dropout=0.0,
-    )  # fmt: skip
-    fresh = Model.init(jax.random.key(0), config)
-    # Zero-initialised outputs would hide the labels: move every weight.
-    keys = iter(jax.random.split(jax.random.key(1), 200))
-    return fresh.replace(
-        params=jax.tree.map(
-            lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), fresh.params
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "digits"
-    model.save(path)
-    return str(path)
 
 
 def images_of(model, seeds, batch_size=4, devices=8, classes="random", churn=None):
@@ -131,9 +111,16 @@ def test_random_classes_go_flat_and_match_explicit_ones(saved, tmp_path):
         (["--seeds=a"], "--seeds is 'a'"),
         (["--solver=huen"], "heun"),
         (["--solver=ddim", "--option=etaa=1"], "etaa"),
+        (["--solver=ddim", "--option=eta=much"], "eta must be a number, got 'much'"),
+        (["--solver=unipc", "--option=corrector=0"], "corrector must be True or False"),
+        (["--solver=restart", "--option=intervals=(3,2,0.14,0.3)"], "(points, rounds, low, high)"),
+        (["--solver=euler_maruyama", "--option=schedule=vq"], "schedule must be one of edm, ve, vp"),
+        (["--solver=predictor_corrector", "--option=snr=-1"], "snr must lie in"),
+        (["--option=churn=40"], "its churn is --s-churn"),
+        (["--solver=ddpm", "--option=variance=analytic"], "needs --option gamma=FILE"),
         (["--solver=ddim", "--option=eta"], "it must look like eta=0.5"),
         (["--solver=ddim", "--s-churn=1"], "choices of the solvers heun and euler"),
-        (["--batch=0"], "batch"),
+        (["--batch=0"], "--batch is 0"),
         (["--sigma-min=90"], "sigma_min"),
         (["--s-churn=-1"], "s_churn"),
         (["--checkpoint=/none/there"], "/none/there"),
@@ -144,6 +131,45 @@ def test_bad_input_is_one_line_and_code_2(saved, tmp_path, options, message, cap
     assert command(saved, tmp_path / "x", *options) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert message in error[-1] and error[-1].startswith("error: ")
+    assert not (tmp_path / "x").exists()
+
+
+REFUSED = {
+    "analytic_dpm": "needs --option gamma=FILE",
+    "consistency": "a denoiser is no consistency function",
+    "ddim_inversion": "seeds are no images",
+    "improved_ddpm": "networks that also predict a variance",
+}
+
+
+def sampler_of(config, *options):
+    parser = argparse.ArgumentParser()
+    sampler.add_sampler_arguments(parser)
+    abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    return sampler.make_sampler(parser.parse_args(options), Model.build(config, abstract))
+
+
+@pytest.mark.parametrize("name", [*SOLVERS, *LOOPS])
+def test_every_solver_of_the_list_is_made_or_refused_with_its_reason(model, name):
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[name]):
+            sampler_of(model.config, f"--solver={name}")
+        return
+    made = sampler_of(model.config, f"--solver={name}", "--steps=5")
+    if name in SOLVERS:
+        assert made.nfe >= 5 and made.stochastic == SOLVERS[name].stochastic
+    else:
+        assert callable(made)
+
+
+def test_solvers_for_other_models_are_made_for_those(model):
+    config = dataclasses.replace(model.config, preconditioner="consistency")
+    made = sampler_of(config, "--solver=consistency", "--steps=2")
+    # From 80 to a level between and then to sigma_min, where the function leads.
+    assert made.nfe == 2 and made.sigma[0] == 80 and made.sigma[1] > 1
+    assert made.weights[-1, 0, -1] == 0
+    config = dataclasses.replace(model.config, learned_variance=True)
+    assert callable(sampler_of(config, "--solver=improved_ddpm"))
 
 
 @pytest.mark.parametrize(

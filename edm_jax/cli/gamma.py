@@ -1,0 +1,90 @@
+"""Measures a model's posterior variance on data, in one pass: what the solver analytic_dpm needs.
+
+    python -m edm_jax gamma --checkpoint runs/digits --data digits --out gamma.npz
+    python sample.py --checkpoint runs/digits --solver analytic_dpm --option gamma=gamma.npz ...
+"""
+
+import argparse
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from edm_jax import timesteps
+from edm_jax.cli.sampler import add_model_arguments, load_model
+from edm_jax.data import archive
+from edm_jax.model import Model
+from edm_jax.samplers import gamma
+from edm_jax.samplers.ablation import noise_range
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    add("--data", help="the data set: digits, a zip or a folder")
+    add("--out", metavar="X.npz", help="the file to write")
+    add("--images", type=int, default=1024, help="how many, evenly spread over the data (1024)")
+    add("--levels", type=int, default=40, help="noise levels, in equal ratios (40)")
+    add("--batch", type=int, default=64, help="images at once (64)")
+    add("--seed", type=int, default=0, help="of the noise (0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, writes, and says on how much; returns the exit code."""
+    for name in ("checkpoint", "data", "out"):
+        if getattr(args, name) is None:
+            raise ValueError(f"--{name} is missing")
+    for name, least in (("images", 1), ("levels", 2), ("batch", 1), ("seed", 0)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} is {getattr(args, name)}; it must be at least {least}")
+    out = pathlib.Path(args.out)
+    if not out.parent.is_dir():
+        raise ValueError(f"--out is {out}; there is no folder {out.parent}")
+    model = load_model(args)
+    dataset = archive.load(args.data, labels=None if model.config.label_dim else False)
+    check_fits(model, dataset)
+    count = min(args.images, len(dataset.images))
+    size = min(args.batch, count)
+    measured = gamma.estimate(
+        lambda x, sigma, model, labels: model.denoiser(labels)(x, sigma),
+        tqdm(batches(model, dataset, count, size), total=count // size, unit="batch"),
+        levels(model, args.levels),
+        jax.random.key(args.seed),
+    )
+    measured.save(out)
+    print(f"{out}: {len(measured.sigma)} noise levels on {count // size * size} images")
+    return 0
+
+
+def check_fits(model: Model, dataset: archive.Dataset) -> None:
+    """Raises ValueError unless the images and labels are those that the model was made for."""
+    if dataset.images.shape[1:] != model.image_shape:
+        raise ValueError(
+            f"--data has images of {dataset.images.shape[1:]}, the model is for {model.image_shape}"
+        )
+    if dataset.label_dim != model.config.label_dim:
+        raise ValueError(
+            f"--data has {dataset.label_dim} classes, the model {model.config.label_dim}"
+        )
+
+
+def levels(model: Model, count: int) -> np.ndarray:
+    """Noise levels from the highest to the lowest that the model samples with, in equal ratios."""
+    known = model.preconditioner
+    low, high = noise_range("edm", bounds=(known.sigma_min, known.sigma_max))
+    grid = timesteps.exponential(count - 1, low, high, final="sigma_min")
+    return np.unique(np.asarray(known.round_sigma(grid), np.float64))[::-1]
+
+
+def batches(
+    model: Model, dataset: archive.Dataset, count: int, size: int
+) -> Iterator[tuple[np.ndarray, Model, np.ndarray | None]]:
+    """Batches of one size, so that one program serves all: (images in [-1, 1], model, labels)."""
+    chosen = np.linspace(0, len(dataset.images), count, endpoint=False).astype(int)
+    for first in range(0, count - size + 1, size):
+        rows = chosen[first : first + size]
+        images = np.asarray(dataset.images[rows], np.float32) / 127.5 - 1
+        yield images, model, dataset.label_rows(rows) if model.config.label_dim else None
