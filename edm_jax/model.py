@@ -157,11 +157,11 @@ def init_params(key: jax.Array, config: ModelConfig) -> Any:
     """Fresh float32 parameters; use under `jax.jit` or `jax.eval_shape` for large networks.
 
     Args:
-        key: a typed key; it is consumed.
-        config: the model's configuration.
+      key: a typed key; it is consumed.
+      config: the model's configuration.
 
     Returns:
-        The parameter tree of `build_network(config)`.
+      The parameter tree of `build_network(config)`.
     """
     side, channels = config.resolution, config.channels
     return build_network(config).init(
@@ -178,10 +178,10 @@ class Model:
     """A denoiser's parts. A pytree whose leaves are `params`: pass it to jit, grad and pmap.
 
     Attributes:
-        params: the parameter tree.
-        network: Flax module, `apply({"params": params}, x, c_noise, class_labels, augment_labels)`.
-        preconditioner: turns the network into a denoiser (paper, eq. 7).
-        config: what the two were built from, and what is saved beside the parameters.
+      params: the parameter tree.
+      network: Flax module, `apply({"params": params}, x, c_noise, class_labels, augment_labels)`.
+      preconditioner: turns the network into a denoiser (paper, eq. 7).
+      config: what the two were built from, and what is saved beside the parameters.
     """
 
     params: Any
@@ -208,10 +208,10 @@ class Model:
         """Writes a directory that `edm_jax.load` reads, whole or not at all.
 
         Args:
-            path: the directory to make: config.json and weights.safetensors.
+          path: the directory to make: config.json and weights.safetensors.
 
         Raises:
-            ValueError: the path is taken or cannot be written.
+          ValueError: the path is taken or cannot be written.
         """
         from edm_jax.interop import saved  # the one step up: a convenience, not a dependence
 
@@ -226,12 +226,12 @@ class Model:
         """D(x; sigma), with the labels closed over.
 
         Args:
-            class_labels: [B, label_dim] one-hot rows; all zeros, or None, is "no label".
-            augment_labels: [B, augment_dim], or None outside training.
-            dropout_keys: [B] typed keys for training; None turns dropout off.
+          class_labels: [B, label_dim] one-hot rows; all zeros, or None, is "no label".
+          augment_labels: [B, augment_dim], or None outside training.
+          dropout_keys: [B] typed keys for training; None turns dropout off.
 
         Returns:
-            denoise(x, sigma): x [B, H, W, C], sigma [] or [B] -> [B, H, W, C], float32.
+          denoise(x, sigma): x [B, H, W, C], sigma [] or [B] -> [B, H, W, C], float32.
         """
         call = self.caller(class_labels, augment_labels, dropout_keys)
         return preconditioning.denoiser(call, self.preconditioner)

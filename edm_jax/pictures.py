@@ -26,14 +26,14 @@ def grid(
     """Images in rows, with labels at the left and on top.
 
     Args:
-        images: [N, H, W, C] uint8, row by row.
-        columns: images in a row.
-        row_labels: a name for each row, or none.
-        column_labels: a name for each column, or none.
-        width: small images are enlarged by whole factors, up to about this many pixels in all.
+      images: [N, H, W, C] uint8, row by row.
+      columns: images in a row.
+      row_labels: a name for each row, or none.
+      column_labels: a name for each column, or none.
+      width: small images are enlarged by whole factors, up to about this many pixels in all.
 
     Returns:
-        An RGB image.
+      An RGB image.
     """
     count, height, side = images.shape[:3]
     zoom = max(1, width // (columns * side))

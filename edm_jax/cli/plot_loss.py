@@ -24,14 +24,14 @@ def curve(run: str, last: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
     """The mean loss of a run by noise level.
 
     Args:
-        run: its folder.
-        last: the share of its images, from the end, to average over.
+      run: its folder.
+      last: the share of its images, from the end, to average over.
 
     Returns:
-        Noise levels and losses of the bins that were drawn from.
+      Noise levels and losses of the bins that were drawn from.
 
     Raises:
-        ValueError: a share out of range, or a run without such numbers.
+      ValueError: a share out of range, or a run without such numbers.
     """
     if not 0 < last <= 1:
         raise ValueError(f"--last is {last}; it must lie in (0, 1]")
