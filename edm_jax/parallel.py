@@ -11,6 +11,7 @@ batch, so the engine and the number of devices change no draw.
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -81,6 +82,24 @@ def stop_was_asked(step: int) -> bool:
     Every process must ask after every step; all get the same answer. Only with several processes.
     """
     return multihost_utils.reached_preemption_sync_point(step)
+
+
+def explain_lost_contact(kind: type | None, error: BaseException | None, _: object) -> None:
+    """Says what it means when a step fails because another process is gone (`ExitStack.push`).
+
+    The coordinator ends this process as soon as it knows which one it was; on GPUs and TPUs it is
+    the first to notice.
+    """
+    if kind is None or not issubclass(kind, jax.errors.JaxRuntimeError) or process_count() == 1:
+        return
+    print(
+        f"error: process {process_index()} of {process_count()} lost contact with the others: "
+        f"{' '.join(str(error).split())[:200]}\nThe coordinator names the process that is gone "
+        f"within {HEARTBEAT_SECONDS} seconds and ends this one; the same command goes on from the "
+        "newest checkpoint.",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def barrier(name: str) -> None:
@@ -191,15 +210,15 @@ class Engine(NamedTuple):
     """A way to run a training step on the devices there are.
 
     Attributes:
-        name: "pmap" or "jit".
-        init: (function of no arguments that makes a state) -> state on the devices.
-        key: seed -> the run's typed key, on the devices.
-        put: this process's rows of a batch (tree of [b, ...] numpy arrays) -> device arrays.
-        compile: step function -> (state, batch, key) -> (state, metrics); the state is donated.
-        shardings: abstract state -> the sharding of each leaf.
-        to_global, from_global: between the engine's arrays and those that checkpoints take.
-        shards: how many blocks of rows a step sees at once (for splitting it into microbatches).
-        axis_name: the mapped axis that the step averages over, or None.
+      name: "pmap" or "jit".
+      init: (function of no arguments that makes a state) -> state on the devices.
+      key: seed -> the run's typed key, on the devices.
+      put: this process's rows of a batch (tree of [b, ...] numpy arrays) -> device arrays.
+      compile: step function -> (state, batch, key) -> (state, metrics); the state is donated.
+      shardings: abstract state -> the sharding of each leaf.
+      to_global, from_global: between the engine's arrays and those that checkpoints take.
+      shards: how many blocks of rows a step sees at once (for splitting it into microbatches).
+      axis_name: the mapped axis that the step averages over, or None.
     """
 
     name: str
@@ -214,16 +233,23 @@ class Engine(NamedTuple):
     axis_name: str | None
 
 
-def engine(name: str = "auto", fsdp: bool = False) -> Engine:
+def engine(name: str = "auto", fsdp: bool = False, devices: int | None = None) -> Engine:
     """The engine to train with.
 
     Args:
-        name: "pmap", "jit", or "auto": pmap in one process, jit for several or for `fsdp`.
-        fsdp: spread parameters, average and optimizer state over the devices (jit engine only).
+      name: "pmap", "jit", or "auto": pmap in one process, jit for several or for `fsdp`.
+      fsdp: spread parameters, average and optimizer state over the devices (jit engine only).
+      devices: how many of a lone process's devices to use; None is all, of every process.
 
     Raises:
-        ValueError: an unknown name, or `fsdp` with the pmap engine.
+      ValueError: an unknown name, `fsdp` with the pmap engine, or a number of devices that there
+        are not.
     """
+    if devices is not None and (process_count() > 1 or not 1 <= devices <= jax.device_count()):
+        raise ValueError(
+            f"devices is {devices}; {process_count()} process(es) have {jax.device_count()} "
+            "devices, of which only a lone process can leave some out"
+        )
     if name not in ENGINES:
         raise ValueError(f"engine is {name!r}; allowed are {', '.join(ENGINES)}")
     if name == "auto":
@@ -231,24 +257,15 @@ def engine(name: str = "auto", fsdp: bool = False) -> Engine:
     if name == "pmap":
         if fsdp:
             raise ValueError("fsdp=True needs engine='jit'; engine is 'pmap'")
-        return _pmap_engine()
-    return _jit_engine(fsdp)
+        return _pmap_engine(devices)
+    return _jit_engine(fsdp, devices)
 
 
-def _pmap_engine() -> Engine:
-    local = NamedSharding(_mesh(jax.local_devices()), P())
-    rows = NamedSharding(_mesh(jax.local_devices()), P(AXIS))
-
-    def put(batch):
-        count = jax.local_device_count()
-        return jax.tree.map(
-            lambda a: jax.device_put(_blocks(a, count), rows), batch
-        )
-
-    def compile_step(step):
-        return jax.pmap(
-            step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0
-        )
+def _pmap_engine(devices: int | None) -> Engine:
+    local = NamedSharding(_mesh(jax.local_devices()[:devices]), P())
+    mapped = functools.partial(jax.pmap, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None)
+    if devices is not None:  # told of devices, pmap does not take those of other processes
+        mapped = functools.partial(mapped, devices=jax.local_devices()[:devices])
 
     # Orbax takes only arrays that span all processes; a pmapped state spans this one.
     if jax.process_count() > 1:
@@ -266,9 +283,9 @@ def _pmap_engine() -> Engine:
     return Engine(
         name="pmap",
         init=lambda make: compile_once(make, out_shardings=local)(),
-        key=lambda seed: jax.jit(lambda: jax.random.key(seed, impl=IMPLEMENTATION), out_shardings=local)(),
-        put=put,
-        compile=compile_step,
+        key=lambda seed: _key(seed, local),
+        put=lambda batch: split_local(batch, devices),
+        compile=functools.partial(mapped, donate_argnums=0),
         shardings=lambda state: jax.tree.map(lambda _: kept, state),
         to_global=to_global,
         from_global=from_global,
@@ -277,8 +294,14 @@ def _pmap_engine() -> Engine:
     )
 
 
-def _jit_engine(fsdp: bool) -> Engine:
-    mesh = _mesh(jax.devices())
+def _key(seed: int, sharding: NamedSharding) -> jax.Array:
+    # Made where it lives: typed keys cannot be put onto devices of other processes.
+    make = functools.partial(jax.random.key, seed, impl=IMPLEMENTATION)
+    return jax.jit(make, out_shardings=sharding)()
+
+
+def _jit_engine(fsdp: bool, devices: int | None) -> Engine:
+    mesh = _mesh(jax.devices()[:devices])
     everywhere = NamedSharding(mesh, P())
     rows = NamedSharding(mesh, P(AXIS))
 
@@ -313,7 +336,7 @@ def _jit_engine(fsdp: bool) -> Engine:
     return Engine(
         name="jit",
         init=lambda make: compile_once(make, out_shardings=shardings(jax.eval_shape(make)))(),
-        key=lambda seed: jax.jit(lambda: jax.random.key(seed, impl=IMPLEMENTATION), out_shardings=everywhere)(),
+        key=lambda seed: _key(seed, everywhere),
         put=lambda batch: jax.tree.map(
             lambda a: jax.make_array_from_process_local_data(rows, a), batch
         ),

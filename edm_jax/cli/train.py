@@ -6,11 +6,9 @@ import os
 import runpy
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -135,23 +133,4 @@ def main(arguments: list[str]) -> int:
     except NonFiniteLossError as error:
         print(f"error: {textwrap.fill(str(error), 200)}", file=sys.stderr)
         return 1
-    except jax.errors.JaxRuntimeError as error:
-        if parallel.process_count() == 1:
-            raise
-        return _lost_a_process(error)
     return 128 + signal if signal else 0
-
-
-def _lost_a_process(error: Exception) -> int:
-    """Ends a run whose processes cannot reach each other any more, in bounded time."""
-    text = " ".join(str(error).split())[:200]
-    print(
-        f"error: process {parallel.process_index()} of {parallel.process_count()} lost the others: "
-        f"{text}\nthe same command goes on from the newest checkpoint; which process is gone:",
-        file=sys.stderr,
-        flush=True,
-    )
-    # The coordinator names the process that fell silent and ends this one; waiting for the others
-    # at a regular exit would never end.
-    time.sleep(parallel.HEARTBEAT_SECONDS + 10)
-    os._exit(1)

@@ -18,12 +18,21 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def example_index(batch_size: int, axis_name: str | None) -> jax.Array:
-    """[batch_size] int32: each example's place in the global batch."""
-    index = jnp.arange(batch_size, dtype=jnp.int32)
-    if axis_name is None:
-        return index
-    return index + jax.lax.axis_index(axis_name) * batch_size
+def example_keys(
+    key: jax.Array, step: jax.Array, count: int, axis_name: str | None = None
+) -> jax.Array:
+    """[count] typed keys of the examples of a step, each by its place in the global batch.
+
+    Args:
+      key: of the run.
+      step: [] the step's number, from 0.
+      count: examples here.
+      axis_name: mapped axis over which the batch is spread; None when all of it is here.
+    """
+    index = jnp.arange(count, dtype=jnp.int32)
+    if axis_name is not None:
+        index += jax.lax.axis_index(axis_name) * count
+    return randomness.fold_in(jax.random.fold_in(key, step), index)
 
 
 def microbatches(tree: Any, rounds: int, shards: int) -> Any:
@@ -182,8 +191,7 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         rows = batch["images"].shape[0]
-        index = example_index(rows, axis_name)
-        keys = randomness.fold_in(jax.random.fold_in(key, state.step), index)
+        keys = example_keys(key, state.step, rows, axis_name)
         history = () if state.history is None else (state.history,)
         examples = draw(batch, keys, *history)
 

@@ -1,0 +1,45 @@
+"""Starting several processes of one run on this machine."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def environment(devices: int) -> dict[str, str]:
+    """This environment with so many CPU devices a process."""
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}")
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return dict(os.environ, XLA_FLAGS=flags, PYTHONPATH=path)
+
+
+def start(*command: str, processes: int = 2, devices: int = 4) -> list[subprocess.Popen]:
+    """Starts a console command in several processes, each with its own devices."""
+    port = free_port()
+    words = [sys.executable, "-m", "edm_jax", *command, "--coordinator", f"localhost:{port}"]
+    return [
+        subprocess.Popen(
+            [*words, "--num-processes", str(processes), "--process-id", str(i)],
+            env=environment(devices),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(processes)
+    ]
+
+
+def finish(children: list[subprocess.Popen], timeout: float = 300) -> list[tuple[int, str, str]]:
+    """(exit code, output, errors) of each."""
+    said = [child.communicate(timeout=timeout) for child in children]
+    return [(child.returncode, *text) for child, text in zip(children, said)]

@@ -1,0 +1,91 @@
+"""Steps of a small run whose numbers must not depend on where they run.
+
+As a program it is one of several processes: same_steps.py PORT COUNT INDEX OUT.npz
+"""
+
+import functools
+import sys
+
+import jax
+import numpy as np
+
+from edm_jax import augment, losses, parallel, randomness
+from edm_jax.data import archive, loader
+from edm_jax.model import Model, build_network, build_preconditioner, ddpmpp
+from edm_jax.training import optimizer, state
+from edm_jax.training.step import example_keys, make_draw, make_train_step
+
+CONFIG = ddpmpp(
+    resolution=8, channels=1, label_dim=10, augment_dim=9, model_channels=8, channel_mult=(1,),
+    num_blocks=1, attn_resolutions=(), dropout=0.2,
+)  # fmt: skip
+BATCH = 16
+
+
+def gathered(tree, axis_name):
+    if axis_name is None:
+        return tree
+    return jax.lax.all_gather(tree, axis_name, tiled=True)
+
+
+def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
+    """Losses, the last step's draws, and the last parameters, whole."""
+    dataset = archive.load("digits")
+    objective = losses.objective("edm")
+    settings = augment.edm(0.5)
+    draw = make_draw(objective, functools.partial(augment.augment, settings=settings))
+    adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, BATCH))
+    model = Model(None, build_network(CONFIG), build_preconditioner(CONFIG), CONFIG)
+    train_step = make_train_step(
+        model, draw, objective.weight, adam, batch_size=BATCH, ema_halflife=100.0,
+        axis_name=engine.axis_name,
+    )  # fmt: skip
+
+    def step(now, batch, key):
+        keys = example_keys(key, now.step, batch["images"].shape[0], engine.axis_name)
+        examples = draw(batch, keys)
+        masks = jax.vmap(jax.random.bits)(examples.dropout_keys)
+        shown = examples._replace(dropout_keys=masks)
+        now, metrics = train_step(now, batch, key)
+        return now, (metrics["loss"], gathered(shown, engine.axis_name))
+
+    run, now, key = engine.compile(step), engine.init(lambda: initial(adam)), engine.key(3)
+    batches = loader.stream(
+        dataset, 0, BATCH, stop_step=3, place=engine.put,
+        process_index=parallel.process_index(), process_count=parallel.process_count(),
+    )  # fmt: skip
+    seen = []
+    with batches:
+        for batch in batches:
+            now, (loss, examples) = run(now, batch, key)
+            seen.append(float(parallel.to_host(loss)))
+    examples = jax.tree.map(replicated, examples._asdict())
+    params = [np.asarray(a) for a in jax.tree.leaves(parallel.to_host(now.params))]
+    return {
+        "loss": np.array(seen),
+        "params": np.concatenate([a.reshape(-1) for a in params]),
+        **{name: value for name, value in examples.items() if value is not None},
+    }
+
+
+def initial(adam) -> state.TrainState:
+    return state.init(jax.random.key(1, impl=randomness.IMPLEMENTATION), CONFIG, adam)
+
+
+def replicated(a: jax.Array) -> np.ndarray:
+    return np.asarray(parallel.to_host(parallel.gather_local(a)) if not a.is_fully_replicated else parallel.to_host(a))
+
+
+def main() -> None:
+    port, count, index, out = sys.argv[1:]
+    parallel.initialize(f"localhost:{port}", int(count), int(index))
+    found = {}
+    for name in ("jit", "pmap"):
+        arrays = three_steps(parallel.engine(name))
+        found |= {f"{name}/{key}": value for key, value in arrays.items()}
+    if parallel.is_main():
+        np.savez(out, **found)
+
+
+if __name__ == "__main__":
+    main()
