@@ -59,17 +59,27 @@ def load(path: str | os.PathLike, *, labels: bool | None = None) -> archive.Data
     """Opens an archive without decoding it.
 
     Args:
-      path, labels: as in `archive.load`, for a zip file or folder.
+      path, labels: as in `archive.load`.
 
     Returns:
-      A data set whose `images` are `Members`.
+      A data set whose `images` are `Members`; an array where it is "digits".
 
     Raises:
       FileNotFoundError, ValueError: as `archive.load`; a damaged image is found when it is read.
     """
+    if os.fspath(path) == "digits":
+        return archive.load(path, labels=labels)
     found = archive.describe(path, labels)
     images = Members(path, found.names, found.shape)
     return archive.Dataset(images, found.targets, found.title, found.classes)
+
+
+def require_grain() -> None:
+    """Raises ValueError where grain is not installed."""
+    try:
+        import grain  # noqa: F401
+    except ImportError:
+        raise ValueError("streaming needs grain: pip install 'edm_jax[grain]'") from None
 
 
 class _Batches:
@@ -113,10 +123,9 @@ def batches(
     Raises:
       ValueError: grain is not installed.
     """
-    try:
-        import grain
-    except ImportError:
-        raise ValueError("streaming needs grain: pip install 'edm_jax[grain]'") from None
+    require_grain()
+    import grain
+
     make = functools.partial(
         _make, dataset, seed, batch_size, process_index, process_count, xflip
     )

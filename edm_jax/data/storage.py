@@ -1,0 +1,74 @@
+"""Where a run's images wait for their step: in memory, in a mapped file, or still in the archive.
+
+The batches are the same bits from each of them, so a run may go on from another one.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from edm_jax.data import archive, loader, streaming
+
+KINDS = ("auto", "memory", "mapped", "stream")
+
+
+class Source(NamedTuple):
+    """A data set, and how to make its batches.
+
+    dataset: its images are indexed alike, wherever they are.
+    stream: called as `loader.stream`, without the data set.
+    """
+
+    dataset: archive.Dataset
+    stream: Callable[..., loader.Stream]
+
+
+def load(
+    path: str | os.PathLike,
+    kind: str = "auto",
+    *,
+    labels: bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    workers: int | None = None,
+    progress: Callable | None = None,
+) -> Source:
+    """Opens a data set for training.
+
+    Args:
+      path, labels, cache_dir, progress: as in `archive.load`.
+      kind: "memory": decode the archive once, to an array. "mapped": decode it once, to a file in
+        `cache_dir`. "auto": the one or the other, by its size. "stream": decode each batch anew,
+        in grain's processes, for what fits neither. The embedded digits are always in memory.
+      workers: processes that decode; by default as many as pay off, 0 for none.
+
+    Returns:
+      The data set with its `stream`.
+
+    Raises:
+      ValueError: an unknown kind, a negative number of workers, no grain for "stream".
+      FileNotFoundError, ValueError: as `archive.load`.
+
+    >>> source = load("digits", "memory")
+    >>> with source.stream(seed=0, batch_size=4, stop_step=3) as batches:
+    ...     print([rows["images"].shape[0] for rows in batches])
+    [4, 4, 4]
+    """
+    if kind not in KINDS:
+        raise ValueError(f"data.loader is {kind!r}; allowed are {', '.join(KINDS)}")
+    if workers is not None and workers < 0:
+        raise ValueError(f"data.workers is {workers}; it must not be negative")
+    if kind == "stream":
+        streaming.require_grain()
+        dataset = streaming.load(path, labels=labels)
+        return Source(dataset, functools.partial(streaming.stream, dataset, workers=workers))
+    limits = {"auto": archive.MEMORY_LIMIT, "memory": float("inf"), "mapped": 0}
+    dataset = archive.load(
+        path,
+        labels=labels,
+        cache_dir=cache_dir,
+        memory_limit=limits[kind],
+        workers=workers,
+        progress=progress,
+    )
+    return Source(dataset, functools.partial(loader.stream, dataset))
