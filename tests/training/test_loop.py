@@ -10,6 +10,7 @@ import time
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from edm_jax.model import ddpmpp
@@ -33,17 +34,12 @@ def tiny(**changes) -> Config:
 
 
 def final_state(workdir):
+    """The newest step and its arrays, by orbax's own reader."""
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.latest()
-        import orbax.checkpoint as ocp
-
-        found = checkpoints._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(), ema=ocp.args.StandardRestore()
-            ),
-        )
-    return step, jax.tree.map(np.asarray, (found["state"], found["ema"]))
+    with ocp.StandardCheckpointer() as reader:
+        found = [reader.restore(workdir / "checkpoints" / str(step) / i) for i in ("state", "ema")]
+    return step, jax.tree.map(np.asarray, found)
 
 
 def assert_same(a, b):
