@@ -6,21 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_network import SmallNetwork
 
-from edm_jax import augment, losses, parallel, preconditioning
+from edm_jax import losses, parallel, preconditioning
 from edm_jax.interop import names
-from edm_jax.model import Model, ModelConfig, build_network, build_preconditioner, ddpmpp, init_params
+from edm_jax.model import Model, build_network, build_preconditioner, ddpmpp, init_params
 from edm_jax.training import ema, optimizer, state
 from edm_jax.training.step import Examples, make_draw, make_train_step, microbatches
 
-TINY = ddpmpp(
-    resolution=8, channels=1, label_dim=10, augment_dim=9, model_channels=8, channel_mult=(1,),
-    num_blocks=1, attn_resolutions=(), dropout=0.2, label_dropout=0.3,
-)  # fmt: skip
-
-
-def model_of(config: ModelConfig, params=None) -> Model:
-    return Model(params, build_network(config), build_preconditioner(config), config)
+TINY = ddpmpp(resolution=8, channels=1, label_dim=10)
 
 
 def test_six_steps_of_the_reference(golden):
@@ -32,7 +26,7 @@ def test_six_steps_of_the_reference(golden):
         channel_mult=tuple(net["channel_mult"]), num_blocks=net["num_blocks"],
         attn_resolutions=tuple(net["attn_resolutions"]), dropout=0.0,
     )  # fmt: skip
-    model = model_of(config)
+    model = Model(None, build_network(config), build_preconditioner(config), config)
     tensors = {
         k.removeprefix("weights/"): v.astype(np.float32)
         for k, v in weights.items()
@@ -92,68 +86,54 @@ def batch_of(count, key=0):
     }
 
 
-def settings_of(engine_name="jit", rounds=1, devices_share=1, fsdp=False):
-    engine = parallel.engine(engine_name, fsdp=fsdp)
-    adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
+def step_of(zero=False, batch_size=16, **options):
+    """The step of EDM's objective with a small network, and a function that makes its state."""
     objective = losses.objective("edm")
-    draw = make_draw(
-        objective, lambda keys, images: augment.augment(keys, images, augment.edm(0.5))
-    )
-    step = engine.compile(
-        make_train_step(
-            model_of(TINY), draw, objective.weight, adam, batch_size=16, ema_halflife=100.0,
-            rounds=rounds, shards=engine.shards, unroll=True, axis_name=engine.axis_name,
-        )
+    adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
+    model = Model(None, SmallNetwork(zero=zero), preconditioning.edm(), TINY)
+    step = make_train_step(
+        model, make_draw(objective), objective.weight, adam, batch_size=batch_size,
+        ema_halflife=100.0, **options,
     )  # fmt: skip
-    start = engine.init(lambda: state.init(jax.random.key(1), TINY, adam))
-    return engine, step, start
+    inputs = [np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,))]
+    start = lambda: state.create(model.network.init(jax.random.key(1), *inputs)["params"], adam)
+    return step, start
 
 
-def three_steps(**options):
-    engine, step, now = settings_of(**options)
-    key, losses_seen = engine.key(3), []
+def three_steps(engine, **options):
+    step, start = step_of(
+        shards=engine.shards, unroll=True, axis_name=engine.axis_name, **options
+    )
+    run, now, key, losses_seen = engine.compile(step), engine.init(start), engine.key(3), []
     for i in range(3):
-        now, metrics = step(now, engine.put(batch_of(16, i)), key)
+        now, metrics = run(now, engine.put(batch_of(16, i)), key)
         losses_seen.append(float(parallel.to_host(metrics["loss"])))
-    return losses_seen, jax.device_get(parallel.gather_local(now))
+    return losses_seen, now
 
 
-@pytest.fixture(scope="module")
-def by_pmap():
-    return three_steps(engine_name="pmap")
-
-
-@pytest.mark.parametrize("options", [{}, {"fsdp": True}, {"rounds": 2}], ids=str)
-def test_the_jit_engine_agrees_with_pmap(by_pmap, options):
-    losses_seen, final = three_steps(engine_name="jit", **options)
+def test_fsdp_and_microbatches_agree_with_pmap():
+    # Plain jit, augmentation, other numbers of devices and processes: tests/parallel.
+    losses_seen, final = three_steps(parallel.engine("jit", fsdp=True), rounds=2)
+    by_pmap = three_steps(parallel.engine("pmap"))
     np.testing.assert_allclose(losses_seen, by_pmap[0], rtol=2e-6)
     # Adam divides by the gradient's size: a weight whose gradient is rounding noise moves freely.
-    for now, then in zip(jax.tree.leaves(final.params), jax.tree.leaves(by_pmap[1].params)):
-        assert np.abs(now - then).max() < 2e-3 and np.median(np.abs(now - then)) < 1e-6
-
-
-def test_fsdp_spreads_the_state_over_the_devices():
-    _, _, now = settings_of("jit", fsdp=True)
-    large = [a for a in jax.tree.leaves((now.params, now.ema, now.opt_state)) if a.size >= 1024 and max(a.shape) % 8 == 0]
-    assert len(large) > 10
+    params, wanted = (jax.device_get(now.params) for now in (final, by_pmap[1]))
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(wanted)):
+        assert np.abs(a - b).max() < 2e-3 and np.median(np.abs(a - b)) < 1e-6
+    trees = final.params, final.ema, final.opt_state
+    large = [a for a in jax.tree.leaves(trees) if a.size >= 1024 and max(a.shape) % 8 == 0]
+    assert len(large) == 12  # three kernels, their averages, their two moments
     for leaf in large:
         assert leaf.addressable_shards[0].data.size * 8 == leaf.size
 
 
 def test_gradients_of_microbatches_are_those_of_the_batch():
-    def gradient_norm(rounds):
-        objective = losses.objective("edm")
-        adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
-        step = make_train_step(
-            model_of(TINY), make_draw(objective, None), objective.weight, adam, batch_size=16,
-            ema_halflife=1.0, rounds=rounds, unroll=True,
-        )  # fmt: skip
-        now, metrics = jax.jit(step)(
-            state.init(jax.random.key(1), TINY, adam), batch_of(16), jax.random.key(3)
-        )
+    def first_moment(rounds):
+        step, start = step_of(rounds=rounds, unroll=True)
+        now, metrics = jax.jit(step)(jax.jit(start)(), batch_of(16), jax.random.key(3))
         return now.opt_state[1].mu, metrics
 
-    (whole, metrics), (parts, metrics_parts) = gradient_norm(1), gradient_norm(2)
+    (whole, metrics), (parts, metrics_parts) = first_moment(1), first_moment(2)
     assert float(metrics["loss"]) == pytest.approx(float(metrics_parts["loss"]), rel=1e-6)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts)):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * max(1.0, np.abs(a).max()))
@@ -194,21 +174,10 @@ def test_the_average_starts_as_a_copy():
 
 
 def test_initial_loss_of_an_edm_model_is_one_for_data_of_its_own_variance():
-    objective = losses.objective("edm")
-    adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 64))
-
-    def draw(batch, keys):
-        drawn = make_draw(objective)(batch, keys)
-        # Second moment sigma_data^2, up to sampling.
-        y = 0.5 * jax.random.rademacher(jax.random.key(5), drawn.y.shape, jnp.float32)
-        return drawn._replace(y=y, dropout_keys=None)
-
-    config = ddpmpp(**{**TINY.__dict__, "augment_dim": 0, "dropout": 0.0})
-    step = make_train_step(
-        model_of(config), draw, objective.weight, adam, batch_size=512, ema_halflife=1.0
-    )
-    _, metrics = jax.jit(step)(
-        state.init(jax.random.key(0), config, adam), batch_of(512), jax.random.key(9)
-    )
+    # Second moment sigma_data^2 = 1/4 exactly: the images are -1/2 and 1/2, in grey levels.
+    images = np.where(np.random.default_rng(5).random((512, 8, 8, 1)) < 0.5, 64, 191)
+    batch = {**batch_of(512), "images": images.astype(np.uint8)}
+    # Every fresh network of edm_jax begins as the zero function too: tests/networks.
+    step, start = step_of(zero=True, batch_size=512)
+    _, metrics = jax.jit(step)(jax.jit(start)(), batch, jax.random.key(9))
     assert float(metrics["loss"]) == pytest.approx(1.0, abs=0.02)
-    assert preconditioning.edm(0.5).sigma_min == 0.0
