@@ -11,7 +11,6 @@ batch, so the engine and the number of devices change no draw.
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +26,8 @@ AXIS = "data"
 ENGINES = ("auto", "pmap", "jit")
 
 
-# A process that is silent for so long is taken for dead, and the others stop.
+# A process that is silent for so long is taken for dead: the coordinator, which runs in process 0,
+# names it on the standard error of the others and ends them.
 HEARTBEAT_SECONDS = 20
 _FOR_EVER_SECONDS = 10**6
 
@@ -82,24 +82,6 @@ def stop_was_asked(step: int) -> bool:
     Every process must ask after every step; all get the same answer. Only with several processes.
     """
     return multihost_utils.reached_preemption_sync_point(step)
-
-
-def explain_lost_contact(kind: type | None, error: BaseException | None, _: object) -> None:
-    """Says what it means when a step fails because another process is gone (`ExitStack.push`).
-
-    The coordinator ends this process as soon as it knows which one it was; on GPUs and TPUs it is
-    the first to notice.
-    """
-    if kind is None or not issubclass(kind, jax.errors.JaxRuntimeError) or process_count() == 1:
-        return
-    print(
-        f"error: process {process_index()} of {process_count()} lost contact with the others: "
-        f"{' '.join(str(error).split())[:200]}\nThe coordinator names the process that is gone "
-        f"within {HEARTBEAT_SECONDS} seconds and ends this one; the same command goes on from the "
-        "newest checkpoint.",
-        file=sys.stderr,
-        flush=True,
-    )
 
 
 def barrier(name: str) -> None:

@@ -150,7 +150,6 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         sample_every = config.every(config.sample_kimg)
         save_every = config.every(config.checkpoint_kimg)
         snapshot_every = config.every(config.ema_snapshot_kimg)
-        stack.push(parallel.explain_lost_contact)
         interrupt = stack.enter_context(Interrupt())
         log = stack.enter_context(metrics.Metrics(folder, start, silent=not parallel.is_main()))
         batches = stack.enter_context(

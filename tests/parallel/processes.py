@@ -17,8 +17,8 @@ def free_port() -> int:
 
 def environment(devices: int) -> dict[str, str]:
     """This environment with so many CPU devices a process."""
-    flags = os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}")
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    flags = os.environ["XLA_FLAGS"].replace("count=8", f"count={devices}")
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     return dict(os.environ, XLA_FLAGS=flags, PYTHONPATH=path)
 
 

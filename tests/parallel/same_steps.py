@@ -8,17 +8,15 @@ import sys
 
 import jax
 import numpy as np
+from small_network import SmallNetwork
 
-from edm_jax import augment, losses, parallel, randomness
+from edm_jax import augment, losses, parallel, preconditioning
 from edm_jax.data import archive, loader
-from edm_jax.model import Model, build_network, build_preconditioner, ddpmpp
+from edm_jax.model import Model, ddpmpp
 from edm_jax.training import optimizer, state
 from edm_jax.training.step import example_keys, make_draw, make_train_step
 
-CONFIG = ddpmpp(
-    resolution=8, channels=1, label_dim=10, augment_dim=9, model_channels=8, channel_mult=(1,),
-    num_blocks=1, attn_resolutions=(), dropout=0.2,
-)  # fmt: skip
+CONFIG = ddpmpp(resolution=8, channels=1, label_dim=10, augment_dim=9)
 BATCH = 16
 
 
@@ -35,7 +33,7 @@ def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
     settings = augment.edm(0.5)
     draw = make_draw(objective, functools.partial(augment.augment, settings=settings))
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, BATCH))
-    model = Model(None, build_network(CONFIG), build_preconditioner(CONFIG), CONFIG)
+    model = Model(None, SmallNetwork(), preconditioning.edm(), CONFIG)
     train_step = make_train_step(
         model, draw, objective.weight, adam, batch_size=BATCH, ema_halflife=100.0,
         axis_name=engine.axis_name,
@@ -49,7 +47,7 @@ def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
         now, metrics = train_step(now, batch, key)
         return now, (metrics["loss"], gathered(shown, engine.axis_name))
 
-    run, now, key = engine.compile(step), engine.init(lambda: initial(adam)), engine.key(3)
+    run, now, key = engine.compile(step), engine.init(lambda: initial(model, adam)), engine.key(3)
     batches = loader.stream(
         dataset, 0, BATCH, stop_step=3, place=engine.put,
         process_index=parallel.process_index(), process_count=parallel.process_count(),
@@ -59,7 +57,7 @@ def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
         for batch in batches:
             now, (loss, examples) = run(now, batch, key)
             seen.append(float(parallel.to_host(loss)))
-    examples = jax.tree.map(replicated, examples._asdict())
+    examples = jax.tree.map(whole, examples._asdict())
     params = [np.asarray(a) for a in jax.tree.leaves(parallel.to_host(now.params))]
     return {
         "loss": np.array(seen),
@@ -68,12 +66,13 @@ def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
     }
 
 
-def initial(adam) -> state.TrainState:
-    return state.init(jax.random.key(1, impl=randomness.IMPLEMENTATION), CONFIG, adam)
+def initial(model, adam) -> state.TrainState:
+    inputs = (np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,), (9,)))
+    return state.create(model.network.init(jax.random.key(1), *inputs)["params"], adam)
 
 
-def replicated(a: jax.Array) -> np.ndarray:
-    return np.asarray(parallel.to_host(parallel.gather_local(a)) if not a.is_fully_replicated else parallel.to_host(a))
+def whole(a: jax.Array) -> np.ndarray:
+    return parallel.to_host(a if a.is_fully_replicated else parallel.gather_local(a))
 
 
 def main() -> None:
