@@ -29,7 +29,7 @@ class SmallNetwork(nn.Module):
     def __call__(self, x, c_noise, class_labels=None, augment_labels=None, dropout_keys=None):
         """F(x; c_noise); see `Model.network`."""
         noise = jnp.broadcast_to(c_noise, x.shape[:1])[:, None]
-        given = [noise, jnp.sin(4 * noise), class_labels, augment_labels]
+        given = [jnp.cos(noise), jnp.sin(noise), class_labels, augment_labels]
         emb = jnp.concatenate([a for a in given if a is not None], axis=1)
         h = nn.Conv(self.width, (3, 3))(x) + nn.Dense(self.width)(emb)[:, None, None]
         h = layers.dropout(nn.silu(h), dropout_keys, 0, self.dropout)

@@ -1,5 +1,11 @@
-"""Whole runs: what they leave behind, and that stopping one at any moment changes nothing."""
+"""Whole runs: what they leave behind, and that stopping one at any moment changes nothing.
 
+All of them run one program, that of `tiny`, which is compiled once.
+"""
+
+import dataclasses
+import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -7,27 +13,36 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from PIL import Image
 
+import edm_jax
+from edm_jax.cli.main import main
+from edm_jax.data import archive
 from edm_jax.model import ddpmpp
-from edm_jax.training import checkpoint, loop, metrics
-from edm_jax.training.config import Config, LossConfig
+from edm_jax.training import bins, checkpoint, loop, metrics, posthoc, transfer
+from edm_jax.training.config import Config, DataConfig, LossConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def tiny(**changes) -> Config:
+    """Twelve steps of sixteen digits, with further averages."""
     model = ddpmpp(
         resolution=0, channels=0, model_channels=8, channel_mult=(1,), num_blocks=1,
         attn_resolutions=(), dropout=0.1,
     )  # fmt: skip
+    # Without the average's ramp, which would make all half-lives the same in so short a run.
     settings = dict(
         model=model, batch_size=16, duration_kimg=0.192, learning_rate=1e-3, rampup_kimg=0.05,
-        ema_halflife_kimg=0.05, augment=0.0, log_kimg=0.032, sample_kimg=0.0,
+        ema_halflife_kimg=0.05, ema_rampup_ratio=None, ema_more_kimg=(0.1,), ema_power=(0.05, 0.1),
+        ema_snapshot_kimg=0.064, augment=0.0, log_kimg=0.032, sample_kimg=0.0,
         checkpoint_kimg=0.064, sample_steps=3,
     )  # fmt: skip
     return Config(**(settings | changes))
@@ -37,36 +52,57 @@ def final_state(workdir):
     """The newest step and its arrays, by orbax's own reader."""
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.latest()
+    folder = workdir / "checkpoints" / str(step)
     with ocp.StandardCheckpointer() as reader:
-        found = [reader.restore(workdir / "checkpoints" / str(step) / i) for i in ("state", "ema")]
+        found = [reader.restore(folder / item) for item in ("state", "ema", "averages")]
     return step, jax.tree.map(np.asarray, found)
 
 
 def assert_same(a, b):
-    assert a[0] == b[0]
-    jax.tree.map(np.testing.assert_array_equal, a[1], b[1])
+    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """An uninterrupted run of 12 steps."""
+    """An uninterrupted run of 12 steps, which also draws samples."""
     workdir = tmp_path_factory.mktemp("whole")
-    assert loop.train(tiny(), str(workdir), quiet=True) is None
+    assert loop.train(tiny(sample_kimg=0.096), str(workdir), quiet=True) is None
     return workdir
 
 
-def test_a_run_leaves_its_numbers_and_checkpoints(whole):
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The embedded digits as an archive, in the same order."""
+    dataset = archive.load("digits")
+    path = tmp_path_factory.mktemp("archive") / "digits.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for i, image in enumerate(dataset.images):
+            content = io.BytesIO()
+            Image.fromarray(image[:, :, 0]).save(content, "png")
+            file.writestr(f"{i:04d}.png", content.getvalue())
+        labels = [[f"{i:04d}.png", int(label)] for i, label in enumerate(dataset.targets)]
+        file.writestr("dataset.json", json.dumps({"labels": labels}))
+    return path
+
+
+def test_a_run_leaves_its_numbers_checkpoints_and_samples(whole):
     records = metrics.read(whole)
     assert [r["step"] for r in records] == [2, 4, 6, 8, 10, 12]
     assert all(np.isfinite(r["loss"]) and r["images_per_second"] > 0 for r in records)
+    assert all(0 <= r["data_wait_share"] <= 1 for r in records)
     assert records[-1]["kimg"] == 0.192
     assert records[-1]["learning_rate"] == pytest.approx(1e-3)
     assert (whole / "events").is_dir()
     with checkpoint.Checkpoints(whole, read_only=True) as checkpoints:
         assert checkpoints.steps() == [8, 12]
+    drawn = sorted(p.name for p in whole.glob("*.png"))
+    assert drawn == ["samples-00000006.png", "samples-00000012.png"]
+    assert checkpoint.restore_model(str(whole)).image_shape == (8, 8, 1)
+    with pytest.raises(FileNotFoundError, match="step 3.*complete: 8, 12"):
+        checkpoint.restore_model(str(whole), step=3)
 
 
-def test_stopping_and_going_on_changes_no_bit(whole, tmp_path, monkeypatch):
+def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_path, monkeypatch):
     # The signal comes at step 5: the run saves there, and says which signal it was.
     asked = loop.Interrupt.after
 
@@ -75,14 +111,16 @@ def test_stopping_and_going_on_changes_no_bit(whole, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return asked(self, step)
 
+    kind = "stream" if importlib.util.find_spec("grain") else "memory"
+    config = tiny(data=DataConfig(str(digits), loader=kind, workers=0))
     monkeypatch.setattr(loop.Interrupt, "after", interrupted)
-    assert loop.train(tiny(), str(tmp_path), quiet=True) == signal.SIGTERM
+    assert loop.train(config, str(tmp_path), quiet=True) == signal.SIGTERM
     assert final_state(tmp_path)[0] == 5
     monkeypatch.undo()
     # A torn line, and one from a step that the checkpoint does not hold.
     with open(tmp_path / "stats.jsonl", "a") as file:
         file.write('{"step": 7, "loss": 0.0}\n{"step": 8, "lo')
-    assert loop.train(tiny(), str(tmp_path), quiet=True) is None
+    assert loop.train(config, str(tmp_path), quiet=True) is None
     assert_same(final_state(tmp_path), final_state(whole))
     lines = (tmp_path / "stats.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 5, 6, 8, 10, 12]
@@ -118,20 +156,109 @@ def test_a_complete_run_is_left_alone(whole):
     [
         ({"batch_size": 32}, "batch_size is 32, but the run in this workdir has 16"),
         ({"seed": 1}, "seed is 1"),
+        ({"ema_power": (0.05,), "ema_snapshot_kimg": 0.0}, r"ema_power is \[0.05\]"),
         ({"model": ddpmpp(resolution=0, channels=0, model_channels=16)}, "model.model_channels"),
     ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_another_run_s_folder_is_refused(whole, changes, message):
     with pytest.raises(ValueError, match=message):
         loop.train(tiny(**changes), str(whole), quiet=True)
 
 
-def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path):
-    # The weight 1 / sigma^2 overflows at the noise levels of this distribution.
-    config = tiny(loss=LossConfig("edm", {"p_mean": -80.0, "p_std": 1.0}))
-    with pytest.raises(loop.NonFiniteLossError, match="the loss of step 1 is"):
-        loop.train(config, str(tmp_path), quiet=True)
-    assert not any((tmp_path / "checkpoints").iterdir())
+def test_averages_are_kept_in_checkpoints_and_snapshots(whole):
+    found = posthoc.snapshots(str(whole))
+    assert [(s, w) for s, w, _ in found] == [(s, w) for s in (4, 8, 12) for w in (0.05, 0.1)]
+    main_one, longer, *powers = (
+        checkpoint.restore_model(str(whole), ema=name).params
+        for name in (None, "halflife-0.1", "power-0.050", "power-0.100")
+    )
+    for name, kept in zip(("power-0.050", "power-0.100"), powers):
+        assert_same(kept, edm_jax.load(whole / "averages" / f"{name}-00000012").params)
+    # The longer half-life is nearer to where the run began, as is the wider power.
+    end = jax.tree.leaves(final_state(whole)[1][0]["params"])
+    for near, far in ((main_one, longer), powers):
+        close, away = (
+            sum(np.square(a - b).sum() for a, b in zip(end, jax.tree.leaves(tree)))
+            for tree in (near, far)
+        )
+        assert 0 < close < away
+    with pytest.raises(ValueError, match="ema is 'power-0.2'; .* halflife-0.1, power-0.050"):
+        checkpoint.restore_model(str(whole), ema="power-0.2")
+
+
+def test_an_average_is_reconstructed_by_a_command(whole, tmp_path, capsys):
+    out = tmp_path / "wide"
+    assert main(["ema", str(whole), str(out), "--std", "0.1"]) == 0
+    assert "from 6 snapshots" in capsys.readouterr().out
+    wanted = edm_jax.load(whole / "averages/power-0.100-00000012").params
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6),
+        edm_jax.load(out).params,
+        wanted,
+    )
+    assert main(["ema", str(whole), str(tmp_path / "none"), "--std", "0.5"]) == 2
+    assert "std is 0.5" in capsys.readouterr().err
+    assert main(["ema", str(tmp_path), str(tmp_path / "none"), "--std", "0.1"]) == 2
+    assert "no snapshots" in capsys.readouterr().err
+
+
+def test_a_run_starts_from_another_s_weights(whole, tmp_path, monkeypatch):
+    given = checkpoint.restore_model(str(whole)).params
+    started = []
+    start_from = transfer.start_from
+
+    def spy(*arguments):
+        started.append(start_from(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(transfer, "start_from", spy)
+    # The ramp of the average is asked for, and must not be taken.
+    config = tiny(init=str(whole), duration_kimg=0.032, ema_rampup_ratio=0.05)
+    loop.train(config, str(tmp_path), quiet=True)
+    [(_, note)] = started
+    assert str(whole) in note and "fresh" not in note and "unused" not in note
+    # The second time the weights are not read again; a run from elsewhere is refused.
+    loop.train(config, str(tmp_path), quiet=True)
+    assert len(started) == 1
+    with pytest.raises(ValueError, match="init is None, but the run in this workdir has"):
+        loop.train(dataclasses.replace(config, init=None), str(tmp_path), quiet=True)
+    # The first step's learning rate is 0, so the average has moved once: by a half-life of 50.
+    step, (state, average, _) = final_state(tmp_path)
+    share = 1 - 0.5 ** (16 / 50)
+    moved = 0.0
+    for start, now, mean in zip(*map(jax.tree.leaves, (given, state["params"], average))):
+        np.testing.assert_allclose(mean - start, share * (now - start), rtol=0, atol=1e-6)
+        moved = max(moved, np.abs(now - start).max())
+    assert step == 2 and moved > 2e-4
+
+
+def test_the_loss_by_noise_level_is_logged_and_drawn(whole, tmp_path):
+    for record in metrics.read(whole):
+        counts = np.array(record[bins.COUNTS])
+        means = np.array([m or 0.0 for m in record[bins.SUMS]])
+        assert counts.sum() == 32
+        assert (counts * means).sum() / 32 == pytest.approx(record["loss"], rel=1e-4)
+    pytest.importorskip("matplotlib")
+    assert main(["plot-loss", str(whole), "--out", str(tmp_path / "loss.png")]) == 0
+    assert (tmp_path / "loss.png").stat().st_size > 5000
+
+
+def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch):
+    def make_train_step(*_, **__):
+        def step(state, batch, key):
+            del batch, key
+            loss = jnp.where(state.step == 4, jnp.nan, 1.0)  # of the fifth step
+            binned = {bins.SUMS: loss[None], bins.COUNTS: jnp.ones(1)}
+            return state.replace(step=state.step + 1), {"loss": loss, **binned}
+
+        return step
+
+    monkeypatch.setattr(loop, "make_train_step", make_train_step)
+    with pytest.raises(loop.NonFiniteLossError, match="the loss of step 5 is nan"):
+        loop.train(tiny(ema_snapshot_kimg=0.0), str(tmp_path), quiet=True)
+    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [4]
 
 
 @pytest.mark.parametrize(
@@ -142,22 +269,20 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path):
         ({"duration_kimg": 0.0}, "duration_kimg is 0.0; it must be positive"),
         ({"augment": 2.0}, "augment is 2.0"),
         ({"engine": "tpu"}, "engine is 'tpu'; allowed are auto, pmap, jit"),
-        ({"loss": LossConfig("edn")}, "edn"),
+        ({"data": DataConfig(loader="disk")}, "data.loader is 'disk'; allowed are auto, memory"),
         ({"model": ddpmpp(resolution=32)}, "model.resolution is 32"),
+        ({"loss": LossConfig("edn")}, "edn"),
+        ({"loss": LossConfig(importance=True)}, "loss.importance is True, but loss.name is 'edm'"),
+        ({"loss": LossConfig("iddpm", variance_weight=1e-3)}, "model.learned_variance"),
+        ({"loss": LossConfig(weight="snr")}, "weight must be one of"),
+        ({"loss": LossConfig(weight_arguments={"gamma": 1.0})}, "no weight is named"),
+        ({"ema_power": ()}, "ema_power is empty"),
+        ({"ema_power": (0.4,)}, "std is 0.4"),
+        ({"loss_scale": 0.0}, "loss_scale is 0.0"),
+        ({"init": "none.pkl"}, "none.pkl"),
     ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_settings_that_cannot_be_are_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         loop.train(tiny(**changes), str(tmp_path), quiet=True)
-
-
-def test_samples_are_drawn_at_intervals_and_at_the_end(tmp_path):
-    loop.train(tiny(duration_kimg=0.064, sample_kimg=0.032), str(tmp_path), quiet=True)
-    assert sorted(p.name for p in tmp_path.glob("*.png")) == [
-        "samples-00000002.png",
-        "samples-00000004.png",
-    ]
-    model = checkpoint.restore_model(str(tmp_path))
-    assert model.image_shape == (8, 8, 1)
-    with pytest.raises(FileNotFoundError, match="step 3.*complete: 4"):
-        checkpoint.restore_model(str(tmp_path), step=3)
