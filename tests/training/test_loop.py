@@ -245,16 +245,15 @@ def test_the_loss_by_noise_level_is_logged_and_drawn(whole, tmp_path):
 
 
 def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch):
-    def make_train_step(*_, **__):
-        def step(state, batch, key):
-            del batch, key
-            loss = jnp.where(state.step == 4, jnp.nan, 1.0)  # of the fifth step
-            binned = {bins.SUMS: loss[None], bins.COUNTS: jnp.ones(1)}
-            return state.replace(step=state.step + 1), {"loss": loss, **binned}
+    def step(state, batch, key):
+        del batch, key
+        loss = jnp.where(state.step == 4, jnp.nan, 1.0)  # of the fifth step
+        binned = {bins.SUMS: loss[None], bins.COUNTS: jnp.ones(1)}
+        return state.replace(step=state.step + 1), {"loss": loss, **binned}
 
-        return step
-
-    monkeypatch.setattr(loop, "make_train_step", make_train_step)
+    assemble = loop.assemble
+    broken = lambda *settings, **data: assemble(*settings, **data)._replace(step=step)
+    monkeypatch.setattr(loop, "assemble", broken)
     with pytest.raises(loop.NonFiniteLossError, match="the loss of step 5 is nan"):
         loop.train(tiny(ema_snapshot_kimg=0.0), str(tmp_path), quiet=True)
     with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
