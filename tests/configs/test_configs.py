@@ -1,10 +1,14 @@
 """The paper's runs: their numbers, their networks by shape, and two steps of each kind, made small."""
 
+import argparse
+import ast
 import dataclasses
 import functools
 import io
 import json
 import pathlib
+import re
+import shlex
 import zipfile
 
 import jax
@@ -13,6 +17,7 @@ import pytest
 from PIL import Image
 
 from edm_jax import augment, parallel
+from edm_jax.cli import sample
 from edm_jax.cli.train import parse
 from edm_jax.model import ModelConfig, init_params, parameter_count
 from edm_jax.training import loop, metrics
@@ -129,6 +134,32 @@ def test_bad_arguments_of_a_configuration_are_named():
     with pytest.raises(ValueError, match="no configuration 'mnist'; known are .*cifar10"):
         neighbour(str(ROOT / "configs" / "cifar10.py"), "mnist")
     assert choices("", ("a", "b")) == ["a"]
+
+
+def commands(path, program):
+    """The words after "python PROGRAM" of every such command in a configuration's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text())).replace("\\\n", " ")
+    return [shlex.split(found) for found in re.findall(rf"python {program} ([^\"\n]*)", text)]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+def test_what_a_docstring_says_can_be_typed(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = ast.get_docstring(ast.parse(path.read_text())).lower()
+    for words in ("one gpu", "eight", "tpu pod slice", "fid", "published", "time", "data"):
+        assert words in text
+    trained = commands(path, "train.py")
+    assert len(trained) >= 2 and any("gs://" in word for word in trained[-1])
+    for words, devices in zip(trained, (1, 8, 32)):
+        assert words[1].startswith(f"configs/{path.name}")
+        check(parse(words).config, devices)  # microbatches too
+    sampled = commands(path, "sample.py")
+    assert sampled
+    for words in sampled:
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        sample.add_arguments(parser)
+        folder = parser.parse_args(words).checkpoint
+        assert any(folder in words for words in trained)
 
 
 @pytest.fixture(scope="module")
