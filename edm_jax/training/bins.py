@@ -20,11 +20,11 @@ def by_sigma(sigma: jax.Array, loss: jax.Array) -> dict[str, jax.Array]:
     """Sums and counts of losses by noise level.
 
     Args:
-        sigma: [b] noise levels.
-        loss: [b] a loss each.
+      sigma: [b] noise levels.
+      loss: [b] a loss each.
 
     Returns:
-        `loss_by_sigma` and `count_by_sigma`, [COUNT] float32.
+      `loss_by_sigma` and `count_by_sigma`, [COUNT] float32.
     """
     place = (jnp.log(sigma) - np.log(LOW)) * (COUNT / np.log(HIGH / LOW))
     index = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, COUNT - 1)

@@ -25,11 +25,11 @@ def neighbour(file: str, name: str) -> types.ModuleType:
     """The configuration file `name`.py in the folder of `file`: what two runs share, they share so.
 
     Args:
-        file: the `__file__` of the configuration that asks.
-        name: the other one's name, without .py.
+      file: the `__file__` of the configuration that asks.
+      name: the other one's name, without .py.
 
     Raises:
-        ValueError: there is no such file.
+      ValueError: there is no such file.
     """
     path = pathlib.Path(file).with_name(f"{name}.py")
     if not path.is_file():
@@ -45,14 +45,14 @@ def choices(text: str, *sets: tuple[str, ...]) -> list[str]:
     """Reads the argument of a configuration file, `configs/cifar10.py:uncond-ncsnpp`.
 
     Args:
-        text: words between hyphens, in any order; a set without a word takes its first.
-        *sets: the words to choose one of, each set with its default first.
+      text: words between hyphens, in any order; a set without a word takes its first.
+      *sets: the words to choose one of, each set with its default first.
 
     Returns:
-        One word for each set.
+      One word for each set.
 
     Raises:
-        ValueError: an unknown word, or two of one set.
+      ValueError: an unknown word, or two of one set.
 
     >>> choices("ncsnpp", ("cond", "uncond"), ("ddpmpp", "ncsnpp"))
     ['cond', 'ncsnpp']
@@ -103,10 +103,10 @@ class LossConfig:
         """The objective.
 
         Args:
-            model: what is to be trained with it.
+          model: what is to be trained with it.
 
         Raises:
-            ValueError: an unknown name, or settings that do not go together.
+          ValueError: an unknown name, or settings that do not go together.
         """
         objective = losses.objective(
             self.name, weight=self.weight, weight_arguments=self.weight_arguments, **self.arguments
@@ -181,11 +181,11 @@ def check(config: Config, devices: int) -> None:
     """Refuses settings that cannot be trained with, before anything is allocated.
 
     Args:
-        config: the run's settings.
-        devices: devices that share a batch.
+      config: the run's settings.
+      devices: devices that share a batch.
 
     Raises:
-        ValueError: naming the setting, its value and what is allowed.
+      ValueError: naming the setting, its value and what is allowed.
     """
     positive = ("duration_kimg", "batch_size", "ema_halflife_kimg", "log_kimg", "checkpoint_kimg")
     for name in (*positive, "keep_checkpoints", "sample_steps", "learning_rate", "loss_scale"):
@@ -218,10 +218,10 @@ def fit(config: ModelConfig, resolution: int, channels: int, label_dim: int, aug
     """`config` for the data at hand: zeros are filled in, anything else must agree.
 
     Returns:
-        A ModelConfig.
+      A ModelConfig.
 
     Raises:
-        ValueError: the configuration asks for another resolution or number of channels.
+      ValueError: the configuration asks for another resolution or number of channels.
     """
     for name, found in (("resolution", resolution), ("channels", channels)):
         asked = getattr(config, name)

@@ -17,13 +17,13 @@ def decay(
     The complement is returned because it keeps seven digits where beta itself keeps five.
 
     Args:
-        images: [] images seen before this step.
-        batch_size: images of this step.
-        halflife: half-life of the average, in images.
-        rampup_ratio: the half-life is at most this share of `images`; None turns the ramp off.
+      images: [] images seen before this step.
+      batch_size: images of this step.
+      halflife: half-life of the average, in images.
+      rampup_ratio: the half-life is at most this share of `images`; None turns the ramp off.
 
     Returns:
-        [] float32, 1 - beta: 1 at the first step with a ramp, so that the average starts as a copy.
+      [] float32, 1 - beta: 1 at the first step with a ramp, so that the average starts as a copy.
     """
     if rampup_ratio is not None:
         halflife = jnp.minimum(halflife, images * rampup_ratio)
@@ -53,10 +53,10 @@ def by_power(std: float) -> Share:
     way, give any other afterwards: see `posthoc`.
 
     Args:
-        std: the standard deviation of the weights over [0, t], as a share of t; (0, 0.2887).
+      std: the standard deviation of the weights over [0, t], as a share of t; (0, 0.2887).
 
     Raises:
-        ValueError: no power has that deviation.
+      ValueError: no power has that deviation.
 
     >>> share = by_power(0.05)
     >>> float(share(jnp.int32(0)))
@@ -78,7 +78,7 @@ def gamma(std: float) -> float:
     the deviation 12^-1/2.
 
     Raises:
-        ValueError: std not in (0, 12^-1/2).
+      ValueError: std not in (0, 12^-1/2).
 
     >>> round(gamma(0.05), 2), round(gamma(0.10), 2)
     (16.97, 6.94)
@@ -98,7 +98,7 @@ def shares(
     """The further averages of a run by name: "halflife-250", "power-0.050".
 
     Raises:
-        ValueError: a half-life or a deviation out of range.
+      ValueError: a half-life or a deviation out of range.
     """
     named: dict[str, Share] = {}
     for kimg in halflives_kimg:

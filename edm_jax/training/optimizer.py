@@ -11,12 +11,12 @@ def learning_rate(peak: float, rampup_images: float, batch_size: int) -> optax.S
     The count of images stays in float32: int32 overflows at 2^31 images, which ImageNet-64 passes.
 
     Args:
-        peak: the learning rate after the ramp.
-        rampup_images: length of the ramp in images; 0 starts at `peak`.
-        batch_size: global images per step.
+      peak: the learning rate after the ramp.
+      rampup_images: length of the ramp in images; 0 starts at `peak`.
+      batch_size: global images per step.
 
     Returns:
-        A schedule, step -> learning rate; 0 at step 0 when there is a ramp.
+      A schedule, step -> learning rate; 0 at step 0 when there is a ramp.
     """
     if rampup_images <= 0:
         return optax.constant_schedule(peak)
@@ -51,11 +51,11 @@ def adam(
     """Adam with non-finite gradients replaced, without weight decay (Karras et al. 2022, Table 7).
 
     Args:
-        schedule: step -> learning rate.
-        b1: decay of the first moment.
-        b2: decay of the second moment.
-        eps: added to the root of the second moment.
-        clip: the largest global norm of the gradient; 0 is any, as in the paper.
+      schedule: step -> learning rate.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      clip: the largest global norm of the gradient; 0 is any, as in the paper.
     """
     return optax.chain(
         replace_nonfinite(),

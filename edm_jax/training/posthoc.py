@@ -30,7 +30,7 @@ def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
     """(step, std, path) of a run's snapshots, by step.
 
     Raises:
-        ValueError: there are none.
+      ValueError: there are none.
     """
     folder = epath.Path(workdir) / FOLDER
     matches = [(_NAME.fullmatch(p.name), p) for p in sorted(folder.glob("power-*"))]
@@ -49,7 +49,7 @@ def correlation(t_a, gamma_a, t_b, gamma_b) -> np.ndarray:
         (ga + 1) (gb + 1) / ((ga + gb + 1) max(ta, tb)) (min / max)^(g of the later one)
 
     Args:
-        t_a, gamma_a, t_b, gamma_b: arrays that broadcast.
+      t_a, gamma_a, t_b, gamma_b: arrays that broadcast.
     """
     t_a, t_b = np.asarray(t_a, np.float64), np.asarray(t_b, np.float64)
     power = np.where(t_a < t_b, gamma_b, -np.asarray(gamma_a, np.float64))
@@ -61,16 +61,16 @@ def solve(times: Sequence[float], stds: Sequence[float], time: float, std: float
     """The weights of snapshots whose sum is nearest to the profile of width std at `time`.
 
     Args:
-        times: [S] of the snapshots, in steps.
-        stds: [S] their relative widths.
-        time: of the average that is asked for, at most the latest of `times`.
-        std: its relative width.
+      times: [S] of the snapshots, in steps.
+      stds: [S] their relative widths.
+      time: of the average that is asked for, at most the latest of `times`.
+      std: its relative width.
 
     Returns:
-        [S] float64 of sum 1.
+      [S] float64 of sum 1.
 
     Raises:
-        ValueError: a time or a width out of range.
+      ValueError: a time or a width out of range.
 
     >>> solve([10, 20], [0.1, 0.1], 20, 0.1).round(6) + 0
     array([0., 1.])
@@ -88,15 +88,15 @@ def reconstruct(workdir: str, std: float, step: int | None = None) -> tuple[Mode
     """The model of any average, summed in float64.
 
     Args:
-        workdir: a run's folder.
-        std: the relative width.
-        step: at which time; None is the latest snapshot's.
+      workdir: a run's folder.
+      std: the relative width.
+      step: at which time; None is the latest snapshot's.
 
     Returns:
-        The model, and how many snapshots it was made of.
+      The model, and how many snapshots it was made of.
 
     Raises:
-        ValueError: no snapshots, or a time or width out of range.
+      ValueError: no snapshots, or a time or width out of range.
     """
     found = snapshots(workdir)
     step = found[-1][0] if step is None else step

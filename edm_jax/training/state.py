@@ -17,13 +17,13 @@ class TrainState:
     """The state of a run. No key is kept: every draw is a function of (seed, step, example).
 
     Attributes:
-        step: [] int32, optimizer steps taken.
-        params: parameters of the network.
-        ema: their moving average, which is what samples are drawn from.
-        opt_state: optax's own state.
-        averages: further moving averages, by name (`ema.shares`).
-        uncertainty: weights of the learned uncertainty, or None.
-        history: losses by level, for importance sampling, or None.
+      step: [] int32, optimizer steps taken.
+      params: parameters of the network.
+      ema: their moving average, which is what samples are drawn from.
+      opt_state: optax's own state.
+      averages: further moving averages, by name (`ema.shares`).
+      uncertainty: weights of the learned uncertainty, or None.
+      history: losses by level, for importance sampling, or None.
     """
 
     step: jax.Array
@@ -56,11 +56,11 @@ def create(
     """The state before the first step, with every average a copy of `params`.
 
     Args:
-        params: the network's parameters.
-        optimizer: an optax transformation.
-        averages: names of further moving averages.
-        learn_uncertainty: whether the loss learns its own weights.
-        num_levels: noise levels that are importance-sampled; 0 for none.
+      params: the network's parameters.
+      optimizer: an optax transformation.
+      averages: names of further moving averages.
+      learn_uncertainty: whether the loss learns its own weights.
+      num_levels: noise levels that are importance-sampled; 0 for none.
     """
     # Copies, not aliases: the state is donated to the step, and a buffer only once.
     copy = lambda: jax.tree.map(jnp.copy, params)
@@ -82,9 +82,9 @@ def init(
     """A fresh state; call it under jit, or `jax.eval_shape` for the abstract one.
 
     Args:
-        key: a typed key; consumed.
-        config: of the model.
-        optimizer: an optax transformation.
-        **options: see `create`.
+      key: a typed key; consumed.
+      config: of the model.
+      optimizer: an optax transformation.
+      **options: see `create`.
     """
     return create(init_params(key, config), optimizer, **options)

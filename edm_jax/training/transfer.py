@@ -14,11 +14,11 @@ def matching(fresh: Any, given: Any) -> tuple[dict[tuple[str, ...], Any], list[s
     """Compares two parameter trees by name and shape.
 
     Args:
-        fresh: of the run.
-        given: of the model to start from.
+      fresh: of the run.
+      given: of the model to start from.
 
     Returns:
-        What of `given` fits by path, and the names that do not: of `fresh`, and of `given`.
+      What of `given` fits by path, and the names that do not: of `fresh`, and of `given`.
     """
     ours, theirs = flatten(fresh), flatten(given)
     fits = {p: a for p, a in theirs.items() if p in ours and ours[p].shape == a.shape}
@@ -30,14 +30,14 @@ def start_from(state: TrainState, path: str) -> tuple[TrainState, str]:
     """Copies into parameters and averages whatever of a model's has the same name and shape.
 
     Args:
-        state: fresh, on its devices.
-        path: anything that `interop.load` reads.
+      state: fresh, on its devices.
+      path: anything that `interop.load` reads.
 
     Returns:
-        The state, and one line of what was copied and what was not.
+      The state, and one line of what was copied and what was not.
 
     Raises:
-        ValueError: no model at `path`, or nothing of it fits.
+      ValueError: no model at `path`, or nothing of it fits.
     """
     fits, missing, unused = matching(state.params, load(path).params)
     if not fits:
