@@ -196,9 +196,11 @@ class Engine(NamedTuple):
       init: (function of no arguments that makes a state) -> state on the devices.
       key: seed -> the run's typed key, on the devices.
       put: this process's rows of a batch (tree of [b, ...] numpy arrays) -> device arrays.
-      compile: step function -> (state, batch, key) -> (state, metrics); the state is donated.
+      compile: (step, abstract state) -> the step compiled for these devices, (state, batch, key) ->
+        (state, metrics); the state is donated.
       shardings: abstract state -> the sharding of each leaf.
       to_global, from_global: between the engine's arrays and those that checkpoints take.
+      devices: how many share a batch.
       shards: how many blocks of rows a step sees at once (for splitting it into microbatches).
       axis_name: the mapped axis that the step averages over, or None.
     """
@@ -207,10 +209,11 @@ class Engine(NamedTuple):
     init: Callable[[Callable[[], Any]], Any]
     key: Callable[[int], jax.Array]
     put: Callable[[Any], Any]
-    compile: Callable[[Callable], Callable]
+    compile: Callable[[Callable, Any], Callable]
     shardings: Callable[[Any], Any]
     to_global: Callable[[Any], Any]
     from_global: Callable[[Any], Any]
+    devices: int
     shards: int
     axis_name: str | None
 
@@ -267,10 +270,11 @@ def _pmap_engine(devices: int | None) -> Engine:
         init=lambda make: compile_once(make, out_shardings=local)(),
         key=lambda seed: _key(seed, local),
         put=lambda batch: split_local(batch, devices),
-        compile=functools.partial(mapped, donate_argnums=0),
+        compile=lambda step, _: mapped(step, donate_argnums=0),
         shardings=lambda state: jax.tree.map(lambda _: kept, state),
         to_global=to_global,
         from_global=from_global,
+        devices=devices or jax.device_count(),
         shards=1,
         axis_name=AXIS,
     )
@@ -298,22 +302,14 @@ def _jit_engine(fsdp: bool, devices: int | None) -> Engine:
     def shardings(state):
         return jax.tree.map(spread, state)
 
-    def compile_step(step):
-        compiled = None
-
-        def run(state, batch, key):
-            nonlocal compiled
-            if compiled is None:
-                layout = shardings(state)
-                compiled = jax.jit(
-                    step,
-                    in_shardings=(layout, rows, everywhere),
-                    out_shardings=(layout, everywhere),
-                    donate_argnums=0,
-                )
-            return compiled(state, batch, key)
-
-        return run
+    def compile_step(step, state):
+        layout = shardings(state)
+        return jax.jit(
+            step,
+            in_shardings=(layout, rows, everywhere),
+            out_shardings=(layout, everywhere),
+            donate_argnums=0,
+        )
 
     return Engine(
         name="jit",
@@ -326,6 +322,7 @@ def _jit_engine(fsdp: bool, devices: int | None) -> Engine:
         shardings=shardings,
         to_global=lambda tree: tree,
         from_global=lambda tree: tree,
+        devices=mesh.size,
         shards=mesh.size,
         axis_name=None,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from edm_jax import storage
+from edm_jax import paths
 
 _INK, _PAPER = 40, 255
 
@@ -62,5 +62,5 @@ def grid(
 
 def write(image: Image.Image, path: str | os.PathLike) -> None:
     """Writes a PNG, whole or not at all."""
-    with storage.whole(path) as file:
+    with paths.whole(path) as file:
         image.save(file, format="PNG")

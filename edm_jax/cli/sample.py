@@ -14,7 +14,7 @@ from etils import epath
 from PIL import Image
 from tqdm import tqdm
 
-from edm_jax import parallel, pictures, sampling, storage
+from edm_jax import parallel, paths, pictures, sampling
 from edm_jax.cli.sampler import (
     add_model_arguments,
     add_sampler_arguments,
@@ -79,11 +79,11 @@ def run(args: argparse.Namespace) -> int:
 
     if model.config.label_dim:
         labels = sorted([names[r], r.label] for r in wanted)
-        storage.write(out / "dataset.json", json.dumps({"labels": labels}, indent=0) + "\n")
+        paths.write(out / "dataset.json", json.dumps({"labels": labels}, indent=0) + "\n")
     pictures.write(_grid([out / names[r] for r in wanted], wanted, len(seeds)), out / "grid.png")
     if args.trajectory:
-        paths = sampling.paths(model, sampler, wanted[:8])
-        picture = pictures.grid(paths.reshape(-1, *model.image_shape), columns=paths.shape[1])
+        states = sampling.paths(model, sampler, wanted[:8])
+        picture = pictures.grid(states.reshape(-1, *model.image_shape), columns=states.shape[1])
         pictures.write(picture, args.trajectory)
         print(args.trajectory)
     print(out / "grid.png")
@@ -170,12 +170,12 @@ def _claim(args: argparse.Namespace) -> epath.Path:
     out = epath.Path(args.out)
     left_out = ("seeds", "classes", "out", "trajectory", "list_solvers", *PROCESSES)
     now = {name: value for name, value in vars(args).items() if name not in left_out}
-    now["checkpoint"] = str(storage.absolute(args.checkpoint))
+    now["checkpoint"] = str(paths.absolute(args.checkpoint))
     record = out / RECORD
     if parallel.is_main():
         out.mkdir(parents=True, exist_ok=True)
         if not record.exists():
-            storage.write(record, json.dumps(now, indent=1) + "\n")
+            paths.write(record, json.dumps(now, indent=1) + "\n")
     parallel.barrier("claimed")
     was = json.loads(record.read_text())
     for name, value in now.items():

@@ -66,7 +66,8 @@ def load_config(name: str) -> Config:
         raise ValueError(f"--config {path} has no get_config()")
     config = get_config(argument) if colon else get_config()
     if not isinstance(config, Config):
-        raise ValueError(f"get_config() of {path} must return a Config, not {type(config).__name__}")
+        found = type(config).__name__
+        raise ValueError(f"get_config() of {path} must return a Config, not {found}")
     return config
 
 

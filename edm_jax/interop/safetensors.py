@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from edm_jax import storage
+from edm_jax import paths
 from edm_jax.interop.errors import WeightsError, naming
 
 _DTYPES = {
@@ -67,7 +67,7 @@ def write_safetensors(
         arrays.append(value)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # readers map the arrays in place: keep them aligned
-    with naming(path), storage.whole(path) as file:
+    with naming(path), paths.whole(path) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for value in arrays:
             file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from edm_jax import parallel, storage
+from edm_jax import parallel, paths
 from edm_jax.model import Model, ModelConfig, init_params
 from edm_jax.training.state import TrainState
 
@@ -161,7 +161,7 @@ def _target(abstract: Any, shardings: Any) -> Any:
 
 def folder(workdir: str | os.PathLike) -> epath.Path:
     """Where a run's checkpoints are: orbax needs it from the root, or as a URL."""
-    return storage.absolute(workdir) / FOLDER
+    return paths.absolute(workdir) / FOLDER
 
 
 def describe(config: Any, model: ModelConfig, dataset: str) -> dict[str, Any]:

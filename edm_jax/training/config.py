@@ -78,7 +78,7 @@ class DataConfig:
     archive: str = setting("digits", "data set: 'digits', or the path of a zip or folder")
     conditional: bool = setting(True, "give the class labels to the network")
     xflip: bool = setting(False, "double the data set with mirrored copies")
-    loader: str = setting("auto", "images in memory, mapped (a cached file) or stream; auto: by size")
+    loader: str = setting("auto", "memory, mapped (a cached file), stream, or auto: by size")
     cache_dir: Optional[str] = setting(None, "folder of mapped files; none: ~/.cache/edm_jax")
     workers: Optional[int] = setting(None, "processes that decode; none: as many as pay off")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import signal
 import time
@@ -13,21 +12,15 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from edm_jax import augment, parallel, pictures, sampling, timesteps, variational
+from edm_jax import parallel, pictures, sampling, timesteps
 from edm_jax.data import loader, storage
-from edm_jax.model import (
-    Model,
-    ModelConfig,
-    build_network,
-    build_preconditioner,
-    parameter_count,
-)
+from edm_jax.model import Model, ModelConfig, parameter_count
 from edm_jax.samplers import heun
-from edm_jax.training import bins, checkpoint, ema, metrics, optimizer, posthoc, state, transfer
-from edm_jax.training.config import Config, check, fit
+from edm_jax.training import bins, checkpoint, ema, metrics, posthoc, transfer
+from edm_jax.training.assemble import assemble
+from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
 from edm_jax.training.report import Report
-from edm_jax.training.step import make_draw, make_train_step
 
 
 class NonFiniteLossError(RuntimeError):
@@ -51,13 +44,12 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         OSError: the folder cannot be written.
     """
     report = Report(quiet or not parallel.is_main())
-    devices = parallel.device_count()
-    check(config, devices)
     engine = parallel.engine(config.engine, config.fsdp)
+    check(config, engine.devices)
     folder = epath.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
 
-    # Data, model, objective, optimizer, step.
+    # Data, model, step.
     data = storage.load(
         config.data.archive,
         config.data.loader,
@@ -67,48 +59,16 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         progress=None if report.quiet else tqdm,
     )
     dataset = data.dataset
-    augmentation = augment.edm(config.augment) if config.augment else None
-    model_config = fit(
-        config.model,
+    parts = assemble(
+        config,
+        engine,
         resolution=dataset.resolution,
         channels=dataset.channels,
         label_dim=dataset.label_dim,
-        augment_dim=augment.label_dim(augmentation) if augmentation else 0,
     )
-    model = Model(
-        None, build_network(model_config), build_preconditioner(model_config), model_config
-    )
-    batch_size, total = config.batch_size, config.total_steps
-    schedule = optimizer.learning_rate(config.learning_rate, config.rampup_kimg * 1e3, batch_size)
-    adam = optimizer.adam(
-        schedule, config.adam_b1, config.adam_b2, config.adam_eps, config.clip_gradient
-    )
-    objective = config.loss.build(model_config)
-    # The average of a transferred model must not forget it in the first steps.
-    ramp = None if config.init else config.ema_rampup_ratio
-    averages = ema.shares(batch_size, config.ema_more_kimg, config.ema_power, ramp)
-    augment_images = (
-        functools.partial(augment.augment, settings=augmentation) if augmentation else None
-    )
-    train_step = engine.compile(
-        make_train_step(
-            model,
-            make_draw(objective, augment_images),
-            objective.weight,
-            adam,
-            batch_size=batch_size,
-            ema_halflife=config.ema_halflife_kimg * 1e3,
-            ema_rampup_ratio=ramp,
-            averages=averages,
-            bound=variational.bound(objective.levels) if config.loss.variance_weight else None,
-            bound_weight=config.loss.variance_weight,
-            loss_scale=config.loss_scale,
-            rounds=batch_size // devices // config.microbatch if config.microbatch else 1,
-            shards=engine.shards,
-            unroll=parallel.loops_are_slow(),
-            axis_name=engine.axis_name,
-        )
-    )
+    model, batch_size, total = parts.model, config.batch_size, config.total_steps
+    abstract = jax.eval_shape(parts.initial)
+    train_step = engine.compile(parts.step, abstract)
     run_key = engine.key(config.seed)
 
     with contextlib.ExitStack() as stack:
@@ -117,26 +77,16 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
             checkpoint.Checkpoints(workdir, keep=config.keep_checkpoints)
         )
         start = checkpoints.latest() or 0
-        make = functools.partial(
-            _initial_state,
-            config.seed,
-            model_config,
-            adam,
-            averages=averages,
-            learn_uncertainty=config.loss.uncertainty,
-            num_levels=len(objective.levels) if config.loss.importance else 0,
-        )
-        abstract = jax.eval_shape(make)
         if start:
-            _check_same_run(checkpoints.config(start), config, model_config)
+            _check_same_run(checkpoints.config(start), config, model.config)
             placed = checkpoints.restore(start, abstract, engine.shardings(abstract))
             current = engine.from_global(placed)
         else:
-            current = engine.init(make)
+            current = engine.init(parts.initial)
             if config.init:
                 current, note = transfer.start_from(current, config.init)
                 report.say(note)
-        about = checkpoint.describe(config, model_config, dataset.name)
+        about = checkpoint.describe(config, model.config, dataset.name)
         report.say(
             f"{len(dataset.images):,} images of {dataset.name}, "
             f"{parameter_count(abstract.params):,} parameters, {parallel.describe()}, "
@@ -177,7 +127,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
             last = interrupt.after(step) or step == total
 
             if last or step % log_every == 0 or step % save_every == 0:
-                record = _fetch(pending, config, schedule)
+                record = _fetch(pending, config, parts.schedule)
                 record |= watch.lap(len(pending) * batch_size)
                 pending.clear()
                 log.write(record)
@@ -226,11 +176,6 @@ class _Stopwatch:
             "images_per_second": round(images / seconds, 1),
             "data_wait_share": round(waited / seconds, 4),
         }
-
-
-def _initial_state(seed: int, config: ModelConfig, adam, **options: Any) -> state.TrainState:
-    # Under jit: the weights are made where they live.
-    return state.init(jax.random.fold_in(jax.random.key(seed), 0), config, adam, **options)
 
 
 def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
 
 
 def correlation(t_a, gamma_a, t_b, gamma_b) -> np.ndarray:
-    """The inner product of two profiles t'^gamma, each of integral 1 up to its t (EDM2, appendix C).
+    """The inner product of two profiles t'^gamma, each of integral 1 up to its t (EDM2, app. C).
 
         (ga + 1) (gb + 1) / ((ga + gb + 1) max(ta, tb)) (min / max)^(g of the later one)
 

@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 
 class Report:
-    """Messages on standard error. In a terminal there is a progress bar, in a log there are lines."""
+    """Messages on standard error: in a terminal with a progress bar, in a log line by line."""
 
     def __init__(self, quiet: bool):
         """Says nothing at all where `quiet`."""

@@ -47,7 +47,8 @@ def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
         now, metrics = train_step(now, batch, key)
         return now, (metrics["loss"], gathered(shown, engine.axis_name))
 
-    run, now, key = engine.compile(step), engine.init(lambda: initial(model, adam)), engine.key(3)
+    make = functools.partial(initial, model, adam)
+    run, now, key = engine.compile(step, jax.eval_shape(make)), engine.init(make), engine.key(3)
     batches = loader.stream(
         dataset, 0, BATCH, stop_step=3, place=engine.put,
         process_index=parallel.process_index(), process_count=parallel.process_count(),

@@ -16,7 +16,7 @@ from edm_jax.cli import train
 from edm_jax.cli.main import main
 from edm_jax.training import loop, metrics
 
-STEPS, EVERY = 60, 10
+STEPS, EVERY = 32, 4
 SETTINGS = (
     "--config", str(ROOT / "configs/digits.py"),
     "--config.batch_size=16", f"--config.checkpoint_kimg={16 * EVERY / 1e3}",
@@ -55,7 +55,7 @@ def final(workdir: pathlib.Path) -> tuple[int, list[np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """Ten steps of a run in one process of eight devices."""
+    """The first steps of a run in one process of eight devices."""
     workdir = tmp_path_factory.mktemp("begun")
     loop.train(train.parse(settings(EVERY)).config, str(workdir), quiet=True)
     return workdir

@@ -1,4 +1,4 @@
-"""What a step can do beyond the paper's runs: objectives, precision, other weights, binned losses."""
+"""What a step can do beyond the paper's runs: objectives, precision, other weights, binning."""
 
 import dataclasses
 
@@ -43,13 +43,15 @@ def improved(engine_name, rounds):
         shards=engine.shards, unroll=True, axis_name=engine.axis_name,
     )  # fmt: skip
     inputs = [np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,))]
-    now = engine.init(
-        lambda: state.create(
-            network.init(jax.random.key(1), *inputs)["params"], adam,
-            averages=averages, learn_uncertainty=True, num_levels=4,
+
+    def start():
+        params = network.init(jax.random.key(1), *inputs)["params"]
+        return state.create(
+            params, adam, averages=averages, learn_uncertainty=True, num_levels=4
         )
-    )  # fmt: skip
-    step, key, seen = engine.compile(step), engine.key(3), []
+
+    now, key, seen = engine.init(start), engine.key(3), []
+    step = engine.compile(step, jax.eval_shape(start))
     for i in range(5):
         now, numbers = step(now, engine.put(batch_of(16, i)), key)
         seen.append(parallel.to_host(numbers))

@@ -5,7 +5,7 @@ import pytest
 from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from edm_jax import storage
+from edm_jax import paths
 from edm_jax.training import metrics
 
 
@@ -29,21 +29,21 @@ def bucket():
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
     path = tmp_path / "file"
-    storage.write(path, "before")
-    with pytest.raises(KeyError), storage.whole(path) as file:
+    paths.write(path, "before")
+    with pytest.raises(KeyError), paths.whole(path) as file:
         file.write(b"half of it")
         raise KeyError
     assert path.read_text() == "before"
-    storage.write(path, "after")
+    paths.write(path, "after")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "after"
 
 
 def test_urls_stay_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert storage.absolute("runs/a") == epath.Path(tmp_path / "runs/a")
-    assert str(storage.absolute("gs://bucket/runs/a")) == "gs://bucket/runs/a"
-    assert storage.is_local("runs/a") and not storage.is_local(epath.Path("gs://bucket/a"))
+    assert paths.absolute("runs/a") == epath.Path(tmp_path / "runs/a")
+    assert str(paths.absolute("gs://bucket/runs/a")) == "gs://bucket/runs/a"
+    assert paths.is_local("runs/a") and not paths.is_local(epath.Path("gs://bucket/a"))
 
 
 def test_a_bucket_holds_the_lines_of_a_run(bucket):
