@@ -1,6 +1,6 @@
 """The training configurations A to F of Karras et al. 2022, Table 2: one step of the paper each.
 
-    configs/ablation.py:F                     the final configuration; cifar10-cond-ddpmpp without more
+    configs/ablation.py:F                     the final configuration; F-cifar10-cond-ddpmpp in full
     configs/ablation.py:A-ffhq64-ncsnpp       a row, a data set, cond or uncond, an architecture
 
 FID of the deterministic sampler, DDPM++ ("VP") / NCSN++ ("VE"):

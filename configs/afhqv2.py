@@ -1,4 +1,4 @@
-"""AFHQv2, 64×64, unconditional: the paper's final configuration (Karras et al. 2022, Table 2, row F).
+"""AFHQv2, 64×64, unconditional: the paper's final run (Karras et al. 2022, Table 2, row F).
 
     configs/afhqv2.py             DDPM++      FID 1.96
     configs/afhqv2.py:ncsnpp      NCSN++          2.16

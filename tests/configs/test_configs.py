@@ -1,4 +1,4 @@
-"""The paper's runs: their numbers, their networks by shape, and two steps of each kind, made small."""
+"""The paper's runs: their numbers and networks by shape, and two small steps of each kind."""
 
 import argparse
 import ast
@@ -205,7 +205,8 @@ def test_two_steps_on_eight_devices(text, archive, tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["cifar10.py:uncond-ncsnpp", "ffhq64.py", "afhqv2.py:ncsnpp", "ablation.py:E-ffhq64",
-     "ablation.py:D", "ablation.py:C-ncsnpp", "ablation.py:B-afhqv2", "digits.py", "cifar10_small.py"],
+     "ablation.py:D", "ablation.py:C-ncsnpp", "ablation.py:B-afhqv2", "digits.py",
+     "cifar10_small.py"],
 )  # fmt: skip
 def test_the_others_take_their_steps_in_shapes(text, archive):
     """The same without the arithmetic: the step is traced, not compiled."""
