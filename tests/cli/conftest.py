@@ -1,9 +1,10 @@
 """A tiny conditional model of 8×8 images, and a copy of it on disk."""
 
 import jax
+import numpy as np
 import pytest
 
-from edm_jax.model import Model, ddpmpp
+from edm_jax.model import Model, ddpmpp, init_params
 
 
 @pytest.fixture(scope="session")
@@ -12,14 +13,11 @@ def model():
         resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,),
         num_blocks=1, attn_resolutions=(), dropout=0.0,
     )  # fmt: skip
-    fresh = Model.init(jax.random.key(0), config)
+    fresh = jax.jit(lambda: init_params(jax.random.key(0), config))()
     # Zero-initialised outputs would hide the labels: move every weight.
-    keys = iter(jax.random.split(jax.random.key(1), 200))
-    return fresh.replace(
-        params=jax.tree.map(
-            lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), fresh.params
-        )
-    )
+    rng = np.random.default_rng(1)
+    moved = lambda p: p + 0.05 * rng.standard_normal(p.shape, dtype=np.float32)
+    return Model.build(config, jax.tree.map(moved, jax.device_get(fresh)))
 
 
 @pytest.fixture(scope="session")
