@@ -87,7 +87,7 @@ def test_a_rematerialised_block_has_the_same_gradient():
     x = jnp.asarray(rng.normal(size=(2, 4, 4, 8)), jnp.float32)
     emb, keys = jnp.asarray(rng.normal(size=(2, 6)), jnp.float32), sample_keys([1, 2])
     settings = dict(heads=1, dropout=0.5, initial_zero=Init())
-    params = UNetBlock(8, **settings).init(jax.random.key(0), x, emb)
+    params = jax.jit(UNetBlock(8, **settings).init)(jax.random.key(0), x, emb)
 
     def gradient(make):
         loss = lambda params: jnp.square(make(8, **settings).apply(params, x, emb, keys)).sum()
