@@ -4,7 +4,7 @@
 
 Draws ten classes with seeds 0 to 99 and asks a 3-nearest-neighbour classifier, fitted on the
 1,797 real digits, which digit each one is. Real digits under ten-fold cross-validation are
-recognised 96.7 times in 100. Needs scikit-learn.
+recognised 97.7 times in 100. Needs scikit-learn.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import edm_jax
+from edm_jax.cli.sampler import SOLVER, STEPS
 from edm_jax.data import archive
 
 
@@ -21,7 +22,8 @@ def main() -> None:
     """Prints the share that is recognised, in all and by class."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--steps", type=int, default=18)
+    parser.add_argument("--solver", default=SOLVER)
+    parser.add_argument("--steps", type=int, default=STEPS)
     args = parser.parse_args()
 
     real = archive.load("digits")
@@ -31,7 +33,7 @@ def main() -> None:
     classifier.fit(pixels, classes)
 
     model = edm_jax.load(args.checkpoint)
-    tableau = edm_jax.samplers.heun(edm_jax.timesteps.edm(args.steps))
+    tableau = edm_jax.samplers.build(args.solver, edm_jax.timesteps.edm(args.steps))
     wanted = edm_jax.requests(model, range(100), "all")
     drawn = np.concatenate([i for _, i in edm_jax.generate(model, tableau, wanted, batch_size=100)])
     asked = np.array([request.label for request in wanted])
@@ -39,7 +41,7 @@ def main() -> None:
     nearest = classifier.kneighbors(drawn.reshape(len(drawn), -1).astype(float), 1)[0]
 
     print(f"real digits, cross-validated   {100 * folds.mean():5.1f} %")
-    print(f"drawn digits, {tableau.nfe} evaluations  {100 * right.mean():5.1f} %")
+    print(f"drawn digits, {args.solver}, {tableau.nfe} evaluations  {100 * right.mean():5.1f} %")
     print("by class  " + "  ".join(f"{c}: {100 * right[asked == c].mean():.0f}" for c in range(10)))
     print(f"copies of a real digit: {(nearest == 0).sum()} of {len(drawn)}")
 

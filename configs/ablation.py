@@ -26,7 +26,8 @@ A TPU pod slice, the same command on every host:
 
 Every row is evaluated with the deterministic sampler of its data set's file. Rows A to C begin and
 end at the outermost noise levels that their network knows:
-    python sample.py --checkpoint runs/C --seeds 0-49999 --steps 18 --out samples/C
+    python sample.py --checkpoint runs/C --seeds 0-49999 --out samples/C \\
+        --solver heun --steps 18
 """
 
 import dataclasses

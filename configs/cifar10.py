@@ -16,8 +16,9 @@ A TPU pod slice, the same command on every host:
         --config configs/cifar10.py --workdir gs://BUCKET/cifar10 --config.model.dtype=bfloat16"
 
 Published time: 2 days on 8 V100 (200 million images, 390,625 steps). Published FID is of 50,000
-images of the deterministic sampler with 18 steps, 35 network evaluations, which is the default:
-    python sample.py --checkpoint runs/cifar10 --seeds 0-49999 --steps 18 --out samples/cifar10
+images of Heun's deterministic sampler with 18 steps, 35 network evaluations:
+    python sample.py --checkpoint runs/cifar10 --seeds 0-49999 --out samples/cifar10 \\
+        --solver heun --steps 18
 """
 
 from edm_jax import model

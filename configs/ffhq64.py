@@ -14,8 +14,9 @@ A TPU pod slice, the same command on every host:
         --config configs/ffhq64.py --workdir gs://BUCKET/ffhq64 --config.model.dtype=bfloat16"
 
 Published time: 4 days on 8 V100 (200 million images, 781,250 steps). Published FID is of 50,000
-images of the deterministic sampler with 40 steps, 79 network evaluations:
-    python sample.py --checkpoint runs/ffhq64 --seeds 0-49999 --steps 40 --out samples/ffhq64
+images of Heun's deterministic sampler with 40 steps, 79 network evaluations:
+    python sample.py --checkpoint runs/ffhq64 --seeds 0-49999 --out samples/ffhq64 \\
+        --solver heun --steps 40
 """
 
 from edm_jax import model

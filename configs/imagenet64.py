@@ -18,7 +18,7 @@ Published time: 13 days on 32 A100 of 80 GB (2,500 million images, 610,352 steps
 of the stochastic sampler with 256 steps, 511 network evaluations; with 40 deterministic steps, 79
 evaluations, it is about 2.2 to 2.4 (not certain).
     python sample.py --checkpoint runs/imagenet64 --seeds 0-49999 --out samples/imagenet64 \\
-        --steps 256 --s-churn 40 --s-min 0.05 --s-max 50 --s-noise 1.003
+        --solver heun --steps 256 --s-churn 40 --s-min 0.05 --s-max 50 --s-noise 1.003
 """
 
 from edm_jax import model
