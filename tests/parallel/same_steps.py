@@ -26,18 +26,24 @@ def gathered(tree, axis_name):
     return jax.lax.all_gather(tree, axis_name, tiled=True)
 
 
-def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
-    """Losses, the last step's draws, and the last parameters, whole."""
-    dataset = archive.load("digits")
+def parts(engine: parallel.Engine):
+    """The draw, the training step around it, and what makes the first state."""
     objective = losses.objective("edm")
     settings = augment.edm(0.5)
     draw = make_draw(objective, functools.partial(augment.augment, settings=settings))
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, BATCH))
     model = Model(None, SmallNetwork(), preconditioning.edm(), CONFIG)
-    train_step = make_train_step(
+    step = make_train_step(
         model, draw, objective.weight, adam, batch_size=BATCH, ema_halflife=100.0,
         axis_name=engine.axis_name,
     )  # fmt: skip
+    return draw, step, functools.partial(initial, model, adam)
+
+
+def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
+    """Losses, the last step's draws, and the last parameters, whole."""
+    dataset = archive.load("digits")
+    draw, train_step, make = parts(engine)
 
     def step(now, batch, key):
         keys = example_keys(key, now.step, batch["images"].shape[0], engine.axis_name)
@@ -47,7 +53,6 @@ def three_steps(engine: parallel.Engine) -> dict[str, np.ndarray]:
         now, metrics = train_step(now, batch, key)
         return now, (metrics["loss"], gathered(shown, engine.axis_name))
 
-    make = functools.partial(initial, model, adam)
     run, now, key = engine.compile(step, jax.eval_shape(make)), engine.init(make), engine.key(3)
     batches = loader.stream(
         dataset, 0, BATCH, stop_step=3, place=engine.put,
