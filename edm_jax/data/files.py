@@ -30,7 +30,7 @@ def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[bool]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise BlockingIOError(f"{path}: another process is at work on this file") from None
+            raise BlockingIOError(f"{path}: another process is at work here") from None
         except OSError:
             held = False
         else:

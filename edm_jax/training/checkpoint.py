@@ -77,7 +77,7 @@ class Checkpoints:
         """The whole state of a step, placed as `shardings` says.
 
         Raises:
-            ValueError: the checkpoint holds other arrays than `abstract`.
+          ValueError: the checkpoint holds other arrays than `abstract`.
         """
         items = _items(_target(abstract, shardings))
         for name, target in items.items():
@@ -177,13 +177,13 @@ def restore_model(workdir: str, step: int | None = None, ema: str | None = None)
     """The model of a run's averaged parameters, on every device of this process.
 
     Args:
-        workdir: the folder that `train.py --workdir` was given.
-        step: which checkpoint; None is the newest.
-        ema: which of the run's further averages; None is the main one.
+      workdir: the folder that `train.py --workdir` was given.
+      step: which checkpoint; None is the newest.
+      ema: which of the run's further averages; None is the main one.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: there is no such average.
+      FileNotFoundError: there is no such checkpoint.
+      ValueError: there is no such average.
     """
     if not folder(workdir).is_dir():
         raise FileNotFoundError(f"{workdir} holds no checkpoint of a training run")

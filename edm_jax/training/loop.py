@@ -12,8 +12,9 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from edm_jax import parallel, pictures, sampling, timesteps
+from edm_jax import parallel, paths, pictures, sampling, timesteps
 from edm_jax.data import loader, storage
+from edm_jax.data.files import locked
 from edm_jax.model import Model, ModelConfig, parameter_count
 from edm_jax.samplers import heun
 from edm_jax.training import bins, checkpoint, ema, metrics, posthoc, transfer
@@ -21,6 +22,8 @@ from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
 from edm_jax.training.report import Report
+
+LOCK = ".lock"  # held by the process that trains in a folder
 
 
 class NonFiniteLossError(RuntimeError):
@@ -31,17 +34,17 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     """Trains until `config.duration_kimg`, going on from the newest checkpoint in `workdir`.
 
     Args:
-        config: the run's settings.
-        workdir: the run's folder; made if it is not there.
-        quiet: no progress bar and no messages.
+      config: the run's settings.
+      workdir: the run's folder; made if it is not there.
+      quiet: no progress bar and no messages.
 
     Returns:
-        The signal that stopped the run early, after a checkpoint was written; None at the end.
+      The signal that stopped the run early, after a checkpoint was written; None at the end.
 
     Raises:
-        ValueError: a setting that cannot be, a data set that does not fit, another run's folder.
-        NonFiniteLossError: names the step; what was saved before stays.
-        OSError: the folder cannot be written.
+      ValueError: a setting that cannot be, a data set that does not fit, another run's folder.
+      NonFiniteLossError: names the step; what was saved before stays.
+      OSError: the folder cannot be written, or another process trains in it.
     """
     report = Report(quiet or not parallel.is_main())
     engine = parallel.engine(config.engine, config.fsdp)
@@ -72,6 +75,8 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     run_key = engine.key(config.seed)
 
     with contextlib.ExitStack() as stack:
+        if parallel.is_main() and paths.is_local(folder):
+            stack.enter_context(locked(folder / LOCK, wait=False))
         # State: fresh, or the newest checkpoint's.
         checkpoints = stack.enter_context(
             checkpoint.Checkpoints(workdir, keep=config.keep_checkpoints)

@@ -22,14 +22,25 @@ def environment(devices: int) -> dict[str, str]:
     return dict(os.environ, XLA_FLAGS=flags, PYTHONPATH=path)
 
 
-def start(*command: str, processes: int = 2, devices: int = 4) -> list[subprocess.Popen]:
-    """Starts a console command in several processes, each with its own devices."""
-    port = free_port()
-    words = [sys.executable, "-m", "edm_jax", *command, "--coordinator", f"localhost:{port}"]
+def start(*command: str, slurm: bool = False, processes: int = 2, devices: int = 4):
+    """Starts a console command in several processes, which are told of each other or find out."""
+    port = str(free_port())
+
+    def told(i):
+        where = ["--coordinator", f"localhost:{port}"]
+        return [*where, "--num-processes", str(processes), "--process-id", str(i)]
+
+    def found(i):
+        return {
+            "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": str(processes), "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i),
+            "JAX_COORDINATOR_PORT": port,
+        }  # fmt: skip
+
     return [
         subprocess.Popen(
-            [*words, "--num-processes", str(processes), "--process-id", str(i)],
-            env=environment(devices),
+            [sys.executable, "-m", "edm_jax", *command, *([] if slurm else told(i))],
+            env=environment(devices) | (found(i) if slurm else {}),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

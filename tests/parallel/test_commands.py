@@ -103,7 +103,7 @@ def test_processes_come_and_go_and_nothing_is_lost(begun, tmp_path):
     assert final(lost)[0] == STEPS + EVERY
 
 
-def test_two_processes_share_the_seeds(begun, tmp_path):
+def test_two_processes_of_slurm_share_the_seeds(begun, tmp_path):
     wanted = ["--checkpoint", str(begun), "--seeds", "0-10", "--steps", "3", "--batch", "2"]
     assert main(["sample", *wanted, "--out", str(tmp_path / "one")]) == 0
     names = sorted(p.name for p in (tmp_path / "one").iterdir())
@@ -115,7 +115,7 @@ def test_two_processes_share_the_seeds(begun, tmp_path):
         (tmp_path / "two" / name).unlink()
     before = [(tmp_path / "two" / name).stat().st_mtime_ns for name in kept]
 
-    ended = finish(start("sample", *wanted, "--out", str(tmp_path / "two")))
+    ended = finish(start("sample", *wanted, "--out", str(tmp_path / "two"), slurm=True))
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert "grid.png" in ended[0][1] and "grid.png" not in ended[1][1]
     for name in names:

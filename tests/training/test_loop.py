@@ -25,6 +25,7 @@ from PIL import Image
 import edm_jax
 from edm_jax.cli.main import main
 from edm_jax.data import archive
+from edm_jax.data.files import locked
 from edm_jax.model import ddpmpp
 from edm_jax.training import bins, checkpoint, loop, metrics, posthoc, transfer
 from edm_jax.training.config import Config, DataConfig, LossConfig
@@ -285,3 +286,8 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
 def test_settings_that_cannot_be_are_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         loop.train(tiny(**changes), str(tmp_path), quiet=True)
+
+
+def test_two_runs_in_one_folder_are_refused(whole):
+    with locked(whole / loop.LOCK), pytest.raises(BlockingIOError, match="another process"):
+        loop.train(tiny(), str(whole), quiet=True)
