@@ -145,8 +145,16 @@ def compile_once(function: Callable, **options: Any) -> Callable:
     return jax.jit(function, **options)
 
 
+def by_process(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Devices in the order of their processes, as the rows of a batch are.
+
+    On a TPU slice the numbers of a host's devices need not be consecutive.
+    """
+    return sorted(devices, key=lambda device: device.process_index)
+
+
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:
-    return Mesh(np.asarray(devices), (AXIS,))
+    return Mesh(np.asarray(by_process(devices)), (AXIS,))
 
 
 def _blocks(a: Any, count: int) -> Any:
