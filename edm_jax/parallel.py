@@ -202,7 +202,7 @@ class Engine(NamedTuple):
     Attributes:
       name: "pmap" or "jit".
       init: (function of no arguments that makes a state) -> state on the devices.
-      key: seed -> the run's typed key, on the devices.
+      key: seed -> the run's key, on the devices, as the compiled step takes it.
       put: this process's rows of a batch (tree of [b, ...] numpy arrays) -> device arrays.
       compile: (step, abstract state) -> the step compiled for these devices, (state, batch, key) ->
         (state, metrics); the state is donated.
@@ -260,6 +260,14 @@ def _pmap_engine(devices: int | None) -> Engine:
     if devices is not None:  # told of devices, pmap does not take those of other processes
         mapped = functools.partial(mapped, devices=jax.local_devices()[:devices])
 
+    def compile_step(step, _):
+        # The key as numbers: of a typed one pmap makes a new array, through the host, every step
+        # in which several processes take part.
+        def run(state, batch, key):
+            return step(state, batch, jax.random.wrap_key_data(key, impl=IMPLEMENTATION))
+
+        return mapped(run, donate_argnums=0)
+
     # Orbax takes only arrays that span all processes; a pmapped state spans this one.
     if jax.process_count() > 1:
         world = _mesh(jax.devices())
@@ -276,9 +284,9 @@ def _pmap_engine(devices: int | None) -> Engine:
     return Engine(
         name="pmap",
         init=lambda make: compile_once(make, out_shardings=local)(),
-        key=lambda seed: _key(seed, local),
+        key=lambda seed: jax.random.key_data(_key(seed, local)),
         put=lambda batch: split_local(batch, devices),
-        compile=lambda step, _: mapped(step, donate_argnums=0),
+        compile=compile_step,
         shardings=lambda state: jax.tree.map(lambda _: kept, state),
         to_global=to_global,
         from_global=from_global,

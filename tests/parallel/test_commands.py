@@ -122,3 +122,20 @@ def test_two_processes_of_slurm_share_the_seeds(begun, tmp_path):
         two = (tmp_path / "two" / name).read_bytes()
         assert two == (tmp_path / "one" / name).read_bytes(), name
     assert before == [(tmp_path / "two" / name).stat().st_mtime_ns for name in kept]
+
+
+def test_the_pmap_engine_goes_on_across_processes(begun, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for workdir in (one, two):
+        shutil.copytree(begun, workdir)
+    loop.train(train.parse(settings(2 * EVERY)).config, str(one), quiet=True)
+    command = ["train", *settings(2 * EVERY), "--config.engine=pmap", "--workdir", str(two)]
+    for code, _, said in finish(start(*command)):
+        assert code == 0, said
+    (step, wanted), (reached, found) = final(one), final(two)
+    assert step == reached == 2 * EVERY
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=2e-3)  # as Adam amplifies rounding
+        assert np.median(np.abs(a - b)) < 1e-6 * max(1, np.abs(b).max())
+    losses = [metrics.read(workdir)[-1]["loss"] for workdir in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
