@@ -1,8 +1,8 @@
 """CIFAR-10, 32×32, class-conditional, at a size that two CPU cores carry for ten minutes.
 
 The row of configs/cifar10.py (Karras et al. 2022, Table 2, row F) with a network of a fiftieth of
-its size, a ten-thousandth of its images, and mirrored copies in place of augmentation: blurred
-colours and shapes that differ by class, no sharp objects. There is no published FID or time.
+its size, a ten-thousandth of its images, and mirrored copies in place of augmentation: colours
+and clouds, no objects yet (docs/training.md shows them). There is no published FID or time.
 
 The data: edm-jax dataset --source cifar-10-python.tar.gz --dest data/cifar10.zip
 
@@ -31,11 +31,11 @@ def get_config() -> Config:
     config.model.dropout = 0.0
     config.data.xflip = True
     config.augment = 0.0
-    config.duration_kimg = 25.0
+    config.duration_kimg = 14.0
     config.batch_size = 32
     config.rampup_kimg = 2.5
     config.ema_halflife_kimg = 1.25
     config.log_kimg = 0.5
-    config.sample_kimg = 5.0
-    config.checkpoint_kimg = 5.0
+    config.sample_kimg = 3.5
+    config.checkpoint_kimg = 3.5
     return config
