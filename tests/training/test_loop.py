@@ -1,6 +1,6 @@
 """Whole runs: what they leave behind, and that stopping one at any moment changes nothing.
 
-All of them run one program, that of `tiny`, which is compiled once.
+All of them run one program, that of `tiny_run`, which is compiled once.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
+from tiny_run import small_networks, tiny  # noqa: F401
 
 import edm_jax
 from edm_jax.cli.main import main
@@ -28,25 +29,9 @@ from edm_jax.data import archive
 from edm_jax.data.files import locked
 from edm_jax.model import ddpmpp
 from edm_jax.training import bins, checkpoint, loop, metrics, posthoc, transfer
-from edm_jax.training.config import Config, DataConfig, LossConfig
+from edm_jax.training.config import DataConfig, LossConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def tiny(**changes) -> Config:
-    """Twelve steps of sixteen digits, with further averages."""
-    model = ddpmpp(
-        resolution=0, channels=0, model_channels=8, channel_mult=(1,), num_blocks=1,
-        attn_resolutions=(), dropout=0.1,
-    )  # fmt: skip
-    # Without the average's ramp, which would make all half-lives the same in so short a run.
-    settings = dict(
-        model=model, batch_size=16, duration_kimg=0.192, learning_rate=1e-3, rampup_kimg=0.05,
-        ema_halflife_kimg=0.05, ema_rampup_ratio=None, ema_more_kimg=(0.1,), ema_power=(0.05, 0.1),
-        ema_snapshot_kimg=0.064, augment=0.0, log_kimg=0.032, sample_kimg=0.0,
-        checkpoint_kimg=0.064, sample_steps=3,
-    )  # fmt: skip
-    return Config(**(settings | changes))
 
 
 def final_state(workdir):
@@ -129,8 +114,10 @@ def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_
 
 def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
     code = (
-        "import sys; sys.path.insert(0, 'tests/training')\n"
-        "from test_loop import tiny; from edm_jax.training.loop import train\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/training']\n"
+        "import pytest; from small_network import instead_of_unets; from tiny_run import tiny\n"
+        "from edm_jax.training.loop import train\n"
+        "instead_of_unets(pytest.MonkeyPatch())\n"
         f"train(tiny(), {str(tmp_path)!r}, quiet=True)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)

@@ -10,7 +10,7 @@ from small_network import SmallNetwork
 
 import edm_jax
 from edm_jax import losses, parallel, preconditioning, variational
-from edm_jax.model import Model, build_network, build_preconditioner, ddpmpp
+from edm_jax.model import Model, ddpmpp, init_params
 from edm_jax.training import bins, ema, optimizer, state, transfer
 from edm_jax.training.step import make_draw, make_train_step
 
@@ -28,6 +28,12 @@ def batch_of(count, key=0):
     }
 
 
+def initial(network):
+    """Parameters of a network of 8×8 gray images and ten classes."""
+    inputs = [np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,))]
+    return network.init(jax.random.key(1), *inputs)["params"]
+
+
 def improved(engine_name, rounds):
     """Five steps of improved DDPM with everything: L_hybrid, importance, uncertainty, averages."""
     # Few levels: the history is full after ten steps of sixteen images or so.
@@ -42,13 +48,10 @@ def improved(engine_name, rounds):
         averages=averages, bound=variational.bound(objective.levels), rounds=rounds,
         shards=engine.shards, unroll=True, axis_name=engine.axis_name,
     )  # fmt: skip
-    inputs = [np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,))]
 
     def start():
-        params = network.init(jax.random.key(1), *inputs)["params"]
-        return state.create(
-            params, adam, averages=averages, learn_uncertainty=True, num_levels=4
-        )
+        options = dict(averages=averages, learn_uncertainty=True, num_levels=4)
+        return state.create(initial(network), adam, **options)
 
     now, key, seen = engine.init(start), engine.key(3), []
     step = engine.compile(step, jax.eval_shape(start))
@@ -76,22 +79,24 @@ def test_every_option_at_once_under_both_engines_and_in_microbatches():
 
 
 def test_half_precision_and_loss_scaling_change_the_gradient_little():
+    objective = losses.objective("edm")
+    adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
+
     def first_moment(scale, dtype):
-        config = dataclasses.replace(TINY, dtype=dtype)
-        objective = losses.objective("edm")
-        adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
-        model = Model(None, build_network(config), build_preconditioner(config), config)
+        network = SmallNetwork(width=16, dropout=0.0, block=True, dtype=dtype)
+        model = Model(None, network, preconditioning.edm(), TINY)
         step = make_train_step(
             model, make_draw(objective), objective.weight, adam, batch_size=16, ema_halflife=50.0,
             loss_scale=scale,
         )  # fmt: skip
-        start = jax.jit(lambda: state.init(jax.random.key(1), TINY, adam))()
+        start = jax.jit(lambda: state.create(initial(network), adam))()
         now, numbers = jax.jit(step)(start, batch_of(16), jax.random.key(3))
         flat = np.concatenate([np.ravel(a) for a in jax.tree.leaves(now.opt_state[1].mu)])
         return flat, float(numbers["loss"])
 
     # bfloat16 is configs/imagenet64.py's, in tests/configs.
-    (exact, loss), (half, half_loss) = first_moment(1.0, "float32"), first_moment(64.0, "float16")
+    exact, loss = first_moment(1.0, jnp.float32)
+    half, half_loss = first_moment(64.0, jnp.float16)
     assert half_loss == pytest.approx(loss, rel=0.01)
     assert 0 < np.linalg.norm(half - exact) < 0.01 * np.linalg.norm(exact)
 
@@ -102,9 +107,10 @@ def same(a, b):
 
 def test_what_does_not_fit_stays_fresh(tmp_path):
     wide = dataclasses.replace(TINY, label_dim=3)
-    Model.init(jax.random.key(7), wide).save(tmp_path / "model")
+    params = jax.jit(lambda: init_params(jax.random.key(7), wide))()
+    Model.build(wide, params).save(tmp_path / "model")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
-    fresh = state.init(jax.random.key(1), TINY, adam)
+    fresh = jax.jit(lambda: state.init(jax.random.key(1), TINY, adam))()
     found, note = transfer.start_from(fresh, str(tmp_path / "model"))
     assert "fresh: map_label/kernel" in note and "unused there: map_label/kernel" in note
     same(found.params["map_label"]["kernel"], fresh.params["map_label"]["kernel"])
