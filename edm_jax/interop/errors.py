@@ -13,11 +13,13 @@ class WeightsError(ValueError):
 def naming(path: str | os.PathLike) -> Iterator[None]:
     """Puts the file's name before the message of any WeightsError or OSError raised inside.
 
+    An ImportError is one too: some URLs need a package, gs:// for one gcsfs.
+
     Args:
       path: the file that is being read or written.
 
     Raises:
-      WeightsError: in place of either.
+      WeightsError: in place of any of them.
 
     >>> with naming("x.pkl"):
     ...     raise WeightsError("truncated")
@@ -33,3 +35,5 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         raise WeightsError(f"{name}: {error}") from None
     except OSError as error:
         raise WeightsError(f"{name}: {error.strerror or error}") from error
+    except ImportError as error:
+        raise WeightsError(f"{name}: {error}") from error

@@ -38,7 +38,7 @@ def load(path: str | os.PathLike) -> Model:
             head = file.read(9)
         if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
             return _pickle(path.read_bytes())
-        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().length:
             return saved.import_safetensors(path)
         start = f"begins with {head!r}" if head else "is empty"
         raise WeightsError(f"is no model: the file {start}; expected {_KINDS}")

@@ -45,6 +45,8 @@ def save(model: Model, path: str | os.PathLike) -> None:
             temporary.mkdir()
             (temporary / CONFIG).write_text(json.dumps(_record(model.config), indent=1) + "\n")
             export_safetensors(model, temporary / WEIGHTS)
+            if path.exists():  # and is empty
+                path.rmdir()
             temporary.replace(path)
         finally:
             temporary.rmtree(missing_ok=True)

@@ -165,8 +165,12 @@ def test_a_training_run_is_found_from_any_of_its_folders(tmp_path, model, monkey
     for path in (run, run / checkpoint.FOLDER, run / checkpoint.FOLDER / "1200"):
         assert load(path) is model
     assert calls == [(str(run), None), (str(run), None), (str(run), 1200)]
-    with pytest.raises(WeightsError, match="^gs://bucket/run holds no checkpoint$"):
-        load("gs://bucket/run")
+
+
+def test_a_url_whose_package_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(WeightsError, match="^s3://bucket/run: Install s3fs"):
+        load("s3://bucket/run")
 
 
 def test_the_command(tmp_path, model, capsys):
