@@ -45,3 +45,13 @@ def cifar10_archive():
     if not path.is_file():
         pytest.skip("no CIFAR-10 archive on this machine")
     return path
+
+
+@pytest.fixture(scope="module")
+def small_networks():
+    """The models of a module's tests have a small network in place of a U-Net."""
+    from small_network import instead_of_unets
+
+    with pytest.MonkeyPatch.context() as patch:
+        instead_of_unets(patch)
+        yield

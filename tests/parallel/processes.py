@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+COMMAND = pathlib.Path(__file__).with_name("small_command.py")
 
 
 def free_port() -> int:
@@ -23,7 +24,10 @@ def environment(devices: int) -> dict[str, str]:
 
 
 def start(*command: str, slurm: bool = False, processes: int = 2, devices: int = 4):
-    """Starts a console command in several processes, which are told of each other or find out."""
+    """Starts a console command in several processes, which are told of each other or find out.
+
+    Its models have a small network, as those of tests with the fixture `small_networks`.
+    """
     port = str(free_port())
 
     def told(i):
@@ -39,7 +43,7 @@ def start(*command: str, slurm: bool = False, processes: int = 2, devices: int =
 
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "edm_jax", *command, *([] if slurm else told(i))],
+            [sys.executable, str(COMMAND), *command, *([] if slurm else told(i))],
             env=environment(devices) | (found(i) if slurm else {}),
             cwd=ROOT,
             stdout=subprocess.PIPE,

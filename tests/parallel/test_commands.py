@@ -16,7 +16,7 @@ from edm_jax.cli import train
 from edm_jax.cli.main import main
 from edm_jax.training import loop, metrics
 
-STEPS, EVERY = 32, 4
+STEPS, EVERY = 40, 4
 SETTINGS = (
     "--config", str(ROOT / "configs/digits.py"),
     "--config.batch_size=16", f"--config.checkpoint_kimg={16 * EVERY / 1e3}",
@@ -54,7 +54,7 @@ def final(workdir: pathlib.Path) -> tuple[int, list[np.ndarray]]:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
+def begun(small_networks, tmp_path_factory):
     """The first steps of a run in one process of eight devices."""
     workdir = tmp_path_factory.mktemp("begun")
     loop.train(train.parse(settings(EVERY)).config, str(workdir), quiet=True)

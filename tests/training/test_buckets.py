@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
-from tiny_run import small_networks, tiny  # noqa: F401
+from tiny_run import tiny
 
 from edm_jax import load
 from edm_jax.cli.main import main
@@ -26,7 +26,7 @@ def url(tmp_path, monkeypatch):
     return "fake://runs/a"
 
 
-def test_a_run_in_a_bucket(url, tmp_path):
+def test_a_run_in_a_bucket(small_networks, url, tmp_path):
     config = tiny(
         duration_kimg=0.064, log_kimg=0.016, sample_kimg=0.032, checkpoint_kimg=0.032,
         ema_snapshot_kimg=0.032,

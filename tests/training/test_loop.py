@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
-from tiny_run import small_networks, tiny  # noqa: F401
+from tiny_run import tiny
 
 import edm_jax
 from edm_jax.cli.main import main
@@ -32,6 +32,7 @@ from edm_jax.training import bins, checkpoint, loop, metrics, posthoc, transfer
 from edm_jax.training.config import DataConfig, LossConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 def final_state(workdir):
@@ -49,7 +50,7 @@ def assert_same(a, b):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(small_networks, tmp_path_factory):
     """An uninterrupted run of 12 steps, which also draws samples."""
     workdir = tmp_path_factory.mktemp("whole")
     assert loop.train(tiny(sample_kimg=0.096), str(workdir), quiet=True) is None

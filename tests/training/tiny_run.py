@@ -1,10 +1,7 @@
-"""A run of twelve steps of a small network, whose program every test of whole runs shares.
+"""A run of twelve steps, whose program every test of whole runs shares.
 
-U-Nets are trained in tests/configs.
+They train the small network of tests/small_network.py; U-Nets are trained in tests/configs.
 """
-
-import pytest
-from small_network import instead_of_unets
 
 from edm_jax.model import ddpmpp
 from edm_jax.training.config import Config
@@ -24,11 +21,3 @@ def tiny(**changes) -> Config:
         checkpoint_kimg=0.064, sample_steps=3,
     )  # fmt: skip
     return Config(**(settings | changes))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_networks():
-    """Runs train a small network; to be imported by the modules that use `tiny`."""
-    with pytest.MonkeyPatch.context() as patch:
-        instead_of_unets(patch)
-        yield
