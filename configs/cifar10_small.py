@@ -15,7 +15,7 @@ A TPU pod slice (of up to 32 devices), the same command on every host:
     gcloud compute tpus tpu-vm ssh POD --worker=all --command="cd edm_jax && python train.py \\
         --config configs/cifar10_small.py --workdir gs://BUCKET/cifar10_small"
 
-Samples of every class, with the paper's deterministic sampler, 35 network evaluations:
+Samples of every class, by the default sampler; the paper's is --solver heun:
     python sample.py --checkpoint runs/cifar10_small --seeds 0-9 --class all --out samples/cifar10
 """
 

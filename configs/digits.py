@@ -8,8 +8,8 @@ A TPU pod slice (of up to 64 devices), the same command on every host:
     gcloud compute tpus tpu-vm ssh POD --worker=all --command="cd edm_jax && python train.py \\
         --config configs/digits.py --workdir gs://BUCKET/digits"
 
-Samples of every class, with the paper's deterministic sampler, 35 network evaluations; how many of
-them are recognised is measured by benchmarks/digits.py:
+Samples of every class, by the default sampler (the paper's is --solver heun); how many of them are
+recognised is measured by benchmarks/digits.py:
     python sample.py --checkpoint runs/digits --seeds 0-9 --class all --out samples/digits
 """
 
