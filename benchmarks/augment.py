@@ -21,33 +21,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import augment, losses, model, resampling
+from edm_jax import augment, model, objectives
+from edm_jax.augment import affine
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def halved(looked_up, images):
-    """The last stage of `resampling.resample`."""
+    """The last stage of `affine.resample`."""
     height, width = images.shape[1:3]
-    down = resampling._down(resampling._halving(height), looked_up)
-    return resampling._across(down, resampling._halving(width))
+    down = affine._down(affine._halving(height), looked_up)
+    return affine._across(down, affine._halving(width))
 
 
 def gather(images, linear, shift):
-    places = resampling._positions(linear, shift, *images.shape[1:3])
-    return halved(resampling.lookup_by_gather(images, *places), images)
+    places = affine._positions(linear, shift, *images.shape[1:3])
+    return halved(affine.lookup_by_gather(images, *places), images)
 
 
 def products(images, linear, shift):
-    places = resampling._positions(linear, shift, *images.shape[1:3])
-    return halved(resampling.lookup_by_products(images, *places), images)
+    places = affine._positions(linear, shift, *images.shape[1:3])
+    return halved(affine.lookup_by_products(images, *places), images)
 
 
 def weight_rows(images, linear, shift):
-    x, y = resampling._positions(linear, shift, *images.shape[1:3])
+    x, y = affine._positions(linear, shift, *images.shape[1:3])
 
     def weights(position, size):
-        table = jnp.asarray(resampling._doubling(size))
+        table = jnp.asarray(affine._doubling(size))
         start = jnp.floor(position)
         share, start = (position - start)[..., None], start.astype(int)
         return table[start] * (1 - share) + table[start + 1] * share
@@ -59,9 +60,9 @@ def weight_rows(images, linear, shift):
 
 def padding(images, linear, shift):
     batch, height, width, channels = images.shape
-    x, y = resampling._positions(linear, shift, height, width)
+    x, y = affine._positions(linear, shift, height, width)
     x, y = x - 1, y - 1  # no zero row before the doubled image here
-    taps = np.float32(resampling.SYM6)
+    taps = np.float32(affine.SYM6)
 
     def convolve(planes, kernel, **arguments):
         return jax.lax.conv_general_dilated(
@@ -82,19 +83,19 @@ def padding(images, linear, shift):
     planes = planes.reshape(batch * channels, 1, *planes.shape[2:])
     planes = convolve(planes, row, padding=((0, 0), (5, 5)), window_strides=(1, 2))
     planes = convolve(planes, column, padding=((5, 5), (0, 0)), window_strides=(2, 1))
-    border = resampling.BORDER
+    border = affine.BORDER
     planes = planes[:, :, border:-border, border:-border]
     return jnp.moveaxis(planes.reshape(batch, channels, height, width), 1, 3)
 
 
 def polyphase(images, linear, shift):
     height, width = images.shape[1:3]
-    x, y = resampling._positions(linear, shift, height, width)
+    x, y = affine._positions(linear, shift, height, width)
 
     def doubled(a, axis):
         size = a.shape[axis]
         padded = 3 * size - 2
-        a = jnp.take(a, resampling.reflect(np.arange(padded) - (size - 1), size), axis)
+        a = jnp.take(a, affine.reflect(np.arange(padded) - (size - 1), size), axis)
         a = jnp.pad(a, [(3, 3) if i == axis else (0, 0) for i in range(a.ndim)])
 
         def phase(taps, offset):
@@ -104,7 +105,7 @@ def polyphase(images, linear, shift):
             )
             return sum(tap * part for tap, part in zip(taps, shifted))
 
-        even, odd = phase(resampling.SYM6[1::2], 5), phase(resampling.SYM6[::2], 6)
+        even, odd = phase(affine.SYM6[1::2], 5), phase(affine.SYM6[::2], 6)
         shape = list(even.shape)
         shape[axis] *= 2
         a = jnp.stack([even, odd], axis + 1).reshape(shape)
@@ -170,7 +171,7 @@ def training_step(batch):
     def step(params, images, noise):
         def loss(params):
             denoise = net.replace(params=params).denoiser(None, jnp.zeros((batch, 9)), keys)
-            return losses.loss(denoise, images, sigma, noise, weight).mean()
+            return objectives.loss(denoise, images, sigma, noise, weight).mean()
 
         return jax.tree.map(lambda p, g: p - 1e-4 * g, params, jax.grad(loss)(params))
 

@@ -21,13 +21,13 @@ def compiled(config_file: str, devices: int, share: int, name: str):
     import jax
     import numpy as np
 
-    from edm_jax import parallel
     from edm_jax.cli.train import load_config
+    from edm_jax.runtime import engines
     from edm_jax.training.assemble import assemble
 
     config = load_config(config_file)
     config.batch_size, config.microbatch = devices * share, 0
-    engine = parallel.engine(*ENGINES[name], devices=devices)
+    engine = engines.engine(*ENGINES[name], devices=devices)
     sizes = {"resolution": 64, "channels": 3, "label_dim": 1000}
     parts = assemble(config, engine, **sizes)
     state = jax.eval_shape(parts.initial)
@@ -61,9 +61,7 @@ def main() -> None:
             program, state = compiled(args.config, devices, args.share, name)
             found = program.memory_analysis()
             sizes = (state, found.argument_size_in_bytes, found.temp_size_in_bytes)
-            cells = " ".join(
-                f"{n / 2**20:{width}.0f}" for n, width in zip(sizes, (10, 10, 12))
-            )
+            cells = " ".join(f"{n / 2**20:{width}.0f}" for n, width in zip(sizes, (10, 10, 12)))
             print(f"{name:11} {devices:7} {cells}")
 
 

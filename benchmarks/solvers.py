@@ -31,7 +31,7 @@ import edm_jax
 from edm_jax import randomness, samplers, timesteps
 from edm_jax.cli.sampler import SOLVER
 from edm_jax.data import archive
-from edm_jax.samplers import gamma
+from edm_jax.samplers import analytic
 
 BUDGETS = (6, 8, 10, 12, 16, 20, 28, 40, 60, 80)
 STD = 0.1  # of each component of the mixture
@@ -178,13 +178,11 @@ class Measure:
 
     def __init__(self, denoise, examples, moments, recognise=lambda samples: math.nan):
         self.keys = randomness.sample_keys(range(len(examples)))
-        self.noise = randomness.normal(
-            randomness.fold_in(self.keys, 2**20), examples.shape[1:]
-        )
+        self.noise = randomness.normal(randomness.fold_in(self.keys, 2**20), examples.shape[1:])
         self.run = jax.jit(lambda table, noise, keys: samplers.sample(denoise, table, noise, keys))
         self.flow = self._sample(samplers.heun(timesteps.edm(REFERENCE)), self.noise)
         self.moments, self.recognise = moments, recognise
-        self.variance = gamma.estimate(
+        self.variance = analytic.estimate(
             denoise, [examples], timesteps.exponential(39, final="sigma_min"), jax.random.key(0)
         ).posterior_variance
         self.floor = frechet(spread(self.flow), moments)
@@ -283,7 +281,9 @@ def main():
     else:
         measure = of_mixture(args.samples)
     recognised = measure.recognise(measure.flow)
-    print(f"{args.samples} samples; exact: frechet {measure.floor:.4f}, recognised {recognised:.1f}")
+    print(
+        f"{args.samples} samples; exact: frechet {measure.floor:.4f}, recognised {recognised:.1f}"
+    )
 
     chosen = set(args.solvers.split(",")) - {""}
     wanted = set(args.grids.split(",")) - {""}
@@ -317,8 +317,8 @@ def main():
     for solver in GRID_SOLVERS:
         for label, grid in GRIDS.items():
             if not wanted or label in wanted:
-                entries[f"{solver}: {label}"] = (
-                    lambda steps, solver=solver, grid=grid: samplers.build(solver, grid(steps))
+                entries[f"{solver}: {label}"] = lambda steps, solver=solver, grid=grid: (
+                    samplers.build(solver, grid(steps))
                 )
     results = sweep(measure, entries, budgets)
     show("distance to the exact flow, by grid", results, budgets, 1)

@@ -27,9 +27,7 @@ def get_config(text: str = "") -> Config:
     """What differs from CIFAR-10's run, whose numbers are the settings' own defaults."""
     (architecture,) = choices(text, ("ddpmpp", "ncsnpp"))
     return Config(
-        model=getattr(model, architecture)(
-            resolution=64, channel_mult=(1, 2, 2, 2), dropout=0.05
-        ),
+        model=getattr(model, architecture)(resolution=64, channel_mult=(1, 2, 2, 2), dropout=0.05),
         data=DataConfig(archive="data/ffhq64.zip", conditional=False),
         batch_size=256,
         learning_rate=2e-4,

@@ -1,12 +1,12 @@
 """EDM (Karras, Aittala, Aila, Laine 2022) in JAX: every choice of the design space a function."""
 
-from edm_jax import losses, preconditioning, samplers, schedules, score, timesteps
-from edm_jax.interop.load import load
+from edm_jax import ideal, objectives, preconditioning, samplers, schedules, score, timesteps
+from edm_jax.generation import generate, requests
 from edm_jax.model import Model, ModelConfig, adm, ddpmpp, ncsnpp
 from edm_jax.preconditioning import denoiser
 from edm_jax.randomness import normal, sample_keys
 from edm_jax.samplers import Tableau, moments, sample
-from edm_jax.sampling import generate, requests
+from edm_jax.weights import load, save
 
 __all__ = [
     "Model",
@@ -16,8 +16,9 @@ __all__ = [
     "ddpmpp",
     "denoiser",
     "generate",
+    "ideal",
     "load",
-    "losses",
+    "objectives",
     "moments",
     "ncsnpp",
     "normal",
@@ -26,6 +27,7 @@ __all__ = [
     "sample",
     "sample_keys",
     "samplers",
+    "save",
     "schedules",
     "score",
     "timesteps",

@@ -19,7 +19,18 @@ ARCHITECTURES = ("song", "dhariwal")
 DTYPES = ("float32", "bfloat16", "float16")
 PRECONDITIONERS = {
     name: getattr(preconditioning, name)
-    for name in ("edm", "vp", "ve", "iddpm", "epsilon", "x0", "v", "flow", "trigflow", "consistency")
+    for name in (
+        "edm",
+        "vp",
+        "ve",
+        "iddpm",
+        "epsilon",
+        "x0",
+        "v",
+        "flow",
+        "trigflow",
+        "consistency",
+    )
 }
 _SONG_ONLY = (
     "embedding_type",
@@ -203,19 +214,6 @@ class Model:
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of one image."""
         return self.config.resolution, self.config.resolution, self.config.channels
-
-    def save(self, path: Any) -> None:
-        """Writes a directory that `edm_jax.load` reads, whole or not at all.
-
-        Args:
-          path: the directory to make: config.json and weights.safetensors.
-
-        Raises:
-          ValueError: the path is taken or cannot be written.
-        """
-        from edm_jax.interop import saved  # the one step up: a convenience, not a dependence
-
-        saved.save(self, path)
 
     def denoiser(
         self,

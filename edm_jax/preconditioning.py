@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import schedules, tables
-from edm_jax.schedules import Function, check_positive, check_range, host_or_device
+from edm_jax.checks import Denoiser, check_positive, check_range, column
+from edm_jax.schedules import Function, host_or_device
 
 Network = Callable[[jax.Array, jax.Array], jax.Array]
-Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Preconditioner(NamedTuple):
@@ -60,12 +60,10 @@ def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
     def denoise(x, sigma):
         dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
         x, sigma = jnp.asarray(x, dtype), jnp.asarray(sigma, dtype)
-        if not x.ndim or sigma.shape not in ((), x.shape[:1]):
-            raise ValueError(f"sigma must have shape [] or {x.shape[:1]}, got {sigma.shape}")
         # A scalar stays one for the coefficients, so that XLA computes them once.
-        column = sigma.reshape(sigma.shape + (1,) * (x.ndim - 1) * sigma.ndim)
+        level = column(sigma, x)
         c_noise = jnp.broadcast_to(preconditioner.c_noise(sigma), x.shape[:1])
-        f = network(preconditioner.c_in(column) * x, c_noise).astype(dtype)
+        f = network(preconditioner.c_in(level) * x, c_noise).astype(dtype)
         if f.shape != x.shape:
             if f.ndim != x.ndim or f.shape[:-1] != x.shape[:-1] or f.shape[-1] < x.shape[-1]:
                 raise ValueError(
@@ -73,7 +71,7 @@ def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
                     f"got {f.shape}"
                 )
             f = f[..., : x.shape[-1]]
-        return preconditioner.c_skip(column) * x + preconditioner.c_out(column) * f
+        return preconditioner.c_skip(level) * x + preconditioner.c_out(level) * f
 
     return denoise
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from edm_jax.checks import check_keys
+
 # Counter-based and indifferent to vmap. The hardware generators ("rbg") are not: under vmap a
 # draw there depends on the neighbours, which is what this module exists to rule out.
 IMPLEMENTATION = "threefry2x32"
@@ -63,7 +65,7 @@ def fold_in(keys: jax.Array, data: int | np.ndarray | jax.Array) -> jax.Array:
     >>> fold_in(jax.random.key(0), jnp.arange(3)).shape  # one key per example of a batch
     (3,)
     """
-    _check_keys(keys, (0, 1))
+    check_keys(keys, dimensions=(0, 1))
     data = jnp.asarray(data)
     if not jnp.issubdtype(data.dtype, jnp.integer):
         raise ValueError(f"data must be integers, got dtype {data.dtype}")
@@ -86,7 +88,7 @@ def normal(keys: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.Arra
     Returns:
       [B, *shape] standard normal values.
     """
-    _check_keys(keys, (1,))
+    check_keys(keys)
     return _draw(keys, shape, lambda key, size: jax.random.normal(key, size, dtype))
 
 
@@ -109,7 +111,7 @@ def uniform(
     Returns:
       [B, *shape] values.
     """
-    _check_keys(keys, (1,))
+    check_keys(keys)
     return _draw(
         keys, shape, lambda key, size: jax.random.uniform(key, size, dtype, minval, maxval)
     )
@@ -126,7 +128,7 @@ def rademacher(keys: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.
     Returns:
       [B, *shape] values, each -1 or 1.
     """
-    _check_keys(keys, (1,))
+    check_keys(keys)
     return _draw(keys, shape, lambda key, size: jax.random.rademacher(key, size, dtype))
 
 
@@ -134,15 +136,3 @@ def _draw(keys: jax.Array, shape: Sequence[int], draw: Callable) -> jax.Array:
     # Drawn flat: the same numbers, and XLA compiles them in a quarter of the time.
     values = jax.vmap(lambda key: draw(key, (math.prod(shape),)))(keys)
     return values.reshape(*keys.shape, *shape)
-
-
-def _check_keys(keys: jax.Array, dimensions: Sequence[int]) -> None:
-    dtype = getattr(keys, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise ValueError(
-            "keys must be typed keys (sample_keys or jax.random.key), "
-            f"got {type(keys).__name__} of dtype {dtype}"
-        )
-    if keys.ndim not in dimensions:
-        allowed = " or ".join("[B]" if d else "[]" for d in dimensions)
-        raise ValueError(f"keys must have shape {allowed}, got {keys.shape}")

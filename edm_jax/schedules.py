@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from edm_jax.checks import check_positive, check_range
+
 Array = jax.Array | np.ndarray
 Function = Callable[[Any], Any]
 
@@ -135,9 +137,7 @@ def vp(beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
     )
 
 
-def vp_betas(
-    sigma_min: float, sigma_max: float, epsilon_s: float = 1e-3
-) -> tuple[float, float]:
+def vp_betas(sigma_min: float, sigma_max: float, epsilon_s: float = 1e-3) -> tuple[float, float]:
     """Fits the variance-preserving schedule to a range of noise levels.
 
     Solves sigma(epsilon_s) = sigma_min and sigma(1) = sigma_max; with L = ln(1 + sigma^2),
@@ -322,20 +322,6 @@ def drift_and_diffusion(schedule: Schedule) -> tuple[Function, Function]:
 
     f = host_or_device(lambda xp, t: schedule.scale_dot(t) / schedule.scale(t))
     return f, host_or_device(g)
-
-
-def check_positive(**arguments: float) -> None:
-    """Raises ValueError unless every argument is a positive finite number."""
-    for name, value in arguments.items():
-        if not (value > 0.0 and np.isfinite(value)):
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-
-
-def check_range(sigma_min: float, sigma_max: float) -> None:
-    """Raises ValueError unless 0 < sigma_min < sigma_max < inf."""
-    check_positive(sigma_min=sigma_min, sigma_max=sigma_max)
-    if not sigma_min < sigma_max:
-        raise ValueError(f"sigma_min must be below sigma_max = {sigma_max}, got {sigma_min}")
 
 
 def _quadratic(beta_d: float, beta_min: float):

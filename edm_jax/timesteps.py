@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from edm_jax import schedules, tables
-from edm_jax.schedules import Schedule, check_positive, check_range
+from edm_jax.checks import check_positive, check_range
+from edm_jax.schedules import Schedule
 
 
 def edm(

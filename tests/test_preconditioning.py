@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edm_jax import preconditioning, score, tables
+from edm_jax import ideal, preconditioning, score, tables
 
 SIGMAS = np.array([0.002, 0.1, 0.5, 1.0, 10.0, 80.0])
 # sigma, c_skip, c_out, c_in, c_noise with sigma_data = 0.5.
@@ -85,7 +85,7 @@ def test_a_zero_network_is_the_ideal_denoiser_of_gaussian_data(name):
         np.testing.assert_allclose(denoise(x, sigma), ideal, rtol=1e-12)
 
 
-MIXTURE = score.mixture([[-1.0, 0.5], [0.3, -0.2], [1.0, 1.0]], [0.2, 0.4, 0.1], [0.3, 0.5, 0.2])
+MIXTURE = ideal.mixture([[-1.0, 0.5], [0.3, -0.2], [1.0, 1.0]], [0.2, 0.4, 0.1], [0.3, 0.5, 0.2])
 # preconditioner -> what its network predicts (`score.from_denoiser`), and with which sign.
 PREDICTS = {
     "vp": ("epsilon", 1),

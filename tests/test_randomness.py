@@ -110,4 +110,3 @@ def test_bad_keys_are_named():
         randomness.normal(jax.random.key(0), (3,))
     with pytest.raises(ValueError, match="data must be integers"):
         randomness.fold_in(jax.random.key(0), 0.5)
-

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edm_jax import schedules, score
+from edm_jax import ideal, schedules, score
 
 MEANS = np.array([[-1.0, 0.5], [0.3, -0.2], [1.0, 1.0]])
 STDS, WEIGHTS = np.array([0.2, 0.4, 0.1]), np.array([0.3, 0.5, 0.2])
-MIXTURE = jax.jit(score.mixture(MEANS, STDS, WEIGHTS))
+MIXTURE = jax.jit(ideal.mixture(MEANS, STDS, WEIGHTS))
 SCHEDULES = {
     "edm": schedules.edm(),
     "ve": schedules.ve(),
@@ -112,7 +112,7 @@ def test_probability_flow_has_the_known_solution_of_gaussian_data(name):
         spread = jnp.sqrt(std**2 + schedule.sigma(t)[:, None] ** 2)
         return schedule.scale(t)[:, None] * (mean + spread * z)
 
-    drift = score.probability_flow(score.gaussian(mean, std), schedule)
+    drift = score.probability_flow(ideal.gaussian(mean, std), schedule)
 
     @jax.jit
     def compare(t):
@@ -132,7 +132,7 @@ def test_reverse_sde_keeps_the_marginals(name):
     mean = lambda t: 0.2 * schedule.scale(t)
 
     def rates(t, stochasticity):
-        drift, diffusion = score.reverse_sde(score.gaussian(0.2, std), schedule, stochasticity)
+        drift, diffusion = score.reverse_sde(ideal.gaussian(0.2, std), schedule, stochasticity)
         at, slope = jax.value_and_grad(lambda x: drift(x[None, None], t)[0, 0])(mean(t))
         return jnp.stack([at, 2 * slope * variance(t) - diffusion(t) ** 2])
 
@@ -166,7 +166,7 @@ class TestGaussian:
         mean, std = np.array([1.0, -2.0]), np.array([0.5, 0.0])
         s2 = np.asarray(sigma)[:, None] ** 2
         expected = (std**2 * POINTS + s2 * mean) / (std**2 + s2)
-        found = score.gaussian(mean, std)(x, sigma)
+        found = ideal.gaussian(mean, std)(x, sigma)
         np.testing.assert_allclose(found, expected, rtol=1e-13)
         np.testing.assert_allclose(found[:, 1], -2.0, rtol=1e-15)  # no spread: the mean
 
@@ -176,15 +176,15 @@ class TestGaussian:
         covariance, mean = root @ root.T, rng.standard_normal((2, 3))
         covariance = (covariance + covariance.T) / 2
         x, sigma = jnp.asarray(rng.standard_normal((5, 2, 3))), jnp.asarray([0.01, 0.1, 1, 5, 20])
-        found = np.asarray(jax.jit(score.gaussian(mean, covariance=covariance))(x, sigma))
+        found = np.asarray(jax.jit(ideal.gaussian(mean, covariance=covariance))(x, sigma))
         for i in range(5):
             gain = np.linalg.solve(covariance + float(sigma[i]) ** 2 * np.eye(6), covariance).T
             expected = mean.ravel() + gain @ (np.asarray(x[i]) - mean).ravel()
             np.testing.assert_allclose(found[i].ravel(), expected, rtol=1e-8, atol=1e-10)
         diagonal = np.array([0.5, 2.0])
         np.testing.assert_allclose(
-            score.gaussian(0.1, covariance=np.diag(diagonal**2))(jnp.asarray(POINTS), 0.7),
-            score.gaussian(0.1, diagonal)(jnp.asarray(POINTS), 0.7),
+            ideal.gaussian(0.1, covariance=np.diag(diagonal**2))(jnp.asarray(POINTS), 0.7),
+            ideal.gaussian(0.1, diagonal)(jnp.asarray(POINTS), 0.7),
             rtol=1e-12,
         )
 
@@ -200,7 +200,7 @@ class TestGaussian:
     )
     def test_bad_arguments_are_named(self, arguments, message):
         with pytest.raises(ValueError, match=message):
-            score.gaussian(0.0, **arguments)
+            ideal.gaussian(0.0, **arguments)
 
 
 class TestMixture:
@@ -208,15 +208,15 @@ class TestMixture:
 
     def test_one_component_is_gaussian(self):
         x, sigma = jnp.asarray(POINTS), jnp.asarray(np.geomspace(0.01, 10.0, 7))
-        one = jax.jit(score.mixture(MEANS[:1], STDS[:1], [3.0]))
-        expected = score.gaussian(MEANS[0], STDS[0])(x, sigma)
+        one = jax.jit(ideal.mixture(MEANS[:1], STDS[:1], [3.0]))
+        expected = ideal.gaussian(MEANS[0], STDS[0])(x, sigma)
         np.testing.assert_allclose(one(x, sigma), expected, rtol=1e-10)
 
     def test_limits(self):
         x = jnp.asarray(POINTS)
         np.testing.assert_allclose(MIXTURE(x, 1e6) - WEIGHTS @ MEANS, 0, atol=1e-5)
         np.testing.assert_allclose(MIXTURE(x, 1e-5), x, atol=1e-7)
-        points = jax.jit(score.mixture(MEANS, np.zeros(3), WEIGHTS))
+        points = jax.jit(ideal.mixture(MEANS, np.zeros(3), WEIGHTS))
         nearest = MEANS[((POINTS[:, None] - MEANS) ** 2).sum(-1).argmin(1)]
         np.testing.assert_allclose(points(x, 1e-3), nearest, rtol=1e-12)
 
@@ -235,7 +235,7 @@ class TestMixture:
     )
     def test_bad_arguments_are_named(self, means, stds, weights, message):
         with pytest.raises(ValueError, match=message):
-            score.mixture(means, stds, weights)
+            ideal.mixture(means, stds, weights)
 
 
 class TestDataset:
@@ -256,17 +256,17 @@ class TestDataset:
         weights = np.exp(logits - logits.max(1, keepdims=True))
         weights /= weights.sum(1, keepdims=True)
         expected = np.einsum("bn,nhwc->bhwc", weights, self.images)
-        found = score.dataset(self.images, chunk)(jnp.asarray(x), jnp.asarray(sigma))
+        found = ideal.dataset(self.images, chunk)(jnp.asarray(x), jnp.asarray(sigma))
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
     def test_it_is_the_mixture_of_points(self):
         x = jnp.asarray(self.noisy(0.4))
-        points = jax.jit(score.mixture(self.images, np.zeros(23), np.ones(23)))
-        found = score.dataset(self.images, 6)(x, 0.4)
+        points = jax.jit(ideal.mixture(self.images, np.zeros(23), np.ones(23)))
+        found = ideal.dataset(self.images, 6)(x, 0.4)
         np.testing.assert_allclose(found, points(x, 0.4), rtol=1e-10)
 
     def test_limits(self):
-        denoise = score.dataset(self.images, 6)
+        denoise = ideal.dataset(self.images, 6)
         nearest = denoise(jnp.asarray(self.noisy(1e-3)), 1e-3)
         np.testing.assert_allclose(nearest, self.images[:5], rtol=1e-12)
         mean = denoise(jnp.asarray(self.noisy(1e5)), 1e5)
@@ -279,9 +279,9 @@ class TestDataset:
         twins = np.stack([y, y + 1e-4 * rng.choice([-1, 1], 3072)]).astype(np.float32)
         noise = rng.standard_normal((1, 3072))
         x = (twins.mean(0) + 0.002 * noise).astype(np.float32)
-        wide = score.dataset(twins.astype(np.float64))(jnp.asarray(x, jnp.float64), 0.002)
+        wide = ideal.dataset(twins.astype(np.float64))(jnp.asarray(x, jnp.float64), 0.002)
         with jax.enable_x64(False):
-            found = score.dataset(twins)(jnp.asarray(x), jnp.float32(0.002))
+            found = ideal.dataset(twins)(jnp.asarray(x), jnp.float32(0.002))
         # In units of the twins' distance: the share of the second.
         between = (twins[1] - twins[0]).astype(np.float64)
         share = lambda d: (np.asarray(d[0], np.float64) - twins[0]) @ between / (between @ between)
@@ -291,13 +291,13 @@ class TestDataset:
     def test_bytes_mean_images(self):
         data = self.rng.integers(0, 256, (9, 4, 3, 1), dtype=np.uint8)
         x = jnp.asarray(self.noisy(0.5))
-        expected = score.dataset(data / 127.5 - 1.0, 4)(x, 0.5)
-        np.testing.assert_allclose(score.dataset(data, 4)(x, 0.5), expected, rtol=1e-12)
+        expected = ideal.dataset(data / 127.5 - 1.0, 4)(x, 0.5)
+        np.testing.assert_allclose(ideal.dataset(data, 4)(x, 0.5), expected, rtol=1e-12)
 
     def test_derivatives(self):
         """dD/dx = Cov[y|x] / sigma^2, forward and reverse."""
         x, sigma = jnp.asarray(self.noisy(0.5, 1)), 0.5
-        denoise = score.dataset(self.images, 6)
+        denoise = ideal.dataset(self.images, 6)
         at = lambda x: denoise(x, sigma)
         both = jax.jit(lambda x: (jax.jacfwd(at)(x), jax.jacrev(at)(x)))
         forward, reverse = (jacobian.reshape(12, 12) for jacobian in both(x))
@@ -310,7 +310,7 @@ class TestDataset:
 
     def test_memory_does_not_grow_with_the_images(self):
         def temporary(count):
-            denoise = score.dataset(np.zeros((count, 64), np.float32), chunk=64)
+            denoise = ideal.dataset(np.zeros((count, 64), np.float32), chunk=64)
             x = jnp.zeros((8, 64), jnp.float32)
             program = jax.jit(lambda d, x: d(x, 1.0)).lower(denoise, x).compile()
             return program.memory_analysis().temp_size_in_bytes
@@ -320,11 +320,11 @@ class TestDataset:
 
     def test_bad_arguments_are_named(self):
         with pytest.raises(ValueError, match=r"images must be \[N, ...\]"):
-            score.dataset(np.zeros((0, 3)))
+            ideal.dataset(np.zeros((0, 3)))
         with pytest.raises(ValueError, match="chunk must be positive, got 0"):
-            score.dataset(self.images, 0)
+            ideal.dataset(self.images, 0)
 
 
 def test_sigma_of_a_wrong_shape_is_named():
-    with pytest.raises(ValueError, match=r"expected shape \[\] or \(7,\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"sigma must have shape \[\] or \(7,\), got \(2,\)"):
         MIXTURE(jnp.asarray(POINTS), jnp.ones(2))

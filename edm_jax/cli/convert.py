@@ -7,10 +7,10 @@ with the official names, for PyTorch too; any other is a directory that sampling
 
 import argparse
 
-from edm_jax.interop.load import load
-from edm_jax.interop.saved import export_safetensors
-from edm_jax.interop.saved import save as save_model
 from edm_jax.model import parameter_count
+from edm_jax.weights import load
+from edm_jax.weights.directory import export_safetensors
+from edm_jax.weights.directory import save as save_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ import pathlib
 
 from tqdm import tqdm
 
-from edm_jax import pictures
 from edm_jax.data import archive, check, prepare, sources
+from edm_jax.runtime import pictures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ The run must have kept power-function averages: --config.ema_power="(0.05,0.1)" 
 import argparse
 
 from edm_jax.training import posthoc
+from edm_jax.weights import save
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reconstructs, saves, and says from how many snapshots."""
     model, count = posthoc.reconstruct(args.run, args.std, args.step)
-    model.save(args.out)
+    save(model, args.out)
     print(f"{args.out}: average of relative width {args.std:g} from {count} snapshots")
     return 0

@@ -1,7 +1,7 @@
 """Measures a model's posterior variance on data, in one pass: what the solver analytic_dpm needs.
 
-    python -m edm_jax gamma --checkpoint runs/digits --data digits --out gamma.npz
-    python sample.py --checkpoint runs/digits --solver analytic_dpm --option gamma=gamma.npz ...
+python -m edm_jax gamma --checkpoint runs/digits --data digits --out analytic.npz
+python sample.py --checkpoint runs/digits --solver analytic_dpm --option gamma=analytic.npz ...
 """
 
 import argparse
@@ -16,7 +16,7 @@ from edm_jax import timesteps
 from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
 from edm_jax.model import Model
-from edm_jax.samplers import gamma
+from edm_jax.samplers import analytic
 from edm_jax.samplers.ablation import noise_range
 
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     check_fits(model, dataset)
     count = min(args.images, len(dataset.images))
     size = min(args.batch, count)
-    measured = gamma.estimate(
+    measured = analytic.estimate(
         lambda x, sigma, model, labels: model.denoiser(labels)(x, sigma),
         tqdm(batches(model, dataset, count, size), total=count // size, unit="batch"),
         levels(model, args.levels),

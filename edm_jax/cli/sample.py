@@ -14,7 +14,7 @@ from etils import epath
 from PIL import Image
 from tqdm import tqdm
 
-from edm_jax import parallel, paths, pictures, sampling
+from edm_jax import generation
 from edm_jax.cli.sampler import (
     add_model_arguments,
     add_sampler_arguments,
@@ -23,6 +23,7 @@ from edm_jax.cli.sampler import (
     make_sampler,
 )
 from edm_jax.model import Model
+from edm_jax.runtime import files, pictures, processes
 from edm_jax.samplers import Tableau
 
 GRID_LIMIT = 400  # images in grid.png
@@ -63,26 +64,26 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} is missing")
     if args.batch < 1:
         raise ValueError(f"--batch is {args.batch}; it must be at least 1")
-    parallel.initialize(args.coordinator, args.num_processes, args.process_id)
+    processes.initialize(args.coordinator, args.num_processes, args.process_id)
     seeds = parse_seeds(args.seeds)
     model = load_model(args)
     sampler = make_sampler(args, model)
-    wanted = sampling.requests(model, seeds, parse_classes(args.classes))
+    wanted = generation.requests(model, seeds, parse_classes(args.classes))
     if args.trajectory and not isinstance(sampler, Tableau):
         raise ValueError(f"--trajectory is for solvers that are tables, not for {args.solver!r}")
     out = _claim(args)
     names = {r: file_name(r, by_class=args.classes != "random") for r in wanted}
     _draw_missing(args, model, sampler, wanted, {r: out / name for r, name in names.items()})
-    parallel.barrier("sampled")
-    if not parallel.is_main():
+    processes.barrier("sampled")
+    if not processes.is_main():
         return 0
 
     if model.config.label_dim:
         labels = sorted([names[r], r.label] for r in wanted)
-        paths.write(out / "dataset.json", json.dumps({"labels": labels}, indent=0) + "\n")
+        files.write(out / "dataset.json", json.dumps({"labels": labels}, indent=0) + "\n")
     pictures.write(_grid([out / names[r] for r in wanted], wanted, len(seeds)), out / "grid.png")
     if args.trajectory:
-        states = sampling.paths(model, sampler, wanted[:8])
+        states = generation.paths(model, sampler, wanted[:8])
         picture = pictures.grid(states.reshape(-1, *model.image_shape), columns=states.shape[1])
         pictures.write(picture, args.trajectory)
         print(args.trajectory)
@@ -93,18 +94,18 @@ def run(args: argparse.Namespace) -> int:
 def _draw_missing(
     args: argparse.Namespace,
     model: Model,
-    sampler: Tableau | sampling.Program,
-    wanted: list[sampling.Request],
-    files: dict[sampling.Request, epath.Path],
+    sampler: Tableau | generation.Program,
+    wanted: list[generation.Request],
+    files: dict[generation.Request, epath.Path],
 ) -> None:
     """Draws and writes this process's share of the images that are not there yet."""
-    mine = wanted[parallel.process_index() :: parallel.process_count()]
+    mine = wanted[processes.process_index() :: processes.process_count()]
     missing = [request for request in mine if not files[request].exists()]
-    silent = not parallel.is_main()
+    silent = not processes.is_main()
     if not silent:
         print(
             f"{len(wanted)} images of {'×'.join(map(str, model.image_shape))}, {args.solver}: "
-            f"{getattr(sampler, 'nfe', 'some')} network evaluations each, {parallel.describe()}",
+            f"{getattr(sampler, 'nfe', 'some')} network evaluations each, {processes.device_summary()}",
             file=sys.stderr,
         )
     with tqdm(
@@ -114,7 +115,7 @@ def _draw_missing(
         desc="sampling",
         disable=silent,
     ) as bar:
-        for part, images in sampling.generate(model, sampler, missing, args.batch):
+        for part, images in generation.generate(model, sampler, missing, args.batch):
             for request, pixels in zip(part, images):
                 files[request].parent.mkdir(exist_ok=True)
                 pictures.write(pictures.to_image(pixels), files[request])
@@ -155,10 +156,10 @@ def parse_classes(text: str) -> str | list[int]:
         ) from None
 
 
-def file_name(request: sampling.Request, by_class: bool) -> str:
+def file_name(request: generation.Request, by_class: bool) -> str:
     """Where an image goes: by seed, in a folder of its class where classes were asked for.
 
-    >>> file_name(sampling.Request(7, 3), by_class=True)
+    >>> file_name(generation.Request(7, 3), by_class=True)
     'class003/000007.png'
     """
     folder = f"class{request.label:03d}/" if by_class and request.label is not None else ""
@@ -170,13 +171,13 @@ def _claim(args: argparse.Namespace) -> epath.Path:
     out = epath.Path(args.out)
     left_out = ("seeds", "classes", "out", "trajectory", "list_solvers", *PROCESSES)
     now = {name: value for name, value in vars(args).items() if name not in left_out}
-    now["checkpoint"] = str(paths.absolute(args.checkpoint))
+    now["checkpoint"] = str(files.absolute(args.checkpoint))
     record = out / RECORD
-    if parallel.is_main():
+    if processes.is_main():
         out.mkdir(parents=True, exist_ok=True)
         if not record.exists():
-            paths.write(record, json.dumps(now, indent=1) + "\n")
-    parallel.barrier("claimed")
+            files.write(record, json.dumps(now, indent=1) + "\n")
+    processes.barrier("claimed")
     was = json.loads(record.read_text())
     for name, value in now.items():
         if was.get(name) != value:
@@ -187,7 +188,7 @@ def _claim(args: argparse.Namespace) -> epath.Path:
     return out
 
 
-def _grid(files: list[epath.Path], wanted: list[sampling.Request], seeds: int) -> Image.Image:
+def _grid(files: list[epath.Path], wanted: list[generation.Request], seeds: int) -> Image.Image:
     labels = list(dict.fromkeys(r.label for r in wanted))
     by_class = seeds * len(labels) == len(wanted) and labels != [None]
     columns = min(seeds, 20) if by_class else max(1, math.isqrt(min(len(files), GRID_LIMIT)))

@@ -8,8 +8,7 @@ import math
 import jax
 import numpy as np
 
-from edm_jax import samplers, sampling, schedules
-from edm_jax.interop.load import load
+from edm_jax import generation, samplers, schedules
 from edm_jax.model import Model
 from edm_jax.samplers import LOOPS, SOLVERS, Churn, Tableau
 from edm_jax.samplers.ablation import (
@@ -20,7 +19,8 @@ from edm_jax.samplers.ablation import (
     noise_levels,
     noise_range,
 )
-from edm_jax.samplers.gamma import Gamma
+from edm_jax.samplers.analytic import Gamma
+from edm_jax.weights import load
 
 # Nearest to the flow at 18 evaluations, or next to it, of all solvers that were measured on an exact
 # denoiser and on a trained network, and also at half as many: see docs/samplers.md.
@@ -70,7 +70,7 @@ def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
     add("--s-noise", type=float, default=1.0, help="size of that noise (1)")
 
 
-def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | sampling.Program:
+def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | generation.Program:
     """The sampler that the options describe, within the noise levels that `model` knows.
 
     Raises:
@@ -128,7 +128,7 @@ def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | sampling.P
 
     # A loop looks at its options where it runs: trace it before anything is written.
     one = np.zeros(1, np.uint32)
-    jax.eval_shape(lambda model: sampling.draw(model, program, one, one), model)
+    jax.eval_shape(lambda model: generation.draw(model, program, one, one), model)
     return program
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from edm_jax import parallel
+from edm_jax.runtime import processes
 from edm_jax.training.config import Config
 from edm_jax.training.loop import NonFiniteLossError, train
 
@@ -128,7 +128,7 @@ def main(arguments: list[str]) -> int:
         values.config.init = values.init
     if not values.workdir:
         raise ValueError("--workdir is missing: the folder of the run")
-    parallel.initialize(values.coordinator, values.num_processes, values.process_id)
+    processes.initialize(values.coordinator, values.num_processes, values.process_id)
     try:
         signal = train(values.config, values.workdir, quiet=values.quiet)
     except NonFiniteLossError as error:

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edm_jax.data import decode, digits, files
+from edm_jax.data import decode, digits
+from edm_jax.runtime import files
 
 MEMORY_LIMIT = 4 << 30  # bytes
 

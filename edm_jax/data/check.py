@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from edm_jax import pictures
 from edm_jax.data.archive import Dataset
+from edm_jax.runtime import pictures
 
 BLOCK = 4096  # images at a time: a memory-mapped set does not have to fit
 TILE = 128  # pixels

@@ -14,8 +14,8 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from edm_jax import pictures
 from edm_jax.data import archive, pool, sources, writer
+from edm_jax.runtime import pictures
 
 TRANSFORMS = ("none", "center-crop", "center-crop-wide")
 CHUNK = 64  # images between two entries in the journal

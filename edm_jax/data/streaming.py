@@ -126,9 +126,7 @@ def batches(
     require_grain()
     import grain
 
-    make = functools.partial(
-        _make, dataset, seed, batch_size, process_index, process_count, xflip
-    )
+    make = functools.partial(_make, dataset, seed, batch_size, process_index, process_count, xflip)
     stop = 2**40 if stop_step is None else stop_step
     source = grain.MapDataset.source(_Batches(make, start_step, stop))
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
@@ -142,9 +140,7 @@ def batches(
 
 
 def _make(dataset, seed, batch_size, process_index, process_count, xflip, step):
-    return loader.batch(
-        dataset, seed, step, batch_size, process_index, process_count, xflip=xflip
-    )
+    return loader.batch(dataset, seed, step, batch_size, process_index, process_count, xflip=xflip)
 
 
 def _allow_workers() -> None:

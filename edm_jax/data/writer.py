@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from edm_jax.data import files
+from edm_jax.runtime import files
 
 _DATE = 0x21  # 1 January 1980, midnight: the bytes do not depend on the day
 _VERSION, _UNIX, _MODE = 45, 3 << 8, 0o100644 << 16

@@ -114,9 +114,7 @@ class DhariwalUNet(nn.Module):
 
         x = self._decode(self._encode(x, block), block)
         x = layers.GroupNorm(_EPS, dtype=self.dtype, name="out_norm")(x)
-        conv = layers.Conv(
-            self.out_channels, initial=_INIT_ZERO, dtype=self.dtype, name="out_conv"
-        )
+        conv = layers.Conv(self.out_channels, initial=_INIT_ZERO, dtype=self.dtype, name="out_conv")
         return conv(x).astype(layers.wide(self.dtype))
 
     @nn.nowrap

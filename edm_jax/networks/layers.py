@@ -17,6 +17,7 @@ from edm_jax import randomness
 from edm_jax.networks.initialization import ONES, ZEROS, Init, Law, param
 from edm_jax.networks.resample import downsample, normalized, upsample
 
+
 def wide(dtype: Any) -> Any:
     """Returns the type for statistics, softmax and outputs: float32, or float64 for float64."""
     return jnp.promote_types(dtype, jnp.float32)

@@ -1,6 +1,6 @@
 """Samplers: tableaux built on the host, and the one loop that runs them."""
 
-from edm_jax.samplers import gamma
+from edm_jax.samplers import analytic
 from edm_jax.samplers.ablation import ablation
 from edm_jax.samplers.adams import deis, ipndm, lms, plms, pndm
 from edm_jax.samplers.adaptive import adaptive
@@ -18,6 +18,7 @@ from edm_jax.samplers.multistep import (
 from edm_jax.samplers.predictor_corrector import predictor_corrector
 from edm_jax.samplers.registry import LOOPS, SOLVERS, Loop, Solver, build, generate
 from edm_jax.samplers.restart import Interval, restart
+from edm_jax.samplers.reverse_sde import euler_maruyama, reverse_diffusion
 from edm_jax.samplers.runge_kutta import Churn, euler, heun, ode
 from edm_jax.samplers.singlestep import (
     dpm_2,
@@ -29,6 +30,5 @@ from edm_jax.samplers.singlestep import (
     dpmpp_2s_ancestral,
     dpmpp_sde,
 )
-from edm_jax.samplers.song import euler_maruyama, reverse_diffusion
 from edm_jax.samplers.tableau import Tableau, assemble, moments, pad, sample, symbols
 from edm_jax.samplers.unipc import unipc

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from edm_jax import schedules, timesteps
-from edm_jax.samplers.grid import one_of, rounded
+from edm_jax.checks import one_of
+from edm_jax.samplers.numerics import rounded
 from edm_jax.samplers.runge_kutta import Churn, ode
 from edm_jax.samplers.tableau import Tableau
 

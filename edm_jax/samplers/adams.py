@@ -11,9 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edm_jax import schedules
-from edm_jax.samplers import grid
-from edm_jax.samplers.quadrature import lagrange
+from edm_jax import checks, schedules
+from edm_jax.samplers.numerics import lagrange
 from edm_jax.samplers.tableau import Tableau, assemble, symbols
 
 FIXED = (
@@ -42,7 +41,7 @@ def lms(sigmas, order: int = 4) -> Tableau:
     Raises:
       ValueError: a grid that does not descend, order out of range.
     """
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     return _adams(sigmas, order, lambda i, k: lagrange(sigmas[_last(i, k)], *sigmas[i : i + 2]))
 
 
@@ -56,7 +55,7 @@ def ipndm(sigmas, order: int = 4) -> Tableau:
 
     Args, Returns, Raises: as `lms`.
     """
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     steps = np.diff(sigmas)
     return _adams(sigmas, order, lambda i, k: steps[i] * np.array(FIXED[k - 1]))
 
@@ -86,8 +85,8 @@ def deis(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    sigmas = grid.descending(sigmas)
-    grid.one_of("variable", variable, ("log_sigma", "t", "sigma"))
+    sigmas = checks.descending(sigmas)
+    checks.one_of("variable", variable, ("log_sigma", "t", "sigma"))
     if variable == "sigma":
         return lms(sigmas, order)
     of_sigma = np.log if variable == "log_sigma" else (schedule or schedules.vp()).sigma_inv
@@ -121,7 +120,7 @@ def plms(sigmas) -> Tableau:
     Raises:
       ValueError: a grid that does not descend, or of a single step.
     """
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     if sigmas.size < 3:
         raise ValueError(f"sigmas must make at least 2 steps for plms, got {sigmas}")
     Y, D, z = symbols(4)
@@ -159,15 +158,13 @@ def pndm(sigmas, midpoints=None) -> Tableau:
       ValueError: a grid that does not descend or makes fewer than 4 steps; midpoints outside of
         their steps.
     """
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     if sigmas.size < 5:
         raise ValueError(f"sigmas must make at least 4 steps for pndm, got {sigmas}")
     if midpoints is None:
         midpoints = np.exp(_cubic(np.log(sigmas[:4])))
     midpoints = np.asarray(midpoints, np.float64)
-    if midpoints.shape != (3,) or not (
-        (sigmas[1:4] < midpoints) & (midpoints < sigmas[:3])
-    ).all():
+    if midpoints.shape != (3,) or not ((sigmas[1:4] < midpoints) & (midpoints < sigmas[:3])).all():
         raise ValueError(
             f"midpoints must be 3 levels inside of the steps {sigmas[:4]}, got {midpoints}"
         )
@@ -203,7 +200,7 @@ def _last(i: int, k: int) -> list[int]:
 
 def _adams(sigmas: np.ndarray, order: int, weights: Callable) -> Tableau:
     """Steps with memory of eps: weights(i, k) are those of step i on the last k levels."""
-    grid.one_of("order", order, (1, 2, 3, 4))
+    checks.one_of("order", order, (1, 2, 3, 4))
     Y, D, z = symbols(order)
     x, memory = Y[0], list(Y[1:])
     rows = []

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax.samplers import grid
+from edm_jax import checks
 
 SOLVERS = {"dopri5": "Dopri5", "tsit5": "Tsit5", "bosh3": "Bosh3", "dopri8": "Dopri8"}
 
@@ -47,11 +47,13 @@ def adaptive(
       ImportError: diffrax is not installed.
       ValueError: options out of range.
     """
-    grid.one_of("solver", solver, tuple(SOLVERS))
-    grid.between("sigma_max", sigma_max, grid.between("sigma_min", sigma_min, 0.0, open_low=True))
-    grid.between("rtol", rtol, 0.0)
-    grid.between("atol", atol, 0.0, open_low=True)
-    grid.between("max_steps", max_steps, 1)
+    checks.one_of("solver", solver, tuple(SOLVERS))
+    checks.between(
+        "sigma_max", sigma_max, checks.between("sigma_min", sigma_min, 0.0, open_low=True)
+    )
+    checks.between("rtol", rtol, 0.0)
+    checks.between("atol", atol, 0.0, open_low=True)
+    checks.between("max_steps", max_steps, 1)
     try:
         import diffrax
     except ImportError as error:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edm_jax.samplers import grid
+from edm_jax import checks
+from edm_jax.samplers import numerics
 from edm_jax.samplers.tableau import Tableau, assemble, symbols
 
 CONVENTIONS = ("ddim", "dpm", "linear")
@@ -44,14 +45,14 @@ def down_and_up(sigma: float, target: float, eta: float, convention: str = "ddim
         return 0.0, 0.0
     r = target / sigma
     if convention == "ddim":
-        up = min(target, eta * target * grid.difference_of_squares(1.0, r))
+        up = min(target, eta * target * numerics.difference_of_squares(1.0, r))
         if eta <= 1:  # the same as sqrt(sigma'^2 - up^2), without its cancellation
             return target * math.sqrt((1 - eta) * (1 + eta) + (eta * r) ** 2), up
-        return float(grid.difference_of_squares(target, up)), up
+        return float(numerics.difference_of_squares(target, up)), up
     if convention == "dpm":
         return target * r**eta, target * math.sqrt(-math.expm1(2 * eta * math.log(r)))
     down = target * (1 - eta + eta * r)
-    return down, float(grid.difference_of_squares(target, down))
+    return down, float(numerics.difference_of_squares(target, down))
 
 
 def _steps(sigmas: np.ndarray, downs, noises) -> Tableau:
@@ -83,9 +84,9 @@ def ddim(sigmas, eta: float = 0.0, convention: str = "ddim") -> Tableau:
     Raises:
       ValueError: a grid that does not descend, eta out of range, an unknown convention.
     """
-    sigmas = grid.descending(sigmas)
-    grid.between("eta", eta, 0.0, 1.0)
-    grid.one_of("convention", convention, CONVENTIONS)
+    sigmas = checks.descending(sigmas)
+    checks.between("eta", eta, 0.0, 1.0)
+    checks.one_of("convention", convention, CONVENTIONS)
     parts = [down_and_up(s, t, eta, convention) for s, t in zip(sigmas, sigmas[1:])]
     return _steps(sigmas, *zip(*parts))
 
@@ -109,16 +110,14 @@ def euler_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    sigmas = grid.descending(sigmas)
-    grid.between("eta", eta, 0.0)
-    grid.between("s_noise", s_noise, 0.0)
+    sigmas = checks.descending(sigmas)
+    checks.between("eta", eta, 0.0)
+    checks.between("s_noise", s_noise, 0.0)
     downs, ups = zip(*(down_and_up(s, t, eta) for s, t in zip(sigmas, sigmas[1:])))
     return _steps(sigmas, downs, [s_noise * up for up in ups])
 
 
-def ddpm(
-    sigmas, variance: str = "small", posterior_variance: Callable | None = None
-) -> Tableau:
+def ddpm(sigmas, variance: str = "small", posterior_variance: Callable | None = None) -> Tableau:
     """DDPM's ancestral sampling (Ho, Jain, Abbeel 2020, algorithm 2), on any grid.
 
         x' = (sigma'^2 / sigma^2) x + (1 - sigma'^2 / sigma^2) D + n z
@@ -139,7 +138,7 @@ def ddpm(
     Raises:
       ValueError: a grid that does not descend, an unknown variance.
     """
-    grid.one_of("variance", variance, ("small", "large", "analytic"))
+    checks.one_of("variance", variance, ("small", "large", "analytic"))
     if (variance == "analytic") != (posterior_variance is not None):
         raise ValueError(
             "posterior_variance must be given with variance='analytic' and only then, "
@@ -147,11 +146,11 @@ def ddpm(
         )
     if variance == "analytic":
         return analytic_dpm(sigmas, posterior_variance)
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     downs, ups = zip(*(down_and_up(s, t, 1.0) for s, t in zip(sigmas, sigmas[1:])))
     if variance == "large":
         high, low = sigmas[:-1], sigmas[1:]
-        ups = grid.difference_of_squares(high, low) * np.sqrt((1 + low**2) / (1 + high**2))
+        ups = numerics.difference_of_squares(high, low) * np.sqrt((1 + low**2) / (1 + high**2))
         ups = np.where(low > 0, ups, 0.0)
     return _steps(sigmas, downs, ups)
 
@@ -180,9 +179,9 @@ def analytic_dpm(
     Raises:
       ValueError: a grid that does not descend, options out of range, a negative Var.
     """
-    sigmas = grid.descending(sigmas)
-    grid.between("eta", eta, 0.0, 1.0)
-    grid.between("last_noise", last_noise, 0.0)
+    sigmas = checks.descending(sigmas)
+    checks.between("eta", eta, 0.0, 1.0)
+    checks.between("last_noise", last_noise, 0.0)
     downs, noises = [], []
     for sigma, target in zip(sigmas, sigmas[1:]):
         down, up = down_and_up(sigma, target, eta)
@@ -214,8 +213,8 @@ def ddim_inversion(sigmas) -> Tableau:
     Raises:
       ValueError: a grid that does not descend, or has fewer than two positive levels.
     """
-    levels = grid.descending(sigmas)
-    levels = grid.descending(levels[levels > 0], name="positive sigmas")[::-1]
+    levels = checks.descending(sigmas)
+    levels = checks.descending(levels[levels > 0], name="positive sigmas")[::-1]
     Y, D, _ = symbols(1)
     rows = [
         (low, [Y[0] + (high - low) / low * (Y[0] - D)]) for low, high in zip(levels, levels[1:])

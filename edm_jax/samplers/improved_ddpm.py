@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import preconditioning, randomness
-from edm_jax.samplers import grid
+from edm_jax import checks, preconditioning, randomness
 from edm_jax.samplers.first_order import ddpm
 
 
@@ -39,7 +38,7 @@ def improved_ddpm(
       ValueError: a grid that does not descend.
     """
     small, large = ddpm(sigmas, "small"), ddpm(sigmas, "large")
-    levels = grid.descending(sigmas)
+    levels = checks.descending(sigmas)
     low, high = small.weights[:, 0, 2], large.weights[:, 0, 2]
     with np.errstate(divide="ignore"):
         logs = np.where(levels[1:] > 0, np.log([low, high]), 0.0)

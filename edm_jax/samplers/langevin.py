@@ -2,8 +2,8 @@
 
 import math
 
-
-from edm_jax.samplers import grid
+from edm_jax import checks
+from edm_jax.samplers import numerics
 from edm_jax.samplers.tableau import Tableau, assemble, symbols
 
 
@@ -37,13 +37,13 @@ def annealed_langevin(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    levels = grid.descending(sigmas)
-    grid.between("steps_per_level", steps_per_level, 1)
+    levels = checks.descending(sigmas)
+    checks.between("steps_per_level", steps_per_level, 1)
     positive = levels[levels > 0]
     if step_size is None:
         step_size = 0.1 * positive[-1] ** 2
-    grid.between("step_size", step_size, 0.0, open_low=True)
-    start_std = positive[0] if start_std is None else grid.between("start_std", start_std, 0.0)
+    checks.between("step_size", step_size, 0.0, open_low=True)
+    start_std = positive[0] if start_std is None else checks.between("start_std", start_std, 0.0)
     Y, D, z = symbols(1)
     relative = step_size / positive[-1] ** 2  # eta / sigma^2, the same at every level
     rows = []
@@ -74,12 +74,12 @@ def consistency(sigmas, sigma_min: float = 0.002) -> Tableau:
     Raises:
       ValueError: a grid that does not descend or ends above sigma_min, sigma_min out of range.
     """
-    levels = grid.descending(sigmas)
-    grid.between("sigma_min", sigma_min, 0.0)
+    levels = checks.descending(sigmas)
+    checks.between("sigma_min", sigma_min, 0.0)
     if levels[-1] > sigma_min:
         raise ValueError(f"the last of sigmas must be at most {sigma_min}, got {levels[-1]}")
     _, D, z = symbols(1)
     rows = []
     for sigma, target in zip(levels, levels[1:]):
-        rows.append((sigma, [D + grid.difference_of_squares(target, sigma_min) * z]))
+        rows.append((sigma, [D + numerics.difference_of_squares(target, sigma_min) * z]))
     return assemble([[levels[0], 0.0]], rows)

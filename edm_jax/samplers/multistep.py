@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edm_jax.samplers import grid
-from edm_jax.samplers.quadrature import lagrange, phi
+from edm_jax import checks
+from edm_jax.samplers.numerics import lagrange, phi
 from edm_jax.samplers.tableau import Tableau, assemble, symbols
 
 
@@ -39,7 +39,7 @@ def dpmpp_2m(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    grid.one_of("solver_type", solver_type, ("midpoint", "heun"))
+    checks.one_of("solver_type", solver_type, ("midpoint", "heun"))
 
     def weights(i, steps, total):
         if i == 0:
@@ -114,7 +114,7 @@ def dpmpp_3m_third_order(sigmas, eta: float = 0.0, s_noise: float = 1.0) -> Tabl
 
     Args, Returns, Raises: as `dpmpp_3m`.
     """
-    return _multistep(sigmas, 3, _lagrange_weights(grid.descending(sigmas), 3, eta), eta, s_noise)
+    return _multistep(sigmas, 3, _lagrange_weights(checks.descending(sigmas), 3, eta), eta, s_noise)
 
 
 def sa_solver(
@@ -151,11 +151,11 @@ def sa_solver(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    sigmas = grid.descending(sigmas)
-    grid.one_of("predictor_order", predictor_order, (1, 2, 3, 4))
-    grid.one_of("corrector_order", corrector_order, (0, 1, 2, 3, 4))
-    grid.between("tau", tau, 0.0)
-    grid.between("sigma_high", sigma_high, grid.between("sigma_low", sigma_low, 0.0))
+    sigmas = checks.descending(sigmas)
+    checks.one_of("predictor_order", predictor_order, (1, 2, 3, 4))
+    checks.one_of("corrector_order", corrector_order, (0, 1, 2, 3, 4))
+    checks.between("tau", tau, 0.0)
+    checks.between("sigma_high", sigma_high, checks.between("sigma_low", sigma_low, 0.0))
     inside = (sigma_low <= sigmas[:-1]) & (sigmas[:-1] <= sigma_high)
     etas = np.where(inside, tau**2, 0.0)
     if not corrector_order:
@@ -198,10 +198,10 @@ def sa_solver(
 
 def _multistep(sigmas, order: int, weights: Callable, eta, s_noise: float = 1.0) -> Tableau:
     """x' = e^-H x + weights(i, steps, H) . (D_i, D_(i-1), ...) + noise."""
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     if np.ndim(eta) == 0:
-        grid.between("eta", eta, 0.0, 1.0)
-    grid.between("s_noise", s_noise, 0.0)
+        checks.between("eta", eta, 0.0, 1.0)
+    checks.between("s_noise", s_noise, 0.0)
     etas = np.broadcast_to(eta, sigmas.size - 1)
     with np.errstate(divide="ignore"):
         steps = -np.diff(np.log(sigmas))

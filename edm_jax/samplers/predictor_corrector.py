@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import randomness
-from edm_jax.samplers import grid, song
+from edm_jax import checks, randomness
+from edm_jax.samplers import reverse_sde
 from edm_jax.samplers.tableau import Tableau, check
 
 CORRECTORS = ("langevin", "ald")
@@ -55,12 +55,14 @@ def predictor_corrector(
     Raises:
       ValueError: a grid that does not descend, options out of range, a predictor of another grid.
     """
-    sigmas = grid.descending(sigmas)
-    grid.one_of("process", process, ("ve", "vp"))
-    grid.one_of("corrector", corrector, CORRECTORS)
-    grid.between("snr", snr, 0.0)
-    repeats = 1 + int(grid.between("corrector_steps", corrector_steps, 0))
-    predictor = check(song.reverse_diffusion(sigmas, process) if predictor is None else predictor)
+    sigmas = checks.descending(sigmas)
+    checks.one_of("process", process, ("ve", "vp"))
+    checks.one_of("corrector", corrector, CORRECTORS)
+    checks.between("snr", snr, 0.0)
+    repeats = 1 + int(checks.between("corrector_steps", corrector_steps, 0))
+    predictor = check(
+        reverse_sde.reverse_diffusion(sigmas, process) if predictor is None else predictor
+    )
     if predictor.registers != 1 or not np.array_equal(predictor.sigma, sigmas[:-1]):
         raise ValueError(
             "predictor must have one register and the levels of sigmas, got "

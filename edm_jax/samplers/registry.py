@@ -8,7 +8,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from edm_jax.samplers import adams, first_order, langevin, multistep, runge_kutta, singlestep, song
+from edm_jax.samplers import (
+    adams,
+    first_order,
+    langevin,
+    multistep,
+    reverse_sde,
+    runge_kutta,
+    singlestep,
+)
 from edm_jax.samplers.adaptive import adaptive
 from edm_jax.samplers.improved_ddpm import improved_ddpm
 from edm_jax.samplers.predictor_corrector import predictor_corrector
@@ -65,8 +73,8 @@ SOLVERS: dict[str, Solver] = {
     "ddpm": Solver(first_order.ddpm, 1, 1, True, "Ho, Jain, Abbeel 2020 (DDPM)"),
     "analytic_dpm": Solver(first_order.analytic_dpm, 1, 1, True, "Bao et al. 2022 (Analytic-DPM)"),
     "euler_ancestral": Solver(first_order.euler_ancestral, 1, 1, True, KD),
-    "euler_maruyama": Solver(song.euler_maruyama, 1, 1, True, SONG),
-    "reverse_diffusion": Solver(song.reverse_diffusion, 1, 1, True, SONG),
+    "euler_maruyama": Solver(reverse_sde.euler_maruyama, 1, 1, True, SONG),
+    "reverse_diffusion": Solver(reverse_sde.reverse_diffusion, 1, 1, True, SONG),
     "dpm_2": Solver(singlestep.dpm_2, 2, 2, False, KD),
     "dpm_2_ancestral": Solver(singlestep.dpm_2_ancestral, 2, 2, True, KD),
     "dpm_solver_1": Solver(singlestep.dpm_solver_1, 1, 1, False, DPM),

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edm_jax import schedules, timesteps
-from edm_jax.samplers import grid
+from edm_jax import checks, schedules, timesteps
+from edm_jax.samplers import numerics
 from edm_jax.samplers.runge_kutta import Leg, integrate
 from edm_jax.samplers.tableau import Tableau
 
@@ -60,20 +60,20 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
     Raises:
       ValueError: a grid that does not descend, an interval out of range.
     """
-    sigmas = grid.descending(sigmas)
-    grid.between("s_noise", s_noise, 0.0)
-    rho = grid.between("rho", rho, 0.0, open_low=True)
+    sigmas = checks.descending(sigmas)
+    checks.between("s_noise", s_noise, 0.0)
+    rho = checks.between("rho", rho, 0.0, open_low=True)
     positive = sigmas[sigmas > 0]
     excursions = [[] for _ in sigmas]
     for interval in intervals if np.iterable(intervals) else [intervals]:
         if np.shape(interval) != (4,):
             raise ValueError(f"intervals must be (points, rounds, low, high) each, got {interval}")
         points, rounds, low, high = interval
-        grid.between("points of an interval", points, 2)
-        grid.between("rounds of an interval", rounds, 1)
+        checks.between("points of an interval", points, 2)
+        checks.between("rounds of an interval", rounds, 1)
         index = int(np.abs(positive - low).argmin())
         low = float(positive[index])
-        grid.between("high of an interval", high, low, open_low=True)
+        checks.between("high of an interval", high, low, open_low=True)
         levels = timesteps.edm(int(points) - 1, low, high, rho, final="sigma_min")
         levels[-1] = low
         excursions[index] += int(rounds) * [levels]
@@ -83,7 +83,7 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
         if i:
             legs.append(Leg(sigmas[i - 1], sigmas[i - 1], sigma, sigma, 0.0))
         for levels in excursions[i]:
-            up = s_noise * float(grid.difference_of_squares(levels[0], sigma))
+            up = s_noise * float(numerics.difference_of_squares(levels[0], sigma))
             for s, t in zip(levels, levels[1:]):
                 legs.append(Leg(s, s, t, t, up))
                 up = 0.0

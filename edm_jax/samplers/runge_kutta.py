@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edm_jax import schedules
-from edm_jax.samplers import grid
+from edm_jax import checks, schedules
+from edm_jax.samplers import numerics
 from edm_jax.samplers.tableau import Tableau, assemble, symbols
 
 
@@ -63,12 +63,10 @@ def heun(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    return ode(grid.descending(sigmas), schedules.edm(), "heun", alpha, churn, round_sigma)
+    return ode(checks.descending(sigmas), schedules.edm(), "heun", alpha, churn, round_sigma)
 
 
-def euler(
-    sigmas, churn: Churn | None = None, round_sigma: Callable | None = None
-) -> Tableau:
+def euler(sigmas, churn: Churn | None = None, round_sigma: Callable | None = None) -> Tableau:
     """Euler's steps in sigma, with churn (algorithm 2 without its correction).
 
         x' = x^ + (sigma' - sigma^) d;   x^, sigma^ and d as in `heun`
@@ -86,7 +84,7 @@ def euler(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    return ode(grid.descending(sigmas), schedules.edm(), "euler", 1.0, churn, round_sigma)
+    return ode(checks.descending(sigmas), schedules.edm(), "euler", 1.0, churn, round_sigma)
 
 
 def ode(
@@ -119,25 +117,23 @@ def ode(
     Raises:
       ValueError: an unknown solver, a grid that does not descend, options out of range.
     """
-    grid.one_of("solver", solver, ("heun", "euler"))
-    grid.between("alpha", alpha, 0.0, 1.0, open_low=True)
+    checks.one_of("solver", solver, ("heun", "euler"))
+    checks.between("alpha", alpha, 0.0, 1.0, open_low=True)
     churn = _check_churn(churn or Churn())
     times = np.asarray(times, np.float64)
-    sigmas = grid.descending(schedule.sigma(times), name="sigma(times)")
+    sigmas = checks.descending(schedule.sigma(times), name="sigma(times)")
     if round_sigma is not None:
-        sigmas = grid.rounded(sigmas, round_sigma)
+        sigmas = numerics.rounded(sigmas, round_sigma)
         times = np.where(sigmas > 0, schedule.sigma_inv(sigmas), times)
 
     steps = sigmas.size - 1
     amount = min(churn.s_churn / steps, math.sqrt(2.0) - 1.0)
     inside = (churn.s_min <= sigmas[:-1]) & (sigmas[:-1] <= churn.s_max)
     raised = np.where(inside & (amount > 0), sigmas[:-1] * (1.0 + amount), sigmas[:-1])
-    raised = grid.rounded(raised, round_sigma)
+    raised = numerics.rounded(raised, round_sigma)
     starts = np.where(raised == sigmas[:-1], times[:-1], schedule.sigma_inv(raised))
-    added = churn.s_noise * grid.difference_of_squares(raised, sigmas[:-1])
-    legs = [
-        Leg(starts[i], raised[i], times[i + 1], sigmas[i + 1], added[i]) for i in range(steps)
-    ]
+    added = churn.s_noise * numerics.difference_of_squares(raised, sigmas[:-1])
+    legs = [Leg(starts[i], raised[i], times[i + 1], sigmas[i + 1], added[i]) for i in range(steps)]
     return integrate(legs, schedule, solver, alpha, sigmas[0])
 
 
@@ -207,8 +203,8 @@ def _slope(schedule, t, sigma, x, denoised):
 
 
 def _check_churn(churn: Churn) -> Churn:
-    grid.between("s_churn", churn.s_churn, 0.0)
-    grid.between("s_noise", churn.s_noise, 0.0)
-    grid.between("s_min", churn.s_min, 0.0)
-    grid.between("s_max", churn.s_max, churn.s_min)
+    checks.between("s_churn", churn.s_churn, 0.0)
+    checks.between("s_noise", churn.s_noise, 0.0)
+    checks.between("s_min", churn.s_min, 0.0)
+    checks.between("s_max", churn.s_max, churn.s_min)
     return churn

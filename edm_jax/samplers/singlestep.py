@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
-from edm_jax.samplers import grid
+from edm_jax import checks
 from edm_jax.samplers.first_order import down_and_up
+from edm_jax.samplers.numerics import phi
 from edm_jax.samplers.runge_kutta import euler
-from edm_jax.samplers.quadrature import phi
 from edm_jax.samplers.tableau import Tableau, assemble, symbols
 
 
@@ -42,8 +42,8 @@ def dpm_solver_2(sigmas, r: float = 0.5) -> Tableau:
     Raises:
       ValueError: a grid that does not descend, r out of range.
     """
-    sigmas = grid.descending(sigmas)
-    grid.between("r", r, 0.0, 1.0, open_low=True)
+    sigmas = checks.descending(sigmas)
+    checks.between("r", r, 0.0, 1.0, open_low=True)
     return _midpoint(sigmas, 0.0, 1.0, r)
 
 
@@ -60,7 +60,7 @@ def dpm_2_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
 
     Weak order 1 or 2. NFE 2N - 1. Args, Returns, Raises: as `dpmpp_2s_ancestral`.
     """
-    return _midpoint(grid.descending(sigmas), *_noise(eta, s_noise), 0.5)
+    return _midpoint(checks.descending(sigmas), *_noise(eta, s_noise), 0.5)
 
 
 def dpm_solver_3(sigmas) -> Tableau:
@@ -75,7 +75,7 @@ def dpm_solver_3(sigmas) -> Tableau:
 
     Args, Returns, Raises: as `dpm_2`.
     """
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     Y, D, z = symbols(3)
     rows = []
     for s, t in zip(sigmas, sigmas[1:]):
@@ -88,9 +88,7 @@ def dpm_solver_3(sigmas) -> Tableau:
         second = 2 * s2 * (2 * h / 3) * phi(2, 2 * h / 3)
         third = 1.5 * t * h * phi(2, h)
         x = Y[0]
-        rows.append(
-            (s, [x + (s1 - s) * e, x + (s2 - s + second) * e, x + (t - s + third) * e])
-        )
+        rows.append((s, [x + (s1 - s) * e, x + (s2 - s + second) * e, x + (t - s + third) * e]))
         rows.append((s1, [Y[1] - second * (Y[0] - D) / s1, Y[2], 0 * z]))
         rows.append((s2, [Y[1] - third * (Y[0] - D) / s2, 0 * z, 0 * z]))
     return assemble([[sigmas[0], 0.0], [0.0, 0.0], [0.0, 0.0]], rows)
@@ -126,7 +124,7 @@ def dpmpp_2s_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tablea
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     eta, s_noise = _noise(eta, s_noise)
     Y, D, z = symbols(2)
     rows = []
@@ -170,9 +168,9 @@ def dpmpp_sde(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    sigmas = grid.descending(sigmas)
+    sigmas = checks.descending(sigmas)
     eta, s_noise = _noise(eta, s_noise)
-    grid.one_of("correlation", correlation, CORRELATIONS)
+    checks.one_of("correlation", correlation, CORRELATIONS)
     Y, D, z = symbols(2)
     rows = []
     for s, t in zip(sigmas, sigmas[1:]):
@@ -211,4 +209,4 @@ def _midpoint(sigmas: np.ndarray, eta: float, s_noise: float, r: float) -> Table
 
 
 def _noise(eta: float, s_noise: float) -> tuple[float, float]:
-    return grid.between("eta", eta, 0.0, 1.0), grid.between("s_noise", s_noise, 0.0)
+    return checks.between("eta", eta, 0.0, 1.0), checks.between("s_noise", s_noise, 0.0)

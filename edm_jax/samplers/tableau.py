@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import randomness
+from edm_jax.checks import check_keys
 
 
 class Tableau(NamedTuple):
@@ -273,7 +274,7 @@ def sample(
                 f"got {row_noise.shape}"
             )
     else:
-        _check_keys(keys, noise.shape[0])
+        check_keys(keys, noise.shape[0])
 
     start, sigma, weights = (jnp.asarray(field, noise.dtype) for field in tableau)
     if not noisy:
@@ -317,13 +318,3 @@ def _combine(table: jax.Array, vectors: tuple[jax.Array, ...]) -> tuple[jax.Arra
             total = total + table[i, j] * vector
         rows.append(total)
     return tuple(rows)
-
-
-def _check_keys(keys: jax.Array, batch: int) -> None:
-    if not (hasattr(keys, "dtype") and jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)):
-        raise ValueError(
-            "keys must be typed keys (jax.random.key, edm_jax.randomness.sample_keys), "
-            f"got {getattr(keys, 'dtype', type(keys).__name__)}"
-        )
-    if keys.shape != (batch,):
-        raise ValueError(f"keys must have shape [B] = ({batch},), got {keys.shape}")

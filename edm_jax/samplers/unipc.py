@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from edm_jax.samplers import grid
-from edm_jax.samplers.quadrature import phi
+from edm_jax import checks
+from edm_jax.samplers.numerics import phi
 from edm_jax.samplers.tableau import Tableau, assemble, symbols
 
 
@@ -39,10 +39,10 @@ def unipc(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    sigmas = grid.descending(sigmas)
-    grid.one_of("order", order, (1, 2, 3))
-    grid.one_of("variant", variant, ("bh1", "bh2"))
-    grid.between("first_corrected", first_corrected, 1)
+    sigmas = checks.descending(sigmas)
+    checks.one_of("order", order, (1, 2, 3))
+    checks.one_of("variant", variant, ("bh1", "bh2"))
+    checks.between("first_corrected", first_corrected, 1)
     size = order + 1 if corrector else order
     Y, D, z = symbols(size)
     history = [D, *Y[size - order + 1 :]]

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from edm_jax import augment, parallel, variational
+from edm_jax import augment
 from edm_jax.model import Model, ModelConfig, build_network, build_preconditioner
-from edm_jax.training import ema, optimizer, state
+from edm_jax.objectives import variational
+from edm_jax.runtime import engines, processes
+from edm_jax.training import averages as ema
+from edm_jax.training import optimizer, state
 from edm_jax.training.config import Config, fit
 from edm_jax.training.step import make_draw, make_train_step
 
@@ -31,7 +34,7 @@ class Parts(NamedTuple):
 
 
 def assemble(
-    config: Config, engine: parallel.Engine, *, resolution: int, channels: int, label_dim: int
+    config: Config, engine: engines.Engine, *, resolution: int, channels: int, label_dim: int
 ) -> Parts:
     """Builds what `config` describes; nothing is allocated.
 
@@ -82,7 +85,7 @@ def assemble(
         loss_scale=config.loss_scale,
         rounds=share // config.microbatch if config.microbatch else 1,
         shards=engine.shards,
-        unroll=parallel.loops_are_slow(),
+        unroll=processes.loops_are_slow(),
         axis_name=engine.axis_name,
     )
     initial = functools.partial(

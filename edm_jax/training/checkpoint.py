@@ -14,8 +14,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from edm_jax import parallel, paths
 from edm_jax.model import Model, ModelConfig, init_params
+from edm_jax.runtime import files, processes
 from edm_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
@@ -85,9 +85,7 @@ class Checkpoints:
                 self._compare(step, name, target)
         found = self._manager.restore(
             step,
-            args=ocp.args.Composite(
-                **{name: _restore(target) for name, target in items.items()}
-            ),
+            args=ocp.args.Composite(**{name: _restore(target) for name, target in items.items()}),
         )
         rest = {name: tree for name, tree in found.items() if name in ("ema", "averages")}
         return abstract.replace(**rest, **found["state"])
@@ -161,7 +159,7 @@ def _target(abstract: Any, shardings: Any) -> Any:
 
 def folder(workdir: str | os.PathLike) -> epath.Path:
     """Where a run's checkpoints are: orbax needs it from the root, or as a URL."""
-    return paths.absolute(workdir) / FOLDER
+    return files.absolute(workdir) / FOLDER
 
 
 def describe(config: Any, model: ModelConfig, dataset: str) -> dict[str, Any]:
@@ -196,5 +194,5 @@ def restore_model(workdir: str, step: int | None = None, ema: str | None = None)
         step = steps[-1] if step is None else step
         config = ModelConfig.from_dict(checkpoints.config(step)["model"])
         abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-        shardings = parallel.local_shardings(abstract)
+        shardings = processes.local_shardings(abstract)
         return Model.build(config, checkpoints.restore_ema(step, abstract, shardings, ema))

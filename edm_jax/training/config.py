@@ -8,9 +8,9 @@ import pathlib
 import types
 from typing import Any, Optional
 
-from edm_jax import losses
+from edm_jax import objectives
 from edm_jax.model import ModelConfig
-from edm_jax.training import ema
+from edm_jax.training import averages as ema
 
 
 def setting(default: Any, text: str) -> Any:
@@ -99,7 +99,7 @@ class LossConfig:
     )
     importance: bool = setting(False, "draw levels of large loss more often (iddpm, ddpm)")
 
-    def build(self, model: ModelConfig) -> losses.Objective:
+    def build(self, model: ModelConfig) -> objectives.Objective:
         """The objective.
 
         Args:
@@ -108,7 +108,7 @@ class LossConfig:
         Raises:
           ValueError: an unknown name, or settings that do not go together.
         """
-        objective = losses.objective(
+        objective = objectives.objective(
             self.name, weight=self.weight, weight_arguments=self.weight_arguments, **self.arguments
         )
         for name in ("variance_weight", "importance"):

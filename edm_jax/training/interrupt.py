@@ -3,7 +3,7 @@
 import signal
 from types import FrameType
 
-from edm_jax import parallel
+from edm_jax.runtime import processes
 
 
 class Interrupt:
@@ -18,12 +18,12 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._shared = parallel.process_count() > 1
+        self._shared = processes.process_count() > 1
         self._previous: dict[int, object] = {}
 
     def after(self, step: int) -> bool:
         """Whether to stop after this step; to be asked once a step."""
-        if self._shared and parallel.stop_was_asked(step):
+        if self._shared and processes.stop_was_asked(step):
             self.signal = signal.SIGTERM
         return self.signal is not None
 

@@ -12,16 +12,18 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from edm_jax import parallel, paths, pictures, sampling, timesteps
+from edm_jax import generation, timesteps
 from edm_jax.data import loader, storage
-from edm_jax.data.files import locked
 from edm_jax.model import Model, ModelConfig, parameter_count
+from edm_jax.runtime import engines, files, pictures, processes
+from edm_jax.runtime.files import locked
 from edm_jax.samplers import heun
-from edm_jax.training import bins, checkpoint, ema, metrics, posthoc, transfer
+from edm_jax.training import averages as ema
+from edm_jax.training import bins, checkpoint, metrics, posthoc, warm_start
 from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
-from edm_jax.training.report import Report
+from edm_jax.training.progress import Report
 
 LOCK = ".lock"  # held by the process that trains in a folder
 
@@ -46,8 +48,8 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
       NonFiniteLossError: names the step; what was saved before stays.
       OSError: the folder cannot be written, or another process trains in it.
     """
-    report = Report(quiet or not parallel.is_main())
-    engine = parallel.engine(config.engine, config.fsdp)
+    report = Report(quiet or not processes.is_main())
+    engine = engines.engine(config.engine, config.fsdp)
     check(config, engine.devices)
     folder = epath.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +77,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     run_key = engine.key(config.seed)
 
     with contextlib.ExitStack() as stack:
-        if parallel.is_main() and paths.is_local(folder):
+        if processes.is_main() and files.is_local(folder):
             stack.enter_context(locked(folder / LOCK, wait=False))
         # State: fresh, or the newest checkpoint's.
         checkpoints = stack.enter_context(
@@ -89,12 +91,12 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         else:
             current = engine.init(parts.initial)
             if config.init:
-                current, note = transfer.start_from(current, config.init)
+                current, note = warm_start.start_from(current, config.init)
                 report.say(note)
         about = checkpoint.describe(config, model.config, dataset.name)
         report.say(
             f"{len(dataset.images):,} images of {dataset.name}, "
-            f"{parameter_count(abstract.params):,} parameters, {parallel.describe()}, "
+            f"{parameter_count(abstract.params):,} parameters, {processes.device_summary()}, "
             f"engine {engine.name}" + (f"; going on from step {start}" if start else "")
         )
         if start >= total:
@@ -106,15 +108,15 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         save_every = config.every(config.checkpoint_kimg)
         snapshot_every = config.every(config.ema_snapshot_kimg)
         interrupt = stack.enter_context(Interrupt())
-        log = stack.enter_context(metrics.Metrics(folder, start, silent=not parallel.is_main()))
+        log = stack.enter_context(metrics.Metrics(folder, start, silent=not processes.is_main()))
         batches = stack.enter_context(
             data.stream(
                 config.seed,
                 batch_size,
                 start_step=start,
                 stop_step=total,
-                process_index=parallel.process_index(),
-                process_count=parallel.process_count(),
+                process_index=processes.process_index(),
+                process_count=processes.process_count(),
                 xflip=config.data.xflip,
                 place=engine.put,
             )
@@ -138,15 +140,15 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
                 log.write(record)
                 report.record(record)
             if sample_every and (step == total or step % sample_every == 0):
-                averaged = parallel.gather_local(current.ema)
-                if parallel.is_main():
+                averaged = processes.gather_local(current.ema)
+                if processes.is_main():
                     image = _grid(model.replace(params=averaged), config)
                     pictures.write(image, folder / f"samples-{step:08d}.png")
                 watch.restart()
             if snapshot_every and (step == total or step % snapshot_every == 0):
                 for name in ema.shares(batch_size, powers=config.ema_power):
-                    averaged = parallel.gather_local(current.averages[name])
-                    if parallel.is_main():
+                    averaged = processes.gather_local(current.averages[name])
+                    if processes.is_main():
                         posthoc.save(model.replace(params=averaged), folder, name, step)
                 watch.restart()
             if last or step % save_every == 0:
@@ -185,7 +187,7 @@ class _Stopwatch:
 
 def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str, Any]:
     # One wait for the device per interval; the steps themselves never wait for the host.
-    values = [(step, parallel.to_host(numbers)) for step, numbers in pending]
+    values = [(step, processes.to_host(numbers)) for step, numbers in pending]
     for step, numbers in values:
         if not np.isfinite(numbers["loss"]):
             raise NonFiniteLossError(
@@ -210,10 +212,12 @@ def _grid(model: Model, config: Config):
     rows = min(10, model.config.label_dim) or 10
     classes = list(range(rows)) if model.config.label_dim else None
     seeds = range(10) if classes else range(100)
-    wanted = sampling.requests(model, seeds, classes)
+    wanted = generation.requests(model, seeds, classes)
     tableau = heun(timesteps.edm(config.sample_steps))
-    images = [i for _, i in sampling.generate(model, tableau, wanted, batch_size=50)]
-    return pictures.grid(np.concatenate(images), columns=10, row_labels=list(map(str, classes or ())))
+    images = [i for _, i in generation.generate(model, tableau, wanted, batch_size=50)]
+    return pictures.grid(
+        np.concatenate(images), columns=10, row_labels=list(map(str, classes or ()))
+    )
 
 
 def _check_same_run(saved: dict[str, Any], config: Config, model_config: ModelConfig) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from edm_jax import paths
+from edm_jax.runtime import files
 
 STATS = "stats.jsonl"
 
@@ -25,7 +25,7 @@ def rewind(path: epath.Path, step: int) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-    paths.write(path, "".join(kept))
+    files.write(path, "".join(kept))
 
 
 def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ class Metrics:
             return
         self._stats = workdir / STATS
         rewind(self._stats, step)
-        if paths.is_local(workdir) and importlib.util.find_spec("tensorboardX"):
+        if files.is_local(workdir) and importlib.util.find_spec("tensorboardX"):
             from tensorboardX import SummaryWriter
 
             self._events = SummaryWriter(str(workdir / "events"), purge_step=step or None)
@@ -73,8 +73,8 @@ class Metrics:
 
 
 def _append(path: epath.Path, line: str) -> None:
-    if paths.is_local(path):
+    if files.is_local(path):
         with path.open("a") as file:
             file.write(line)
     else:  # buckets hold whole objects
-        paths.write(path, (path.read_text() if path.exists() else "") + line)
+        files.write(path, (path.read_text() if path.exists() else "") + line)

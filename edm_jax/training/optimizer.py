@@ -34,9 +34,7 @@ def replace_nonfinite() -> optax.GradientTransformation:
 
     def replace(updates, params):
         del params
-        return jax.tree.map(
-            lambda g: jnp.nan_to_num(g, nan=0.0, posinf=1e5, neginf=-1e5), updates
-        )
+        return jax.tree.map(lambda g: jnp.nan_to_num(g, nan=0.0, posinf=1e5, neginf=-1e5), updates)
 
     return optax.stateless(replace)
 

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from edm_jax.interop.load import load
 from edm_jax.model import Model
-from edm_jax.training.ema import gamma
+from edm_jax.training.averages import gamma
+from edm_jax.weights import load
+from edm_jax.weights import save as save_model
 
 FOLDER = "averages"
 _NAME = re.compile(r"power-(0\.\d+)-(\d+)")
@@ -23,7 +24,7 @@ def save(model: Model, workdir: epath.Path, name: str, step: int) -> None:
     """Writes a snapshot, a model that can be loaded by itself; one that is there already stays."""
     path = workdir / FOLDER / f"{name}-{step:08d}"
     if not path.exists():  # a run that goes on from before it makes the same again
-        model.save(path)
+        save_model(model, path)
 
 
 def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:

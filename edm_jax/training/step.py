@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from edm_jax import importance, losses, randomness, uncertainty, variational
+from edm_jax import objectives, randomness
 from edm_jax.model import Model
+from edm_jax.objectives import importance, uncertainty, variational
 from edm_jax.samplers.improved_ddpm import with_variance
-from edm_jax.training import bins, ema
+from edm_jax.training import averages as ema
+from edm_jax.training import bins
 from edm_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -73,7 +75,7 @@ class Examples(NamedTuple):
 
 
 def make_draw(
-    objective: losses.Objective,
+    objective: objectives.Objective,
     augment: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None,
 ) -> Callable[[Batch, jax.Array], Examples]:
     """The draws of a step: (batch, keys [b]) -> Examples, each example from its own key.
@@ -94,9 +96,7 @@ def make_draw(
             level, factor = importance.choose(history, u)
         return jnp.asarray(objective.levels, jnp.float32)[level], level, factor
 
-    def draw(
-        batch: Batch, keys: jax.Array, history: importance.History | None = None
-    ) -> Examples:
+    def draw(batch: Batch, keys: jax.Array, history: importance.History | None = None) -> Examples:
         y = batch["images"].astype(jnp.float32) / 127.5 - 1.0
         keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
         augment_labels = None
@@ -154,7 +154,7 @@ def make_train_step(
       loss_scale: a factor of the loss in the backward pass, undone on the gradients, so that
         float16 does not underflow; it changes no update.
       rounds: microbatches per step; the gradient is that of the whole batch.
-      shards: blocks of rows to take each microbatch from (`parallel.Engine.shards`).
+      shards: blocks of rows to take each microbatch from (`engines.Engine.shards`).
       unroll: write the rounds out rather than loop over them.
       axis_name: mapped axis to average over; None when one program sees the whole batch.
 
@@ -171,7 +171,7 @@ def make_train_step(
         conditions = e.class_labels, e.augment_labels, e.dropout_keys
         if bound is None:
             denoise = bound_model.denoiser(*conditions)
-            return losses.loss(denoise, e.y, e.sigma, e.noise, weight)
+            return objectives.loss(denoise, e.y, e.sigma, e.noise, weight)
         both = with_variance(bound_model.caller(*conditions), model.preconditioner)
         return variational.hybrid_loss(
             both, e.y, e.sigma, e.noise, weight, bound, e.level, bound_weight

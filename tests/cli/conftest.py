@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from edm_jax.model import Model, ddpmpp, init_params
+from edm_jax.weights import save
 
 
 @pytest.fixture(scope="session")
@@ -23,5 +24,5 @@ def model():
 @pytest.fixture(scope="session")
 def saved(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "digits"
-    model.save(path)
+    save(model, path)
     return str(path)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from small_network import SmallNetwork
 
-from edm_jax import sampling, timesteps
+from edm_jax import generation, timesteps
 from edm_jax.cli import sampler
 from edm_jax.cli.main import main
 from edm_jax.model import Model, init_params
@@ -20,8 +20,8 @@ from edm_jax.samplers import LOOPS, SOLVERS, Churn, heun
 
 def images_of(model, seeds, batch_size=4, devices=8, classes="random", churn=None):
     tableau = heun(timesteps.edm(4), churn=churn)
-    wanted = sampling.requests(model, seeds, classes)
-    parts = sampling.generate(model, tableau, wanted, batch_size, devices)
+    wanted = generation.requests(model, seeds, classes)
+    parts = generation.generate(model, tableau, wanted, batch_size, devices)
     return np.concatenate([images for _, images in parts])
 
 
@@ -57,22 +57,22 @@ def test_labels_reach_the_network(model):
 
 
 def test_a_path_ends_in_its_image(model):
-    tableau, wanted = heun(timesteps.edm(4)), sampling.requests(model, range(4))
-    paths = sampling.paths(model, tableau, wanted, columns=3)
+    tableau, wanted = heun(timesteps.edm(4)), generation.requests(model, range(4))
+    paths = generation.paths(model, tableau, wanted, columns=3)
     assert paths.shape == (4, 3, 8, 8, 1)
-    (_, images), = sampling.generate(model, tableau, wanted, batch_size=4, devices=1)
+    ((_, images),) = generation.generate(model, tableau, wanted, batch_size=4, devices=1)
     assert np.abs(paths[:, -1].astype(int) - images).max() <= 1
 
 
 def test_classes(model):
-    assert [r.label for r in sampling.requests(model, [5, 6], "all")] == [
+    assert [r.label for r in generation.requests(model, [5, 6], "all")] == [
         c for c in range(10) for _ in range(2)
     ]
-    random = [r.label for r in sampling.requests(model, range(200))]
+    random = [r.label for r in generation.requests(model, range(200))]
     assert set(random) == set(range(10))
-    assert random[7:9] == [r.label for r in sampling.requests(model, [7, 8])]
+    assert random[7:9] == [r.label for r in generation.requests(model, [7, 8])]
     with pytest.raises(ValueError, match="class is 10; this model's classes are 0 to 9"):
-        sampling.requests(model, [0], 10)
+        generation.requests(model, [0], 10)
 
 
 def command(saved, out, *options):
@@ -126,7 +126,10 @@ def test_random_classes_go_flat_and_match_explicit_ones(saved, tmp_path):
         (["--solver=ddim", "--option=eta=much"], "eta must be a number, got 'much'"),
         (["--solver=unipc", "--option=corrector=0"], "corrector must be True or False"),
         (["--solver=restart", "--option=intervals=(3,2,0.14,0.3)"], "(points, rounds, low, high)"),
-        (["--solver=euler_maruyama", "--option=schedule=vq"], "schedule must be one of edm, ve, vp"),
+        (
+            ["--solver=euler_maruyama", "--option=schedule=vq"],
+            "schedule must be one of edm, ve, vp",
+        ),
         (["--solver=predictor_corrector", "--option=snr=-1"], "snr must lie in"),
         (["--solver=heun", "--option=churn=40"], "its churn is --s-churn"),
         (["--solver=ddpm", "--option=variance=analytic"], "needs --option gamma=FILE"),

@@ -17,10 +17,11 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from edm_jax import augment, parallel
+from edm_jax import augment
 from edm_jax.cli import sample
 from edm_jax.cli.train import parse
 from edm_jax.model import ModelConfig, init_params, parameter_count
+from edm_jax.runtime import engines
 from edm_jax.training import loop, metrics
 from edm_jax.training.assemble import assemble
 from edm_jax.training.config import check, choices, fit, neighbour
@@ -227,7 +228,7 @@ def test_the_others_take_their_steps_in_shapes(text, archive):
     check(config, devices=8)
     labels = 3 if config.data.conditional else 0
     data = dict(resolution=16, channels=3, label_dim=labels)
-    parts = assemble(config, parallel.engine("jit"), **data)
+    parts = assemble(config, engines.engine("jit"), **data)
     before = jax.eval_shape(parts.initial)
     batch = {
         "images": jax.ShapeDtypeStruct((16, 16, 16, 3), np.uint8),

@@ -64,7 +64,7 @@ def test_a_worker_imports_no_jax_and_repeats_no_main(folder, tmp_path):
             f"""
             import functools, importlib, sys
             print("once")
-            from edm_jax.data import pool, decode
+            from edm_jax.data import decode, pool
             print(list(pool.imap(functools.partial(decode.opened, {str(folder)!r}), ["2"], 2)))
             """
         )

@@ -95,7 +95,7 @@ class Evil:
 def evil_pickles(marker):
     yield pickle.dumps(Evil(marker))
     yield pickle.dumps({"data": Evil(marker), "labels": [0]}, 2)
-    yield b"cbuiltins\neval\n(S'open(\"%s\",\"w\")'\ntR." % str(marker).encode()
+    yield b'cbuiltins\neval\n(S\'open("%s","w")\'\ntR.' % str(marker).encode()
     yield b"cnumpy\nload\n(S'x'\ntR."
     yield b"\x80\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93."
     yield b"\x80\x02\x82\x01."  # an extension code

@@ -7,8 +7,10 @@ import pytest
 
 from edm_jax.data import writer
 
-ITEMS = [(f"a/{i}.png", bytes([i]) * (50 + i) if i % 3 else None, "odd" if i == 3 else None)
-         for i in range(10)]
+ITEMS = [
+    (f"a/{i}.png", bytes([i]) * (50 + i) if i % 3 else None, "odd" if i == 3 else None)
+    for i in range(10)
+]
 
 
 def write(path, key="key", stop=None, items=ITEMS):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import preconditioning
-from edm_jax.interop.names import official_name, params_from_state_dict
 from edm_jax.networks import DhariwalUNet, SongUNet
+from edm_jax.weights.official.names import official_name, params_from_state_dict
 
 GOLDEN = (
     "ddpmpp_vp_uncond",

@@ -6,9 +6,9 @@ Those of the paper's own runs are counted in tests/configs.
 import network_cases as cases
 import pytest
 
-from edm_jax.interop.names import flatten
 from edm_jax.model import parameter_count
 from edm_jax.networks import DhariwalUNet, SongUNet
+from edm_jax.weights.official.names import flatten
 
 PLAIN = dict(in_channels=3, out_channels=3)
 

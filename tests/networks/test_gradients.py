@@ -61,9 +61,7 @@ def test_remat_saves_memory():
 @pytest.mark.parametrize("resample, adaptive", [("up", True), ("down", False)])
 def test_forward_and_backward_derivatives_agree(resample, adaptive):
     # Likelihoods take forward derivatives, training takes backward ones.
-    block = UNetBlock(
-        16, resample, heads=2, adaptive_scale=adaptive, resample_filter=(1, 3, 3, 1)
-    )
+    block = UNetBlock(16, resample, heads=2, adaptive_scale=adaptive, resample_filter=(1, 3, 3, 1))
     rng = np.random.default_rng(1)
     x, u, w = (jnp.asarray(rng.normal(size=(2, 4, 4, 8)), jnp.float32) for _ in range(3))
     emb = jnp.asarray(rng.normal(size=(2, 6)), jnp.float32)

@@ -95,9 +95,7 @@ def test_jit_changes_no_draw_and_every_key_has_its_own():
     net = cases.small("skip")
     x, c_noise = jax.numpy.zeros((1, 8, 8, 3)), jax.numpy.zeros(1)
     plain = net.init({"params": jax.random.key(0)}, x, c_noise)["params"]
-    for a, b in zip(
-        jax.tree.leaves(plain), jax.tree.leaves(cases.fresh_params(net)), strict=True
-    ):
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(cases.fresh_params(net)), strict=True):
         np.testing.assert_array_equal(a, b)
     other = net.init(jax.random.key(1), x, c_noise)["params"]
     name = "enc_8x8_conv"

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from edm_jax import preconditioning
-from edm_jax.interop.names import params_from_state_dict, state_dict_from_params
 from edm_jax.model import parameter_count
+from edm_jax.weights.official.names import params_from_state_dict, state_dict_from_params
 
 
 @pytest.mark.parametrize("name", cases.GOLDEN)

@@ -46,8 +46,6 @@ def toy(xp=np):
     return mixture([[-1.0], [0.2], [1.3]], [0.1, 0.3, 0.2], [0.3, 0.45, 0.25], xp)
 
 
-
-
 def exact_flow(denoise, x, high, low):
     """The probability-flow ODE from sigma = high to low: dx / d log sigma = x - D."""
     slope = lambda u, y: y - denoise(y.reshape(x.shape), np.exp(u)).ravel()

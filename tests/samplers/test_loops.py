@@ -46,9 +46,13 @@ def test_predictor_corrector_has_the_variance_of_its_recursion():
         alone = np.sqrt(samplers.moments(samplers.reverse_diffusion(levels), 0, STD**2)[1])
         assert abs(alone / expected - 1) > 0.02  # the corrector did something
     # The limit of the corrector alone: 1 + snr^2 times the variance.
-    assert abs(recursion(levels[-3] * np.ones(400), 0.16, "langevin", 1.0) / (
-        STD**2 + levels[-3] ** 2
-    ) - (1 + 0.16**2)) < 1e-3
+    assert (
+        abs(
+            recursion(levels[-3] * np.ones(400), 0.16, "langevin", 1.0) / (STD**2 + levels[-3] ** 2)
+            - (1 + 0.16**2)
+        )
+        < 1e-3
+    )
 
 
 def test_predictor_corrector_without_correction_is_its_predictor():

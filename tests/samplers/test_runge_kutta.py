@@ -12,6 +12,7 @@ from sampler_reference import exact_flow, gaussian, mixture, run, toy
 from edm_jax import samplers, schedules, tables, timesteps
 from edm_jax.samplers.ablation import ablation
 
+
 def general(steps, discretization, schedule, scaling, solver, **options):
     """The general sampler of EDM."""
     return ablation(

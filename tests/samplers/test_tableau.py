@@ -96,9 +96,7 @@ def test_eager_jit_vmap_and_devices_agree():
         "argument": jax.jit(traced)(CHURNED, NOISE, KEYS),
         "vmap": jax.vmap(call)(split(NOISE), split(KEYS)),
         "pmap": jax.pmap(call, devices=jax.devices()[:4])(split(NOISE), split(KEYS)),
-        "8 devices": jax.pmap(traced, in_axes=(None, 0, 0))(
-            CHURNED, NOISE[:, None], KEYS[:, None]
-        ),
+        "8 devices": jax.pmap(traced, in_axes=(None, 0, 0))(CHURNED, NOISE[:, None], KEYS[:, None]),
     }
     for name, result in results.items():
         np.testing.assert_allclose(
@@ -208,7 +206,7 @@ def broken(**fields):
         (lambda: samplers.sample(ideal, CHURNED, NOISE, KEYS[:3]), r"keys must have shape \[B\]"),
         (
             lambda: samplers.sample(ideal, CHURNED, NOISE, jnp.zeros((8, 2), jnp.uint32)),
-            "keys must be typed keys .* got uint32",
+            "keys must be typed keys .* dtype uint32",
         ),
         (
             lambda: samplers.sample(ideal, CHURNED, NOISE, row_noise=NOISE[None]),

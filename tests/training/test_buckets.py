@@ -35,9 +35,7 @@ def test_a_run_in_a_bucket(small_networks, url, tmp_path):
     assert train(config, url, quiet=True) is None  # it is complete, and found to be
     real = tmp_path / "bucket/runs/a"
     assert [r["step"] for r in metrics.read(url)] == [1, 2, 3, 4]
-    assert sorted(p.name for p in real.glob("*.png")) == [
-        f"samples-{s:08d}.png" for s in (2, 4)
-    ]
+    assert sorted(p.name for p in real.glob("*.png")) == [f"samples-{s:08d}.png" for s in (2, 4)]
     model, count = posthoc.reconstruct(url, 0.1)
     assert count == 4
     leaf = lambda m: np.asarray(jax.tree.leaves(m.params)[0])

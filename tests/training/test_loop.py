@@ -26,9 +26,9 @@ from tiny_run import tiny
 import edm_jax
 from edm_jax.cli.main import main
 from edm_jax.data import archive
-from edm_jax.data.files import locked
 from edm_jax.model import ddpmpp
-from edm_jax.training import bins, checkpoint, loop, metrics, posthoc, transfer
+from edm_jax.runtime.files import locked
+from edm_jax.training import bins, checkpoint, loop, metrics, posthoc, warm_start
 from edm_jax.training.config import DataConfig, LossConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -195,13 +195,13 @@ def test_an_average_is_reconstructed_by_a_command(whole, tmp_path, capsys):
 def test_a_run_starts_from_another_s_weights(whole, tmp_path, monkeypatch):
     given = checkpoint.restore_model(str(whole)).params
     started = []
-    start_from = transfer.start_from
+    start_from = warm_start.start_from
 
     def spy(*arguments):
         started.append(start_from(*arguments))
         return started[-1]
 
-    monkeypatch.setattr(transfer, "start_from", spy)
+    monkeypatch.setattr(warm_start, "start_from", spy)
     # The ramp of the average is asked for, and must not be taken.
     config = tiny(init=str(whole), duration_kimg=0.032, ema_rampup_ratio=0.05)
     loop.train(config, str(tmp_path), quiet=True)

@@ -9,10 +9,14 @@ import pytest
 from small_network import SmallNetwork
 
 import edm_jax
-from edm_jax import losses, parallel, preconditioning, variational
+from edm_jax import objectives, preconditioning
 from edm_jax.model import Model, ddpmpp, init_params
-from edm_jax.training import bins, ema, optimizer, state, transfer
+from edm_jax.objectives import variational
+from edm_jax.runtime import engines, processes
+from edm_jax.training import averages as ema
+from edm_jax.training import bins, optimizer, state, warm_start
 from edm_jax.training.step import make_draw, make_train_step
+from edm_jax.weights import save
 
 TINY = ddpmpp(
     resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,), num_blocks=1,
@@ -37,8 +41,8 @@ def initial(network):
 def improved(engine_name, rounds):
     """Five steps of improved DDPM with everything: L_hybrid, importance, uncertainty, averages."""
     # Few levels: the history is full after ten steps of sixteen images or so.
-    objective = losses.objective("iddpm", weight="x0", num_train_steps=4)
-    engine = parallel.engine(engine_name)
+    objective = objectives.objective("iddpm", weight="x0", num_train_steps=4)
+    engine = engines.engine(engine_name)
     averages = ema.shares(16, (0.1,), (0.05,))
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     network = SmallNetwork(out_channels=2, dropout=0.0, zero=True)
@@ -57,8 +61,8 @@ def improved(engine_name, rounds):
     step = engine.compile(step, jax.eval_shape(start))
     for i in range(5):
         now, numbers = step(now, engine.put(batch_of(16, i)), key)
-        seen.append(parallel.to_host(numbers))
-    return seen, jax.device_get(parallel.gather_local(now))
+        seen.append(processes.to_host(numbers))
+    return seen, jax.device_get(processes.gather_local(now))
 
 
 def test_every_option_at_once_under_both_engines_and_in_microbatches():
@@ -79,7 +83,7 @@ def test_every_option_at_once_under_both_engines_and_in_microbatches():
 
 
 def test_half_precision_and_loss_scaling_change_the_gradient_little():
-    objective = losses.objective("edm")
+    objective = objectives.objective("edm")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
 
     def first_moment(scale, dtype):
@@ -108,10 +112,10 @@ def same(a, b):
 def test_what_does_not_fit_stays_fresh(tmp_path):
     wide = dataclasses.replace(TINY, label_dim=3)
     params = jax.jit(lambda: init_params(jax.random.key(7), wide))()
-    Model.build(wide, params).save(tmp_path / "model")
+    save(Model.build(wide, params), tmp_path / "model")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     fresh = jax.jit(lambda: state.init(jax.random.key(1), TINY, adam))()
-    found, note = transfer.start_from(fresh, str(tmp_path / "model"))
+    found, note = warm_start.start_from(fresh, str(tmp_path / "model"))
     assert "fresh: map_label/kernel" in note and "unused there: map_label/kernel" in note
     same(found.params["map_label"]["kernel"], fresh.params["map_label"]["kernel"])
     given = edm_jax.load(tmp_path / "model").params

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from small_network import SmallNetwork
 
-from edm_jax import losses, parallel, preconditioning
-from edm_jax.interop import names
+from edm_jax import objectives, preconditioning
 from edm_jax.model import Model, build_network, build_preconditioner, ddpmpp, init_params
-from edm_jax.training import ema, optimizer, state
+from edm_jax.runtime import engines, processes
+from edm_jax.training import averages as ema
+from edm_jax.training import optimizer, state
 from edm_jax.training.step import Examples, make_draw, make_train_step, microbatches
+from edm_jax.weights.official import names
 
 TINY = ddpmpp(resolution=8, channels=1, label_dim=10)
 
@@ -42,7 +44,7 @@ def test_six_steps_of_the_reference(golden):
         make_train_step(
             model,
             lambda batch, keys: Examples(**{k: v for k, v in batch.items() if k != "images"}),
-            losses.edm_weight(0.5),
+            objectives.edm_weight(0.5),
             adam,
             batch_size=settings["batch"],
             ema_halflife=settings["ema_halflife_images"],
@@ -88,7 +90,7 @@ def batch_of(count, key=0):
 
 def step_of(zero=False, batch_size=16, **options):
     """The step of EDM's objective with a small network, and a function that makes its state."""
-    objective = losses.objective("edm")
+    objective = objectives.objective("edm")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     model = Model(None, SmallNetwork(zero=zero), preconditioning.edm(), TINY)
     step = make_train_step(
@@ -101,21 +103,19 @@ def step_of(zero=False, batch_size=16, **options):
 
 
 def three_steps(engine, **options):
-    step, start = step_of(
-        shards=engine.shards, unroll=True, axis_name=engine.axis_name, **options
-    )
+    step, start = step_of(shards=engine.shards, unroll=True, axis_name=engine.axis_name, **options)
     run, now, key = engine.compile(step, jax.eval_shape(start)), engine.init(start), engine.key(3)
     losses_seen = []
     for i in range(3):
         now, metrics = run(now, engine.put(batch_of(16, i)), key)
-        losses_seen.append(float(parallel.to_host(metrics["loss"])))
+        losses_seen.append(float(processes.to_host(metrics["loss"])))
     return losses_seen, now
 
 
 def test_fsdp_and_microbatches_agree_with_pmap():
     # Plain jit, augmentation, other numbers of devices and processes: tests/parallel.
-    losses_seen, final = three_steps(parallel.engine("jit", fsdp=True), rounds=2)
-    by_pmap = three_steps(parallel.engine("pmap"))
+    losses_seen, final = three_steps(engines.engine("jit", fsdp=True), rounds=2)
+    by_pmap = three_steps(engines.engine("pmap"))
     np.testing.assert_allclose(losses_seen, by_pmap[0], rtol=2e-6)
     # Adam divides by the gradient's size: a weight whose gradient is rounding noise moves freely.
     params, wanted = (jax.device_get(now.params) for now in (final, by_pmap[1]))

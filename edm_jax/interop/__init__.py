@@ -1,1 +1,0 @@
-"""Other projects' weights and files, read and written without executing anything."""

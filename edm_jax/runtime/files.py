@@ -1,0 +1,92 @@
+"""Paths on disks and in buckets, files that are written whole or not at all, and locks."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from etils import epath
+
+
+def is_local(path: str | os.PathLike) -> bool:
+    """Whether a path is of this machine's file system, not a URL such as gs://bucket/run."""
+    return "://" not in os.fspath(path)
+
+
+def absolute(path: str | os.PathLike) -> epath.Path:
+    """The path from the root; a URL stays as it is."""
+    path = epath.Path(path)
+    return epath.Path(os.path.abspath(path)) if is_local(path) else path
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file that appears under its name when the block has ended well, and else not at all.
+
+    Args:
+      path: the file to make; one that exists is replaced. Its folder must exist.
+
+    Yields:
+      The file, open for writing bytes.
+
+    Raises:
+      OSError: the path cannot be written.
+    """
+    path = epath.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            if is_local(path):  # on the disk before it has its name, whatever happens to the power
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file, whole or not at all; text as UTF-8.
+
+    Args:
+      path: the file to make; one that exists is replaced.
+      content: what it shall hold.
+
+    Raises:
+      OSError: the path cannot be written.
+    """
+    with whole(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[bool]:
+    """Holds a lock file.
+
+    Args:
+      path: the file; made if missing, and left there.
+      wait: for another holder to end; otherwise that is an error.
+
+    Yields:
+      Whether it is held: where there is no `flock` (Windows, some network file systems), it is not.
+
+    Raises:
+      BlockingIOError: another process holds the lock.
+    """
+    path = pathlib.Path(path)
+    try:
+        import fcntl
+    except ImportError:
+        yield False
+        return
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise BlockingIOError(f"{path}: another process is at work here") from None
+        except OSError:
+            held = False
+        else:
+            held = True
+        yield held

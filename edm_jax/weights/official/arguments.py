@@ -1,0 +1,193 @@
+"""The official wrappers' constructor arguments to and from our ModelConfig."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edm_jax.model import ModelConfig, build_preconditioner
+from edm_jax.weights.errors import WeightsError
+
+# The official defaults, where a file leaves an argument out. Our configurations have others.
+_NETWORKS: dict[str, dict[str, Any]] = {
+    "SongUNet": {
+        "augment_dim": 0,
+        "model_channels": 128,
+        "channel_mult": (1, 2, 2, 2),
+        "channel_mult_emb": 4,
+        "num_blocks": 4,
+        "attn_resolutions": (16,),
+        "dropout": 0.10,
+        "label_dropout": 0.0,
+        "embedding_type": "positional",
+        "channel_mult_noise": 1,
+        "encoder_type": "standard",
+        "decoder_type": "standard",
+        "resample_filter": (1, 1),
+    },
+    "DhariwalUNet": {
+        "augment_dim": 0,
+        "model_channels": 192,
+        "channel_mult": (1, 2, 3, 4),
+        "channel_mult_emb": 4,
+        "num_blocks": 3,
+        "attn_resolutions": (32, 16, 8),
+        "dropout": 0.10,
+        "label_dropout": 0.0,
+    },
+}
+_ARCHITECTURES = {"SongUNet": "song", "DhariwalUNet": "dhariwal"}
+
+# precond -> class name, network, and official argument -> (ours, official default).
+_WRAPPERS: dict[str, tuple[str, str, dict[str, tuple[str, float]]]] = {
+    "vp": (
+        "VPPrecond",
+        "SongUNet",
+        {
+            "beta_d": ("beta_d", 19.9),
+            "beta_min": ("beta_min", 0.1),
+            "M": ("num_train_steps", 1000),
+            "epsilon_t": ("epsilon_t", 1e-5),
+        },
+    ),
+    "ve": (
+        "VEPrecond",
+        "SongUNet",
+        {"sigma_min": ("sigma_min", 0.02), "sigma_max": ("sigma_max", 100.0)},
+    ),
+    "iddpm": (
+        "iDDPMPrecond",
+        "DhariwalUNet",
+        {"C_1": ("c_1", 0.001), "C_2": ("c_2", 0.008), "M": ("num_train_steps", 1000)},
+    ),
+    "edm": (
+        "EDMPrecond",
+        "DhariwalUNet",
+        {
+            "sigma_min": ("sigma_min", 0.0),
+            "sigma_max": ("sigma_max", math.inf),
+            "sigma_data": ("sigma_data", 0.5),
+        },
+    ),
+}
+PRECONDITIONERS = {row[0]: name for name, row in _WRAPPERS.items()}  # class name -> precond
+_MAX_INTEGER = 2**20  # of pixels, channels, classes, steps: beyond it is damage
+_NOT_THE_NETWORKS = ("class_name", "precond", "arch", "model_type", "use_fp16")
+
+
+def keywords(class_name: str) -> tuple[str, ...]:
+    """The wrapper's own constructor arguments in order; all others belong to the network."""
+    settings = _WRAPPERS[PRECONDITIONERS[class_name]][2]
+    common = ("img_resolution", "img_channels", "label_dim", "use_fp16")
+    return (*common, *settings, "model_type")
+
+
+def config_from_arguments(arguments: Mapping[str, Any], u: np.ndarray | None = None) -> ModelConfig:
+    """Our configuration of an official network.
+
+    Args:
+      arguments: the wrapper's constructor keywords, with `precond` ("edm", "vp", "ve", "iddpm") or
+        `class_name` ("EDMPrecond", ...); what is left out has its official default.
+      u: [M + 1] noise levels that an iDDPM network brings with it.
+
+    Returns:
+      The configuration; dtype is "float16" where use_fp16 is set.
+
+    Raises:
+      WeightsError: an argument is missing, unknown, or not of its kind.
+    """
+    precond = arguments.get("precond", PRECONDITIONERS.get(str(arguments.get("class_name"))))
+    if not isinstance(precond, str) or precond not in _WRAPPERS:
+        raise WeightsError(f"precond is {precond!r}; known are {', '.join(_WRAPPERS)}")
+    class_name, model_type, settings = _WRAPPERS[precond]
+    if arguments.get("class_name", class_name) != class_name:
+        raise WeightsError(f"class_name is {arguments['class_name']!r} and precond {precond!r}")
+    model_type = arguments.get("model_type", model_type)
+    if not isinstance(model_type, str) or model_type not in _NETWORKS:
+        raise WeightsError(f"model_type is {model_type!r}; known are {', '.join(_NETWORKS)}")
+    defaults = _NETWORKS[model_type]
+    shape = {"img_resolution": "resolution", "img_channels": "channels", "label_dim": "label_dim"}
+    known = {*_NOT_THE_NETWORKS, *defaults, *settings, *shape}
+    for name in arguments:
+        if name not in known:
+            raise WeightsError(f"unknown constructor argument {name!r} of {model_type}")
+    values: dict[str, Any] = {"architecture": _ARCHITECTURES[model_type]}
+    for name, ours in shape.items():
+        values[ours] = _checked(name, arguments.get(name, 0 if name == "label_dim" else None), 0)
+    for name, default in defaults.items():
+        values[name] = _checked(name, arguments.get(name, default), default)
+    given = {}
+    for name, (ours, default) in settings.items():
+        value = _checked(name, arguments.get(name, default), default)
+        if precond != "edm" or name == "sigma_data" or value != default:
+            given[ours] = value
+    if precond == "iddpm":
+        given["u"] = _levels(u, given["num_train_steps"])
+    values["dtype"] = "float16" if arguments.get("use_fp16") else "float32"
+    config = ModelConfig(preconditioner=precond, preconditioner_arguments=given, **values)
+    try:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            build_preconditioner(config)
+    except (ValueError, ArithmeticError) as error:
+        raise WeightsError(f"the preconditioner's arguments make none: {error}") from None
+    return config
+
+
+def arguments_from_config(config: ModelConfig) -> dict[str, Any]:
+    """The inverse of `config_from_arguments`: every keyword, none left to its default.
+
+    Raises:
+      WeightsError: the preconditioner is none of the official ones.
+    """
+    if config.preconditioner not in _WRAPPERS:
+        raise WeightsError(
+            f"the preconditioner {config.preconditioner!r} has no official counterpart; "
+            f"{', '.join(_WRAPPERS)} have"
+        )
+    class_name, _, settings = _WRAPPERS[config.preconditioner]
+    model_type = {ours: name for name, ours in _ARCHITECTURES.items()}[config.architecture]
+    arguments: dict[str, Any] = {
+        "class_name": class_name,
+        "precond": config.preconditioner,
+        "img_resolution": config.resolution,
+        "img_channels": config.channels,
+        "label_dim": config.label_dim,
+        "use_fp16": config.dtype == "float16",
+    }
+    for name, (ours, default) in settings.items():
+        arguments[name] = config.preconditioner_arguments.get(ours, default)
+    arguments["model_type"] = model_type
+    for name in _NETWORKS[model_type]:
+        value = getattr(config, name)
+        arguments[name] = list(value) if isinstance(value, tuple) else value
+    return arguments
+
+
+def _checked(name: str, value: Any, like: Any) -> Any:
+    """`value` in the kind of `like`: text, float, int, or a tuple of numbers."""
+    if isinstance(like, str) and isinstance(value, str):
+        return value
+    if isinstance(like, tuple) and isinstance(value, (list, tuple)) and _numbers(value):
+        return tuple(value)
+    if _numbers([value]):
+        if isinstance(like, float):
+            return float(value)
+        if isinstance(like, int) and 0 <= value <= _MAX_INTEGER and int(value) == value:
+            return int(value)
+    raise WeightsError(f"constructor argument {name} is {str(value)[:80]!r}")
+
+
+def _numbers(values: Any) -> bool:
+    return all(
+        type(v) is int or (type(v) is float and not math.isnan(v)) or isinstance(v, np.number)
+        for v in values
+    )
+
+
+def _levels(u: np.ndarray | None, num_train_steps: int) -> list[float]:
+    if u is None:
+        raise WeightsError("the table of noise levels 'u' is missing")
+    if np.shape(u) != (num_train_steps + 1,):
+        raise WeightsError(f"u has shape {np.shape(u)}; M = {num_train_steps} needs M + 1 levels")
+    return [float(level) for level in u]

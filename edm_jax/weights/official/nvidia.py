@@ -1,0 +1,275 @@
+"""NVIDIA's EDM network snapshots: reading the official .pkl files without executing them.
+
+An official snapshot is a pickle of Python objects that carry their own source text, which normal
+unpickling executes. `read_pickle` takes the numbers and the constructor arguments out of it as
+data. `from_state_dict` and `to_state_dict` turn them into a Model and back.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+
+from edm_jax import tables
+from edm_jax.model import Model, ModelConfig, init_params
+from edm_jax.weights.errors import WeightsError, naming
+from edm_jax.weights.official import torch_tensors
+from edm_jax.weights.official.arguments import (
+    PRECONDITIONERS,
+    arguments_from_config,
+    config_from_arguments,
+    keywords,
+)
+from edm_jax.weights.official.names import params_from_state_dict, state_dict_from_params
+from edm_jax.weights.official.pickle_records import Call, Global
+
+_PERSISTENT = Global("torch_utils.persistence", "_reconstruct_persistent_obj")
+_MODULE_DICT = Global("torch.nn.modules.container", "ModuleDict")
+_SETS = {Global("builtins", "set"), Global("__builtin__", "set")}  # protocols before 4
+ALLOWED = frozenset(
+    {_PERSISTENT, _MODULE_DICT}
+    | _SETS
+    | torch_tensors.TENSOR_GLOBALS
+    | torch_tensors.SCALAR_GLOBALS
+)
+_PERSISTENCE_VERSION = 6
+_MAX_DEPTH = 32  # of modules within modules
+_MAX_WIDTH = 2**16  # pixels a side, channels
+
+
+def read_pickle(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reads an official network snapshot; executes nothing and needs no PyTorch.
+
+    Also reads the `training-state-*.pt` that the official training writes; its network is the
+    training one, not the EMA.
+
+    Args:
+      path: an official .pkl, which holds the EMA network under "ema", or a training state.
+
+    Returns:
+      weights: tensor name -> array, the names and the order of the official state dict, buffers
+      (`resample_filter`, `freqs`, `u`) included.
+      arguments: the constructor keywords of the preconditioning wrapper, with its `class_name`
+      ("EDMPrecond", ...) and `precond` ("edm", "vp", "ve" or "iddpm").
+
+    Raises:
+      WeightsError: a ValueError; the file is missing, damaged or something else, or names a
+        global that such files do not need. The message names the file.
+    """
+    with naming(path):
+        data = pathlib.Path(path).read_bytes()
+        return parse_pickle(data)
+
+
+def parse_pickle(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """As `read_pickle`, from the bytes of the file."""
+    return network_of(torch_tensors.read_any(data, ALLOWED), len(data))
+
+
+def network_of(
+    file: torch_tensors.TorchFile, size: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """As `read_pickle`, from the records of a file of `size` bytes."""
+    snapshot = file.value
+    if type(snapshot) is dict:
+        found = [key for key in ("ema", "net") if snapshot.get(key) is not None]
+        if not found:
+            keys = ", ".join(str(key)[:40] for key in list(snapshot)[:8])
+            raise WeightsError(f"holds no network: keys {keys or 'none'}; 'ema' or 'net' is needed")
+        snapshot = snapshot[found[0]]
+    wrapper, state = _persistent_object(snapshot)
+    if wrapper not in PRECONDITIONERS:
+        raise WeightsError(
+            f"holds a {wrapper[:80]}; known networks are wrapped in {', '.join(PRECONDITIONERS)}"
+        )
+    return _Weights(size, file.storages).collect(snapshot), _arguments(wrapper, state)
+
+
+def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, Any]) -> Model:
+    """The model of an official state dict.
+
+    Args:
+      weights: official names -> arrays, as `read_pickle` returns them; filter buffers may be
+        absent, `u` is needed by iDDPM networks.
+      arguments: the constructor keywords of the wrapper, as `read_pickle` returns them; they
+        decide the network and the preconditioner.
+
+    Returns:
+      The model, its parameters float32 arrays on the host. The `u` table is in
+      `config.preconditioner_arguments`; `use_fp16` becomes `config.dtype == "float16"`.
+
+    Raises:
+      WeightsError: an unknown argument; tensors that are missing, extra, misshapen or not floats.
+    """
+    config = config_from_arguments(arguments, weights.get("u"))
+    if config.preconditioner == "iddpm":
+        weights = {name: value for name, value in weights.items() if name != "u"}
+    return model_from_weights(weights, config)
+
+
+def to_state_dict(model: Model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The inverse of `from_state_dict`, bit for bit.
+
+    Args:
+      model: a model under one of the four official preconditioners.
+
+    Returns:
+      weights: every tensor of the official state dict, in its order and layout, buffers included.
+      arguments: every constructor keyword of the wrapper.
+
+    Raises:
+      WeightsError: the model's preconditioner has no official wrapper.
+    """
+    arguments = arguments_from_config(model.config)
+    return weights_of_model(model), arguments
+
+
+def model_from_weights(weights: Mapping[str, np.ndarray], config: ModelConfig) -> Model:
+    """The model of a configuration around official names; every tensor must fit.
+
+    Raises:
+      WeightsError: tensors that are missing, extra, misshapen or not floats, or a configuration
+        that describes no network.
+    """
+    for name, value in weights.items():
+        if not np.issubdtype(value.dtype, np.floating):
+            raise WeightsError(f"tensor {name!r} is {value.dtype}; weights are floats")
+    try:
+        _check_size(config, len(weights))
+        like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+        taps = config.resample_filter
+        params = params_from_state_dict(weights, like, resample_filter=taps)
+        return Model.build(config, params)
+    except (ValueError, TypeError, ArithmeticError, LookupError, flax.errors.FlaxError) as error:
+        raise WeightsError(" ".join(str(error).split())[:2000]) from None
+
+
+def _check_size(config: ModelConfig, tensors: int) -> None:
+    """Tracing takes as long as the network is deep: one far deeper than its weights is damage."""
+    depth = max(1, config.num_blocks) * len(config.channel_mult)
+    widths = (config.resolution, config.channels, config.model_channels, *config.channel_mult)
+    if depth > tensors or max(widths) > _MAX_WIDTH:
+        raise WeightsError(
+            f"weights do not fit the network: {tensors} tensors for {config.num_blocks} blocks "
+            f"at each of {len(config.channel_mult)} levels, resolution {config.resolution}, width "
+            f"{config.model_channels}"
+        )
+
+
+def weights_of_model(model: Model) -> dict[str, np.ndarray]:
+    """The official state dict of any model: names -> float32 arrays in the official layouts."""
+    taps = model.config.resample_filter
+    weights = state_dict_from_params(jax.device_get(model.params), resample_filter=taps)
+    if model.config.preconditioner == "iddpm":
+        given = dict(model.config.preconditioner_arguments)
+        c_1, c_2 = given.get("c_1", 0.001), given.get("c_2", 0.008)
+        u = given.get("u")
+        if u is None:
+            u = tables.iddpm(given.get("num_train_steps", 1000), c_1, c_2, variant="network")
+        weights = {"u": np.asarray(u, np.float32), **weights}
+    return weights
+
+
+class _Weights:
+    """Collects the tensors of a tree of modules, each module once and no more than is there."""
+
+    def __init__(self, file_size: int, storages: dict[str, np.ndarray]):
+        self.budget = file_size
+        self.storages = storages
+        self.weights: dict[str, np.ndarray] = {}
+        self.seen: set[int] = set()
+
+    def collect(self, module: Call) -> dict[str, np.ndarray]:
+        self._module(module, "", 0)
+        if not self.weights:
+            raise WeightsError("holds a network without tensors")
+        return self.weights
+
+    def _module(self, module: Any, prefix: str, depth: int) -> None:
+        where = prefix.rstrip(".") or "the network"
+        # The file may refer to one object from many places: without this a small file could
+        # describe an endless tree.
+        if id(module) in self.seen or depth > _MAX_DEPTH:
+            raise WeightsError(f"damaged: {where} occurs within itself or twice")
+        self.seen.add(id(module))
+        if type(module) is Call and module.function == _MODULE_DICT and type(module.state) is dict:
+            state = module.state
+        else:
+            _, state = _persistent_object(module, where)
+        for group in ("_parameters", "_buffers"):
+            for name, tensor in _named(state, group, where):
+                self._tensor(tensor, prefix + name)
+        for name, child in _named(state, "_modules", where):
+            self._module(child, f"{prefix}{name}.", depth + 1)
+
+    def _tensor(self, record: Any, name: str) -> None:
+        try:
+            value = torch_tensors.array(record, self.storages)
+        except WeightsError as error:
+            raise WeightsError(f"tensor {name!r} {error}") from None
+        if not np.issubdtype(value.dtype, np.floating):
+            raise WeightsError(f"tensor {name!r} is {value.dtype}; weights are floats")
+        self.budget -= value.nbytes // (2 if value.dtype == np.float32 else 1)
+        if self.budget < 0:
+            raise WeightsError("damaged: the tensors together are larger than the file")
+        self.weights[name] = value
+
+
+def _persistent_object(record: Any, where: str = "the network") -> tuple[str, dict]:
+    """Returns the class name and the attributes of an object that carries its own source."""
+    if (
+        type(record) is not Call
+        or record.function != _PERSISTENT
+        or len(record.arguments) != 1
+        or type(record.arguments[0]) is not dict
+    ):
+        raise WeightsError(f"{where} is not an object of an official snapshot")
+    meta = record.arguments[0]
+    if meta.get("type") != "class" or meta.get("version") != _PERSISTENCE_VERSION:
+        raise WeightsError(f"{where} is written in an unknown version of the format")
+    name, state = meta.get("class_name"), meta.get("state")
+    if type(name) is not str or type(state) is not dict:
+        raise WeightsError(f"damaged: {where} has no class name or no attributes")
+    return name, state
+
+
+def _named(state: dict, group: str, where: str) -> list[tuple[str, Any]]:
+    entries = state.get(group)
+    if type(entries) is not dict or any(type(name) is not str for name in entries):
+        raise WeightsError(f"damaged: {where} has no {group}")
+    return [(name, entry) for name, entry in entries.items() if entry is not None]
+
+
+def _arguments(wrapper: str, state: dict) -> dict[str, Any]:
+    """The constructor keywords; those left at their default are taken from the attributes."""
+    names = keywords(wrapper)
+    positional, given = state.get("_init_args", ()), state.get("_init_kwargs")
+    if type(positional) is not tuple or type(given) is not dict or len(positional) > len(names):
+        raise WeightsError("damaged: the constructor arguments are not there")
+    given = dict(zip(names, positional, strict=False)) | given
+    for name in names:
+        if name in state:
+            given.setdefault(name, state[name])
+    arguments: dict[str, Any] = {"class_name": wrapper, "precond": PRECONDITIONERS[wrapper]}
+    for name, value in given.items():
+        if type(name) is not str:
+            raise WeightsError("damaged: a constructor argument without a name")
+        try:
+            arguments[name] = _plain(value)
+        except WeightsError as error:
+            raise WeightsError(f"constructor argument {name!r} {error}") from None
+    return arguments
+
+
+def _plain(value: Any, within_list: bool = False) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) in (list, tuple) and not within_list and len(value) <= 1000:
+        return [_plain(item, within_list=True) for item in value]
+    if type(value) is Call:
+        return torch_tensors.number(value)
+    raise WeightsError(f"is a {type(value).__name__}; plain values are expected")

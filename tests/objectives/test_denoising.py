@@ -1,0 +1,233 @@
+"""The loss and its choices, against closed forms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edm_jax import ideal, objectives, preconditioning, randomness, schedules, tables
+
+SIGMAS = jnp.asarray([0.002, 0.1, 0.5, 1.0, 10.0, 80.0])
+# Data of second moment 1/4 and noise of second moment 1, orthogonal: means are expectations.
+Y = jnp.tile(0.5 * jnp.array([1.0, 1.0, -1.0, -1.0]), (6, 3, 1))
+NOISE = jnp.tile(jnp.array([1.0, -1.0, 1.0, -1.0]), (6, 3, 1))
+
+
+def test_the_loss_of_edm_starts_at_one_for_every_sigma():
+    zero = preconditioning.denoiser(lambda x, c: jnp.zeros_like(x), preconditioning.edm(0.5))
+    weighed = jax.jit(lambda *a: objectives.loss(zero, *a, objectives.edm_weight(0.5)))
+    found = weighed(Y, SIGMAS, NOISE)
+    assert found.shape == Y.shape and found.dtype == jnp.float32
+    np.testing.assert_allclose(found.mean((1, 2)), 1.0, rtol=2e-4)
+    with jax.enable_x64(True):
+        y, sigma, noise = (jnp.asarray(np.asarray(a, np.float64)) for a in (Y, SIGMAS, NOISE))
+        found = weighed(y, sigma, noise)
+        np.testing.assert_allclose(found.mean((1, 2)), 1.0, rtol=1e-9)
+
+
+def test_predicting_nothing_costs_the_noise():
+    """lambda = 1/sigma^2 and D = x: the squared error of a predicted noise of zero is n^2."""
+    found = objectives.loss(lambda x, s: x, Y, SIGMAS, NOISE, objectives.inverse_square_weight())
+    np.testing.assert_allclose(found[2:], NOISE[2:] ** 2, rtol=1e-5)
+
+
+def test_the_ideal_denoiser_has_the_least_loss():
+    """For N(0, c^2) it is lambda c^2 sigma^2 / (c^2 + sigma^2); any other std costs more."""
+    weight = objectives.unit_weight()
+    best = objectives.loss(ideal.gaussian(0.0, 0.5), Y, SIGMAS, NOISE, weight).mean((1, 2))
+    np.testing.assert_allclose(best, 0.25 * SIGMAS**2 / (0.25 + SIGMAS**2), rtol=2e-4)
+    for std in (0.4, 0.6):
+        other = objectives.loss(ideal.gaussian(0.0, std), Y, SIGMAS, NOISE, weight).mean((1, 2))
+        assert (other > best).all()
+
+
+def test_one_sigma_for_all_and_gradient():
+    denoise = lambda scale: ideal.gaussian(0.0, 0.5)
+    weight = objectives.edm_weight()
+    each = objectives.loss(denoise(1.0), Y, jnp.full(6, 0.3), NOISE, weight)
+    np.testing.assert_allclose(
+        objectives.loss(denoise(1.0), Y, 0.3, NOISE, weight), each, rtol=1e-6
+    )
+
+    def mean(scale):
+        return objectives.loss(lambda x, s: scale * x, Y, SIGMAS[2:], NOISE, weight).mean()
+
+    with pytest.raises(ValueError, match=r"sigma must have shape \[\] or \(6,\), got \(4,\)"):
+        mean(1.0)
+    with pytest.raises(ValueError, match="noise must have the shape of y"):
+        objectives.loss(denoise(1.0), Y, 0.3, NOISE[:2], weight)
+
+
+def test_bfloat16_data_is_weighed_in_float32():
+    found = objectives.loss(
+        lambda x, s: jnp.zeros_like(x),
+        Y.astype(jnp.bfloat16),
+        SIGMAS,
+        NOISE,
+        objectives.unit_weight(),
+    )
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, 0.25, rtol=1e-6)
+
+
+DISTRIBUTIONS = {
+    "log_normal": objectives.log_normal(),
+    "vp": objectives.vp(),
+    "ve": objectives.ve(),
+    "iddpm": objectives.iddpm(),
+    "discrete": objectives.discrete([0.5, 3.0, 1.0]),
+    "cosine": objectives.cosine(),
+}
+U = np.linspace(0.0005, 0.9995, 1000)
+
+
+def normal_cdf(z):
+    return np.array([0.5 * math.erfc(-value / 2**0.5) for value in z])
+
+
+# name -> the cumulative distribution, independently of the quantile function.
+CDF = {
+    "log_normal": lambda s: normal_cdf((np.log(s) + 1.2) / 1.2),
+    "vp": lambda s: (schedules.vp().sigma_inv(s) - 1e-5) / (1 - 1e-5),
+    "ve": lambda s: np.log(s / 0.02) / np.log(100 / 0.02),
+    "cosine": lambda s: (np.arctan(s) - np.arctan(0.002)) / (np.arctan(80) - np.arctan(0.002)),
+}
+
+
+@pytest.fixture(scope="module")
+def quantiles():
+    """name -> its quantiles at U; the last two are those of the extreme draws of float32."""
+    extremes = np.array([0.0, 1.0 - 2.0**-23], np.float32) + np.float32(2.0**-24)
+    u = jnp.asarray(np.append(U, extremes), jnp.float32)
+    assert (u > 0).all() and (u < 1).all()
+    return jax.jit(lambda u: {name: draw.quantile(u) for name, draw in DISTRIBUTIONS.items()})(u)
+
+
+@pytest.mark.parametrize("name", CDF)
+def test_quantiles_invert_the_cumulative_distribution(name, quantiles):
+    sigma = np.asarray(quantiles[name], np.float64)[:-2]
+    assert (np.diff(sigma) > 0).all()
+    np.testing.assert_allclose(CDF[name](sigma), U, atol=2e-6)
+
+
+def test_extreme_draws_are_finite(quantiles):
+    for name, sigma in quantiles.items():
+        assert np.isfinite(sigma).all() and (sigma > 0).all(), name
+    tails = np.log(quantiles["log_normal"][-2:])
+    np.testing.assert_allclose(tails, -1.2 + 1.2 * np.array([-5.295, 5.295]), rtol=1e-3)
+
+
+def test_draws(quantiles):
+    keys = randomness.fold_in(jax.random.key(1), jnp.arange(40000))
+
+    @jax.jit
+    def draw_all(keys):
+        return {name: jax.vmap(draw)(keys) for name, draw in DISTRIBUTIONS.items()}
+
+    drawn, few = draw_all(keys), draw_all(keys[7:9])
+    for name, sigma in drawn.items():
+        assert sigma.shape == (40000,) and sigma.dtype == jnp.float32
+        sigma = np.asarray(sigma)
+        assert np.isfinite(sigma).all() and (sigma > 0).all()
+        np.testing.assert_allclose(few[name], sigma[7:9], rtol=1e-6)
+        # Kolmogorov's statistic: 1.95 / sqrt(n) is its 99.9 % point.
+        expected = np.asarray(quantiles[name])[:-2]
+        below = np.searchsorted(np.sort(sigma), expected, side="right") / len(sigma)
+        at = np.searchsorted(np.sort(expected), expected, side="right") / len(expected)
+        assert np.abs(below - at).max() < 1.95 / 200 + 1e-3, name
+
+
+def test_draws_have_the_shape_asked_for():
+    key = jax.random.key(0)
+    assert objectives.ve()(key).shape == () and objectives.ve()(key, (2, 3)).shape == (2, 3)
+
+
+def test_discrete_levels_are_equally_likely():
+    u = tables.iddpm(variant="network")
+    middle = jnp.asarray((np.arange(1000) + 0.5) / 1000, jnp.float32)
+    np.testing.assert_allclose(objectives.iddpm().quantile(middle), u[-2::-1], rtol=1e-6)
+    np.testing.assert_allclose(objectives.iddpm(u).quantile(middle), u[-2::-1], rtol=1e-6)
+    ddpm = tables.sigmas(tables.alphas_cumprod())
+    np.testing.assert_allclose(objectives.discrete(ddpm).quantile(middle), ddpm, rtol=1e-6)
+
+
+def test_weights():
+    sigma = np.array([0.002, 0.1, 0.5, 1.0, 10.0, 80.0])
+    expected = [250004, 104, 8, 5, 4.01, 4.00015625]
+    np.testing.assert_allclose(objectives.edm_weight(0.5)(sigma), expected, rtol=1e-12)
+    c_out = preconditioning.edm(0.3).c_out(sigma)
+    np.testing.assert_allclose(objectives.edm_weight(0.3)(sigma), c_out**-2.0, rtol=1e-12)
+    np.testing.assert_allclose(objectives.inverse_square_weight()(sigma), sigma**-2.0, rtol=1e-14)
+    np.testing.assert_allclose(objectives.min_snr_weight(5.0)(sigma), [5, 5, 4, 1, 0.01, 80**-2.0])
+    np.testing.assert_array_equal(objectives.unit_weight()(sigma), np.ones(6))
+
+
+def test_objectives_by_name():
+    key = jax.random.key(5)
+    for name, draw in (
+        ("vp", objectives.vp()),
+        ("ve", objectives.ve()),
+        ("iddpm", objectives.iddpm()),
+    ):
+        found = objectives.objective(name)
+        assert found.draw(key) == draw(key) and found.weight(0.5) == 4.0
+    edm = objectives.objective("edm", p_mean=-0.4, p_std=1.0, sigma_data=1.0)
+    assert edm.draw(key) == objectives.log_normal(-0.4, 1.0)(key)
+    assert edm.weight(0.5) == 5.0 and objectives.objective().weight(0.5) == 8.0
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: objectives.objective("edn"), r"name must be one of \['ddpm', 'edm', .*got 'edn'"),
+        (
+            lambda: objectives.objective("vp", p_mean=1.0),
+            "arguments of the objective 'vp': .*p_mean",
+        ),
+        (lambda: objectives.log_normal(p_std=0.0), "p_std must be positive and finite, got 0.0"),
+        (lambda: objectives.vp(epsilon_t=2.0), "epsilon_t must lie in"),
+        (lambda: objectives.ve(1.0, 1.0), "sigma_min must be below sigma_max = 1.0, got 1.0"),
+        (lambda: objectives.discrete([1.0, 0.0]), "levels must be .* positive noise levels"),
+        (lambda: objectives.iddpm(u=[1.0, 0.5]), "u must be"),
+        (lambda: objectives.cosine(sigma_data=-1.0), "sigma_data must be positive"),
+        (lambda: objectives.edm_weight(0.0), "sigma_data must be positive"),
+        (lambda: objectives.min_snr_weight(0.0), "gamma must be positive"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", ["edm", "vp", "ve", "flow", "v", "iddpm", "ddpm"])
+def test_every_objective_weighs_the_network_s_own_error_equally(name):
+    """lambda = 1 / c_out^2: the squared error of what the network predicts."""
+    row = {"ddpm": "epsilon"}.get(name, name)
+    c_out = getattr(preconditioning, row)().c_out(SIGMAS)
+    np.testing.assert_allclose(objectives.objective(name).weight(SIGMAS) * c_out**2, 1.0, rtol=1e-5)
+
+
+def test_flow_draws_the_logit_normal_time():
+    u = jnp.array([0.1587, 0.5, 0.8413])
+    sigma = objectives.objective("flow").draw.quantile(u)
+    np.testing.assert_allclose(jnp.log(sigma), [-1, 0, 1], atol=1e-3)  # ln t / (1 - t)
+
+
+def test_the_levels_of_the_discrete_objectives():
+    cosine = objectives.objective("iddpm")
+    np.testing.assert_allclose(
+        cosine.levels, tables.sigmas(tables.alphas_cumprod("cosine")), rtol=1e-3
+    )
+    drawn = cosine.draw.quantile(jnp.array([0.0005, 0.5, 0.9999]))
+    np.testing.assert_allclose(drawn, cosine.levels[[0, 500, 999]], rtol=1e-6)
+    assert len(objectives.objective("ddpm", betas="linear", num_train_steps=100).levels) == 100
+    assert objectives.objective("edm").levels is None
+
+
+def test_a_weight_replaces_the_objective_s_own():
+    found = objectives.objective("vp", weight="min_snr", weight_arguments={"gamma": 4.0}).weight
+    np.testing.assert_allclose(found(SIGMAS), jnp.minimum(SIGMAS**-2, 4.0), rtol=1e-6)
+    with pytest.raises(ValueError, match="weight must be one of"):
+        objectives.objective("vp", weight="snr")

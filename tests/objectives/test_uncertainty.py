@@ -1,0 +1,33 @@
+"""The learned uncertainty: its optimum is the logarithm of the loss."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from edm_jax.objectives import uncertainty
+
+SIGMA = np.geomspace(0.01, 50.0, 64, dtype=np.float32)
+
+
+def test_it_starts_as_the_loss_itself():
+    each = np.linspace(0.1, 3.0, 64, dtype=np.float32)
+    found = jax.jit(uncertainty.loss)(uncertainty.initial(), SIGMA, each)
+    np.testing.assert_array_equal(found, each)
+
+
+def test_its_optimum_is_the_logarithm_of_the_loss():
+    each = 0.2 + 0.8 * jax.nn.sigmoid(jnp.log(SIGMA) + 1.0)
+    cost = lambda w: uncertainty.loss(w, SIGMA, each).mean()
+
+    @jax.jit
+    def descend(w):
+        # Newton with a little damping: 128 weights, 64 noise levels.
+        hessian = jax.hessian(cost)(w) + 1e-5 * jnp.eye(len(w))
+        return w - jnp.linalg.solve(hessian, jax.grad(cost)(w))
+
+    w = uncertainty.initial()
+    for _ in range(8):
+        w = descend(w)
+    u = uncertainty.log_variance(w, SIGMA)
+    np.testing.assert_allclose(u, jnp.log(each), atol=0.02)
+    np.testing.assert_allclose(cost(w), (1 + jnp.log(each)).mean(), rtol=1e-3)

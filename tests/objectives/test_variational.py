@@ -1,0 +1,90 @@
+"""The variational bound against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edm_jax import objectives, preconditioning, tables
+from edm_jax.objectives import variational
+from edm_jax.samplers.improved_ddpm import with_variance
+
+LEVELS = tables.iddpm(1000, variant="exact")[-2::-1]
+
+
+@pytest.mark.parametrize("std, best", [(0.25, 0.129), (0.5, 0.424), (1.0, 1.0), (2.0, 1.547)])
+def test_the_best_variance_of_gaussian_data(std, best):
+    """For N(0, c^2) the reverse step's variance is known; the bound is least there."""
+    bound = variational.bound([0.7, 1.3])
+    v = jnp.linspace(0.0, 2.0, 2001)
+    y = jnp.zeros_like(v)
+    error = std * 1.3 / np.hypot(std, 1.3)  # root mean square of D - y
+    terms = jax.jit(lambda *a: variational.terms(bound, *a))
+    cost = terms(jnp.ones(2001, jnp.int32), y + error, v, y)
+    assert float(v[jnp.argmin(cost)]) == pytest.approx(best, abs=2e-3)
+    expected = 0.7**2 * (1 - (0.7 / 1.3) ** 2) + (1 - (0.7 / 1.3) ** 2) ** 2 * error**2
+    log_s = best * bound.log_large[1] + (1 - best) * bound.log_small[1]
+    assert np.exp(log_s) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_perfect_step_costs_nothing_and_more_than_that_otherwise():
+    bound = variational.bound(LEVELS)
+    level = jnp.array([1, 10, 500, 999])
+    y = np.full((4, 3), 0.2, np.float32)
+    terms = jax.jit(lambda *a: variational.terms(bound, level, *a))
+    np.testing.assert_allclose(terms(y, 0 * y, y), 0.0, atol=1e-6)
+    # At high levels the two variances, and steps with and without an error, hardly differ.
+    assert (terms(y, 0 * y + 0.3, y)[:2] > 1e-4).all()
+    assert (terms(y + 0.1, 0 * y, y)[:2] > 1e-4).all()
+
+
+def test_the_variances_are_those_of_ddpm():
+    """In the scale of the process: beta_tilde_k and beta_k of the cosine table."""
+    bar = tables.alphas_cumprod("cosine")
+    bound = variational.bound(tables.sigmas(bar))
+    before = np.append(1.0, bar[:-1])
+    beta = 1 - bar / before
+    tilde = beta * (1 - before) / (1 - bar)
+    tilde[0] = tilde[1]  # posterior_log_variance_clipped
+    np.testing.assert_allclose(np.exp(bound.log_large) * before, beta, rtol=1e-9)
+    np.testing.assert_allclose(np.exp(bound.log_small[1:]) * before[1:], tilde[1:], rtol=1e-9)
+    assert np.exp(bound.log_small[0]) == pytest.approx(tilde[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("mean, log_std", [(0.1, -3.0), (-1.0, -6.0), (0.9, 0.5)])
+def test_the_masses_of_all_pixel_values_sum_to_one(mean, log_std):
+    y = np.arange(256, dtype=np.float32) / 127.5 - 1
+    likelihood = jax.jit(variational.discretized_log_likelihood)
+    mass = likelihood(y, np.full(256, mean, np.float32), np.full(256, log_std, np.float32))
+    assert float(jnp.exp(mass).sum()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_bound_teaches_the_variance_alone():
+    """The hybrid's gradient in the mean is that of the simple loss; in the variance it is not 0."""
+    bound = variational.bound(LEVELS)
+    level = jnp.array([0, 3, 400, 900])
+    sigma = jnp.asarray(LEVELS, jnp.float32)[level]
+    y, noise = np.random.default_rng(0).uniform(-1, 1, (2, 4, 5)).astype(np.float32)
+    weight = objectives.inverse_square_weight()
+
+    def network(p):
+        return lambda x, c: jnp.concatenate([p[0] * x, p[1] + 0 * x], -1)
+
+    def hybrid(p):
+        both = with_variance(network(p), preconditioning.iddpm())
+        return variational.hybrid_loss(both, y, sigma, noise, weight, bound, level).mean()
+
+    def simple(p):
+        denoise = preconditioning.denoiser(network(p), preconditioning.iddpm())
+        return objectives.loss(denoise, y, sigma, noise, weight).mean()
+
+    both = jax.jit(lambda p: (jax.grad(hybrid)(p), jax.grad(simple)(p)))
+    a, b = both(jnp.array([0.3, 0.2]))
+    assert float(a[0]) == pytest.approx(float(b[0]), rel=1e-5)
+    assert float(b[1]) == 0.0 and abs(float(a[1])) > 1e-6
+
+
+def test_a_table_that_is_none_is_refused():
+    for levels in ([1.0], [2.0, 1.0], [0.0, 1.0]):
+        with pytest.raises(ValueError, match="levels must be"):
+            variational.bound(levels)

@@ -1,0 +1,189 @@
+"""Official files as models: the reference's numbers, the round trip, and what does not fit."""
+
+import json
+
+import jax
+import numpy as np
+import official_pickles as official
+import pytest
+
+from edm_jax import tables
+from edm_jax.model import Model, ModelConfig, adm, ddpmpp
+from edm_jax.weights import load
+from edm_jax.weights.errors import WeightsError
+from edm_jax.weights.official import nvidia
+from edm_jax.weights.official.arguments import arguments_from_config, config_from_arguments
+
+CLASSES = {"vp": "VPPrecond", "ve": "VEPrecond", "iddpm": "iDDPMPrecond", "edm": "EDMPrecond"}
+GOLDENS = (
+    "ddpmpp_vp_uncond",
+    "ncsnpp_ve_uncond",
+    "adm_iddpm_cond",
+    "adm_edm_cond",
+    "ddpmpp_edm_cond_augment",
+    "ncsnpp_edm_uncond",
+)
+
+
+def weights_and_arguments(arrays):
+    arguments = json.loads(str(arrays["config"]))
+    arguments["class_name"] = CLASSES[arguments.pop("precond")]
+    del arguments["arch"]
+    weights = {
+        name.removeprefix("weights/"): value.astype(np.float32)
+        for name, value in arrays.items()
+        if name.startswith("weights/")
+    }
+    return weights, arguments
+
+
+@pytest.fixture(scope="module")
+def vp(golden):
+    return weights_and_arguments(golden("ddpmpp_vp_uncond.npz"))
+
+
+def read_through_a_file(arrays, tmp_path):
+    weights, arguments = weights_and_arguments(arrays)
+    path = tmp_path / "snapshot.pkl"
+    path.write_bytes(official.snapshot(weights, arguments))
+    return load(path), weights, arguments
+
+
+@pytest.mark.parametrize("name", GOLDENS[:3])
+def test_a_snapshot_denoises_as_the_reference(golden, tmp_path, name):
+    arrays = golden(f"{name}.npz")
+    model, *_ = read_through_a_file(arrays, tmp_path)
+    inputs = [arrays.get(key) for key in ("x", "sigma", "class_labels", "augment_labels")]
+    denoise = jax.jit(lambda x, sigma, labels, augment: model.denoiser(labels, augment)(x, sigma))
+    # Little optimisation: compiling is most of this test's time.
+    denoise = denoise.lower(*inputs).compile({"xla_backend_optimization_level": "0"})
+    error = np.square(denoise(*inputs) - arrays["denoised"]).sum((1, 2, 3))
+    assert np.all(error <= 1e-10 * np.square(arrays["denoised"]).sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_a_snapshot_is_given_back_bit_for_bit(golden, tmp_path, name):
+    model, weights, arguments = read_through_a_file(golden(f"{name}.npz"), tmp_path)
+    again, again_arguments = nvidia.to_state_dict(model)
+    assert list(again) == list(weights)
+    for key, value in weights.items():
+        assert again[key].dtype == value.dtype
+        np.testing.assert_array_equal(again[key], value)
+    assert again_arguments.items() >= arguments.items()
+    assert config_from_arguments(again_arguments, weights.get("u")) == model.config
+
+
+def without(weights, name):
+    return {key: value for key, value in weights.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda w: without(w, "model.map_layer0.bias"), r"missing: model\.map_layer0\.bias"),
+        (lambda w: {**w, "model.enc.extra.weight": w["model.map_layer0.bias"]},
+         r"extra: model\.enc\.extra\.weight"),
+        (lambda w: {**w, "model.map_layer0.bias": np.zeros(3, np.float32)},
+         r"misshapen: model\.map_layer0\.bias \[3\]"),
+        (lambda w: {**w, "model.map_layer0.bias": np.zeros(64, np.int64)},
+         r"'model\.map_layer0\.bias' is int64"),
+        (lambda w: {**w, "u": np.zeros(1001, np.float32)}, "extra: u"),
+    ],
+    ids=["missing", "extra", "misshapen", "integers", "a table too many"],
+)  # fmt: skip
+def test_weights_that_do_not_fit(vp, change, message):
+    weights, arguments = vp
+    with pytest.raises(WeightsError, match=message):
+        nvidia.from_state_dict(change(weights), arguments)
+
+
+def test_the_file_is_named_when_its_weights_do_not_fit(vp, tmp_path):
+    weights, arguments = vp
+    path = tmp_path / "half.pkl"
+    path.write_bytes(official.snapshot(without(weights, "model.map_layer0.bias"), arguments))
+    with pytest.raises(WeightsError, match=r"half\.pkl: .*missing: model\.map_layer0\.bias"):
+        load(path)
+
+
+def test_filters_may_be_absent_but_not_different(golden):
+    weights, arguments = weights_and_arguments(golden("ncsnpp_ve_uncond.npz"))
+    filters = [name for name in weights if name.endswith("resample_filter")]
+    assert filters
+    bare = {name: value for name, value in weights.items() if name not in filters}
+    again, _ = nvidia.to_state_dict(nvidia.from_state_dict(bare, arguments))
+    for name in filters:
+        np.testing.assert_array_equal(again[name], weights[name])
+    with pytest.raises(WeightsError, match="is not the filter"):
+        nvidia.from_state_dict({**weights, filters[0]: weights[filters[0]] * 2}, arguments)
+
+
+WRONG_ARGUMENTS = {
+    "unknown": ({"num_heads": 4}, "unknown constructor argument 'num_heads'"),
+    "text": ({"num_blocks": "4"}, "num_blocks is '4'"),
+    "none": ({"img_resolution": None}, "img_resolution is 'None'"),
+    "fraction": ({"model_channels": 2.5}, "model_channels is '2.5'"),
+    "negative": ({"label_dim": -1}, "label_dim is '-1'"),
+    "no list": ({"channel_mult": 2}, "channel_mult is '2'"),
+    "not a number": ({"dropout": float("nan")}, "dropout is 'nan'"),
+    "list of texts": ({"channel_mult": ["1"]}, "channel_mult is"),
+    "network": ({"model_type": "UNetModel"}, "model_type is 'UNetModel'"),
+    "of another wrapper": ({"sigma_data": 0.5}, "unknown constructor argument 'sigma_data'"),
+    "contradiction": ({"precond": "ve"}, "class_name is 'VPPrecond' and precond 've'"),
+    "wrapper": ({"precond": "edm2"}, "precond is 'edm2'"),
+    "out of range": ({"epsilon_t": 2.0}, "epsilon_t"),
+    "a thousand blocks": ({"num_blocks": 1000}, "do not fit the network: 144 tensors"),
+    "infinite": ({"img_channels": float("inf")}, "img_channels is 'inf'"),
+    "overflow": ({"beta_d": 1e308}, "the preconditioner's arguments make none"),
+    "a list for a name": ({"model_type": ["SongUNet"]}, "model_type is"),
+    "wider than memory": ({"model_channels": 65536}, r"misshapen: model\.dec"),
+    "wide": ({"img_resolution": 2**20}, "do not fit the network"),
+    "no levels": ({"channel_mult": []}, "channel_mult"),
+}
+
+
+@pytest.mark.parametrize("change, message", WRONG_ARGUMENTS.values(), ids=WRONG_ARGUMENTS.keys())
+def test_arguments_that_describe_no_network(vp, change, message):
+    weights, arguments = vp
+    with pytest.raises(WeightsError, match=message):
+        nvidia.from_state_dict(weights, {**arguments, **change})
+
+
+def test_what_a_file_leaves_out_has_the_official_default():
+    least = {"img_resolution": 32, "img_channels": 3}
+    song = config_from_arguments({"precond": "vp", **least})
+    assert song == ddpmpp(
+        channel_mult=(1, 2, 2, 2),
+        dropout=0.10,
+        preconditioner="vp",
+        preconditioner_arguments={
+            "beta_d": 19.9, "beta_min": 0.1, "num_train_steps": 1000, "epsilon_t": 1e-5,
+        },
+    )  # fmt: skip
+    wide = config_from_arguments({"class_name": "EDMPrecond", **least, "img_resolution": 64})
+    assert wide == adm(preconditioner_arguments={"sigma_data": 0.5})
+
+
+def test_half_precision_and_ranges_are_kept():
+    arguments = {"precond": "edm", "img_resolution": 64, "img_channels": 3, "use_fp16": True,
+                 "sigma_min": 0.01, "sigma_max": 50, "sigma_data": 0.25}  # fmt: skip
+    config = config_from_arguments(arguments)
+    assert config.dtype == "float16"
+    model = Model.build(config, {})
+    assert (model.preconditioner.sigma_min, model.preconditioner.sigma_max) == (0.01, 50.0)
+    assert arguments_from_config(config).items() >= arguments.items()
+
+
+def test_the_noise_levels_of_iddpm_are_those_of_the_file():
+    u = tables.iddpm()
+    u[5] *= 1.0001  # any table that is not the computed one
+    arguments = {"precond": "iddpm", "img_resolution": 64, "img_channels": 3}
+    config = config_from_arguments(arguments, u)
+    assert config.preconditioner_arguments["u"] == [float(x) for x in u]
+    for wrong, message in ((None, "'u' is missing"), (u[:-1], "M = 1000"), (u[::-1], "descending")):
+        with pytest.raises(WeightsError, match=message):
+            config_from_arguments(arguments, wrong)
+
+
+def test_a_preconditioner_without_a_counterpart():
+    with pytest.raises(WeightsError, match="'flow' has no official counterpart"):
+        arguments_from_config(ModelConfig(preconditioner="flow"))
