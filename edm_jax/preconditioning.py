@@ -58,22 +58,56 @@ def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
     """
 
     def denoise(x, sigma):
-        dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
-        x, sigma = jnp.asarray(x, dtype), jnp.asarray(sigma, dtype)
-        # A scalar stays one for the coefficients, so that XLA computes them once.
-        level = column(sigma, x)
-        c_noise = jnp.broadcast_to(preconditioner.c_noise(sigma), x.shape[:1])
-        f = network(preconditioner.c_in(level) * x, c_noise).astype(dtype)
-        if f.shape != x.shape:
-            if f.ndim != x.ndim or f.shape[:-1] != x.shape[:-1] or f.shape[-1] < x.shape[-1]:
-                raise ValueError(
-                    f"the network's output must have x's shape {x.shape} or more channels, "
-                    f"got {f.shape}"
-                )
-            f = f[..., : x.shape[-1]]
-        return preconditioner.c_skip(level) * x + preconditioner.c_out(level) * f
+        denoised, _ = _evaluate(network, preconditioner, x, sigma)
+        return denoised
 
     return denoise
+
+
+def with_variance(
+    network: Network, preconditioner: Preconditioner
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Wraps a network that also predicts a variance (improved DDPM) into (x, sigma) -> (D, v).
+
+    The first half of its channels is preconditioned to D as by `denoiser`; the second, in [-1, 1],
+    becomes v = (o + 1) / 2, the place of ln variance between its two bounds.
+
+    Args:
+      network: (x_in [B, ..., C], c_noise [B]) -> [B, ..., 2 C].
+      preconditioner: The coefficients of the first half.
+
+    Returns:
+      (x [B, ..., C], sigma [] or [B]) -> (D, v), both of x's shape. It raises ValueError for
+      another shape of sigma or of the network's output.
+    """
+
+    def denoise(x, sigma):
+        denoised, rest = _evaluate(network, preconditioner, x, sigma)
+        if rest.shape != denoised.shape:
+            raise ValueError(
+                f"the network's output must have {2 * denoised.shape[-1]} channels to predict a "
+                f"variance, got {denoised.shape[-1] + rest.shape[-1]}"
+            )
+        return denoised, 0.5 * (rest + 1.0)
+
+    return denoise
+
+
+def _evaluate(network, preconditioner, x, sigma) -> tuple[jax.Array, jax.Array]:
+    """D(x; sigma) of x's shape, and the network's further channels as they are."""
+    dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
+    x, sigma = jnp.asarray(x, dtype), jnp.asarray(sigma, dtype)
+    # A scalar stays one for the coefficients, so that XLA computes them once.
+    level = column(sigma, x)
+    c_noise = jnp.broadcast_to(preconditioner.c_noise(sigma), x.shape[:1])
+    f = network(preconditioner.c_in(level) * x, c_noise).astype(dtype)
+    if f.ndim != x.ndim or f.shape[:-1] != x.shape[:-1] or f.shape[-1] < x.shape[-1]:
+        raise ValueError(
+            f"the network's output must have x's shape {x.shape} or more channels, got {f.shape}"
+        )
+    channels = x.shape[-1]
+    denoised = preconditioner.c_skip(level) * x + preconditioner.c_out(level) * f[..., :channels]
+    return denoised, f[..., channels:]
 
 
 def edm(

@@ -90,7 +90,7 @@ def test_moments():
     assert abs(normal.mean()) < 4 / n**0.5 and abs((normal**2).mean() - 1) < 4 * (2 / n) ** 0.5
     assert abs((normal**4).mean() - 3) < 4 * (96 / n) ** 0.5
     assert abs(uniform.mean() - 1) < 4 * (16 / 12 / n) ** 0.5
-    assert -1 <= uniform.min() and uniform.max() < 3
+    assert uniform.min() >= -1 and uniform.max() < 3
     assert set(np.unique(signs)) == {-1.0, 1.0} and abs(signs.mean()) < 4 / n**0.5
     # Neighbouring keys are independent of each other.
     assert abs((normal[1:] * normal[:-1]).mean()) < 4 / n**0.5

@@ -228,7 +228,7 @@ class TestTables:
         for num_levels in (2, 3, 50, 100, 333, 500, 900, 999, 1000):
             index = tables.indices(num_levels, 1000, spacing)
             assert len(index) == num_levels and (np.diff(index) < 0).all()
-            assert 0 <= index[-1] and index[0] < 1000
+            assert index[-1] >= 0 and index[0] < 1000
 
     def test_signal_to_noise(self):
         bar = np.array([0.9, 0.5, 0.1])

@@ -28,13 +28,33 @@ def loss(
     Raises:
       ValueError: shapes that do not fit.
     """
+    x, sigma, level, y = perturbed(y, sigma, noise)
+    x0 = denoise(x, sigma).astype(y.dtype)
+    return weight(level) * (x0 - y) ** 2
+
+
+def perturbed(
+    y: jax.Array, sigma: jax.Array, noise: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What every loss begins with: x = y + sigma n, after a look at the shapes.
+
+    Args:
+      y: [B, ...] clean data.
+      sigma: [] or [B] noise levels.
+      noise: [B, ...] standard normal n.
+
+    Returns:
+      x, sigma, sigma as a column that multiplies x, and y; float32 (float64 for float64 data).
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
     dtype = jnp.promote_types(jnp.result_type(y), jnp.float32)
     y, sigma, noise = (jnp.asarray(a, dtype) for a in (y, sigma, noise))
     if noise.shape != y.shape:
         raise ValueError(f"noise must have the shape of y, {y.shape}, got {noise.shape}")
     level = column(sigma, y)
-    x0 = denoise(y + level * noise, sigma).astype(dtype)
-    return weight(level) * (x0 - y) ** 2
+    return y + level * noise, sigma, level, y
 
 
 def edm_weight(sigma_data: float = 0.5) -> Function:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import objectives
+from edm_jax.objectives.denoising import perturbed
 
 
 class Bound(NamedTuple):
@@ -52,7 +52,7 @@ def bound(levels: np.ndarray) -> Bound:
 
 
 def terms(bound: Bound, level: jax.Array, denoised: jax.Array, v: jax.Array, y: jax.Array):
-    """The terms L_k of the bound for every element, in bits (Nichol and Dhariwal 2021, section 3.1).
+    """The terms L_k of the bound for every element, in bits (Nichol and Dhariwal 2021, 3.1).
 
         ln S = v ln S_large + (1 - v) ln S_small
         L_k = KL(q(x' | x, y) || N(r x + (1 - r) D, S)),    L_0 = -ln p(y)
@@ -109,13 +109,13 @@ def hybrid_loss(
     level: jax.Array,
     bound_weight: float = 1e-3,
 ) -> jax.Array:
-    """L_hybrid = L_simple + bound_weight L_vlb for every element (Nichol and Dhariwal 2021, eq. 16).
+    """L_hybrid = L_simple + bound_weight L_vlb (Nichol and Dhariwal 2021, eq. 16), of every element.
 
     L_vlb is T L_k, whose mean over levels is the bound; in it the mean of a step is held fixed, so
     that it teaches the variance alone.
 
     Args:
-      denoise: (x, sigma) -> (D, v); see `samplers.improved_ddpm.with_variance`.
+      denoise: (x, sigma) -> (D, v); see `preconditioning.with_variance`.
       y: [B, ...] data.
       sigma: [B] noise levels.
       noise: [B, ...] standard normal.
@@ -127,12 +127,8 @@ def hybrid_loss(
     Returns:
       Of y's shape.
     """
-    both = []
-
-    def first(x, s):
-        both.extend(denoise(x, s))
-        return both[0]
-
-    simple = objectives.loss(first, y, sigma, noise, weight)
-    learned = terms(bound, level, jax.lax.stop_gradient(both[0]), both[1], y)
+    x, sigma, column, y = perturbed(y, sigma, noise)
+    x0, v = denoise(x, sigma)
+    simple = weight(column) * (x0 - y) ** 2
+    learned = terms(bound, level, jax.lax.stop_gradient(x0), v, y)
     return simple + bound_weight * len(bound.shift) * learned

@@ -5,7 +5,7 @@ from edm_jax.samplers.ablation import ablation
 from edm_jax.samplers.adams import deis, ipndm, lms, plms, pndm
 from edm_jax.samplers.adaptive import adaptive
 from edm_jax.samplers.first_order import analytic_dpm, ddim, ddim_inversion, ddpm, euler_ancestral
-from edm_jax.samplers.improved_ddpm import improved_ddpm, with_variance
+from edm_jax.samplers.improved_ddpm import improved_ddpm
 from edm_jax.samplers.langevin import annealed_langevin, consistency
 from edm_jax.samplers.multistep import (
     dpmpp_2m,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import checks, preconditioning, randomness
+from edm_jax import checks, randomness
 from edm_jax.samplers.first_order import ddpm
 
 
@@ -26,7 +26,7 @@ def improved_ddpm(
 
     Args:
       denoise: (x `[B, ...]`, sigma `[]`) -> (D, v), both of the shape of x, v in [0, 1]; see
-        `with_variance`.
+        `preconditioning.with_variance`.
       sigmas: `[N + 1]` descending noise levels, the last may be 0.
       noise: `[B, ...]` standard normal.
       keys: `[B]` typed keys; row k draws from `fold_in(key, k + 1)`.
@@ -60,37 +60,3 @@ def improved_ddpm(
         jnp.asarray(levels[1:] > 0, noise.dtype),
     )
     return jax.lax.scan(step, levels[0].astype(noise.dtype) * noise, rows)[0]
-
-
-def with_variance(
-    network: Callable[[jax.Array, jax.Array], jax.Array],
-    preconditioner: preconditioning.Preconditioner,
-) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """A network of twice the channels as the denoiser that `improved_ddpm` asks for.
-
-    The first half is preconditioned to D; the second, in [-1, 1], becomes v = (o + 1) / 2.
-
-    Args:
-      network: (x_in `[B, ..., C]`, c_noise `[B]`) -> `[B, ..., 2 C]`.
-      preconditioner: of the first half.
-
-    Returns:
-      (x, sigma) -> (D, v).
-    """
-
-    def denoise(x, sigma):
-        second = []
-
-        def first(x_in, c_noise):
-            output = network(x_in, c_noise)
-            if output.shape[-1] != 2 * x.shape[-1]:
-                raise ValueError(
-                    f"network must return {2 * x.shape[-1]} channels, got {output.shape[-1]}"
-                )
-            second.append(output[..., x.shape[-1] :])
-            return output[..., : x.shape[-1]]
-
-        denoised = preconditioning.denoiser(first, preconditioner)(x, sigma)
-        return denoised, 0.5 * (second[0].astype(denoised.dtype) + 1)
-
-    return denoise

@@ -102,7 +102,7 @@ class Checkpoints:
             raise ValueError(
                 f"ema is {name!r}; the run has, beside its main average, {', '.join(known) or 'none'}"
             )
-        targets = {each: target for each in known}
+        targets = dict.fromkeys(known, target)
         args = ocp.args.Composite(averages=_restore(targets))
         return self._manager.restore(step, args=args)["averages"][name]
 

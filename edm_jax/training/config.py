@@ -6,7 +6,7 @@ import importlib.util
 import json
 import pathlib
 import types
-from typing import Any, Optional
+from typing import Any
 
 from edm_jax import objectives
 from edm_jax.model import ModelConfig
@@ -79,8 +79,8 @@ class DataConfig:
     conditional: bool = setting(True, "give the class labels to the network")
     xflip: bool = setting(False, "double the data set with mirrored copies")
     loader: str = setting("auto", "memory, mapped (a cached file), stream, or auto: by size")
-    cache_dir: Optional[str] = setting(None, "folder of mapped files; none: ~/.cache/edm_jax")
-    workers: Optional[int] = setting(None, "processes that decode; none: as many as pay off")
+    cache_dir: str | None = setting(None, "folder of mapped files; none: ~/.cache/edm_jax")
+    workers: int | None = setting(None, "processes that decode; none: as many as pay off")
 
 
 @dataclasses.dataclass
@@ -89,7 +89,7 @@ class LossConfig:
 
     name: str = setting("edm", "objective: edm, vp, ve, iddpm, ddpm, flow or v")
     arguments: dict[str, Any] = setting({}, "its parameters, such as p_mean and p_std for edm")
-    weight: Optional[str] = setting(
+    weight: str | None = setting(
         None, "instead of its own weight: edm, epsilon, x0, v, flow or min_snr"
     )
     weight_arguments: dict[str, Any] = setting({}, "of that weight, such as gamma of min_snr")
@@ -144,7 +144,7 @@ class Config:
     adam_eps: float = setting(1e-8, "Adam's epsilon")
     clip_gradient: float = setting(0.0, "largest norm of the gradient; 0: any (see grad_norm)")
     ema_halflife_kimg: float = setting(500.0, "half-life of the parameters' moving average")
-    ema_rampup_ratio: Optional[float] = setting(
+    ema_rampup_ratio: float | None = setting(
         0.05, "the half-life is at most this share of the images seen"
     )
     ema_more_kimg: tuple[float, ...] = setting((), "half-lives of further averages")
@@ -152,7 +152,7 @@ class Config:
         (), "relative widths of averages to choose from afterwards, such as (0.05, 0.1)"
     )
     ema_snapshot_kimg: float = setting(0.0, "between two snapshots of those; 0: none")
-    init: Optional[str] = setting(None, "model to start from (--init); its EMA has no ramp")
+    init: str | None = setting(None, "model to start from (--init); its EMA has no ramp")
     loss_scale: float = setting(1.0, "factor of the loss in float16's backward pass")
     augment: float = setting(0.12, "probability of each augmentation; 0: none")
     engine: str = setting("auto", "auto, pmap or jit")

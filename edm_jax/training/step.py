@@ -11,7 +11,7 @@ import optax
 from edm_jax import objectives, randomness
 from edm_jax.model import Model
 from edm_jax.objectives import importance, uncertainty, variational
-from edm_jax.samplers.improved_ddpm import with_variance
+from edm_jax.preconditioning import with_variance
 from edm_jax.training import averages as ema
 from edm_jax.training import bins
 from edm_jax.training.state import TrainState

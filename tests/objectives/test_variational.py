@@ -7,7 +7,7 @@ import pytest
 
 from edm_jax import objectives, preconditioning, tables
 from edm_jax.objectives import variational
-from edm_jax.samplers.improved_ddpm import with_variance
+from edm_jax.preconditioning import with_variance
 
 LEVELS = tables.iddpm(1000, variant="exact")[-2::-1]
 

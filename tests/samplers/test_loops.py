@@ -116,14 +116,14 @@ def test_the_optimal_learned_variance_of_gaussian_data():
 
 def test_a_network_of_twice_the_channels_becomes_denoiser_and_variance():
     network = lambda x, c: jnp.concatenate([0.1 * x, jnp.full_like(x, 0.5)], -1)
-    denoise = samplers.with_variance(network, preconditioning.edm())
+    denoise = preconditioning.with_variance(network, preconditioning.edm())
     x = jnp.ones((2, 4, 4, 3))
     denoised, v = denoise(x, 0.7)
     expected = preconditioning.denoiser(lambda x, c: 0.1 * x, preconditioning.edm())(x, 0.7)
     np.testing.assert_allclose(denoised, expected)
     np.testing.assert_allclose(v, np.full(x.shape, 0.75))
-    with pytest.raises(ValueError, match="network must return 6 channels, got 3"):
-        samplers.with_variance(lambda x, c: x, preconditioning.edm())(x, 0.7)
+    with pytest.raises(ValueError, match="must have 6 channels to predict a variance, got 3"):
+        preconditioning.with_variance(lambda x, c: x, preconditioning.edm())(x, 0.7)
 
 
 def test_gradients_through_learned_variance_are_finite():

@@ -94,7 +94,7 @@ def stub(x, sigma):
 def step_noise(tableau, stages=2):
     """sqrt(2) sin(1.3 k + 0.7 j) at step k, which the tableau adds before the step's first row."""
     noise = np.zeros((tableau.nfe + 1, 4))
-    for k in range(0, (tableau.nfe + stages - 1) // stages):
+    for k in range((tableau.nfe + stages - 1) // stages):
         noise[stages * k] = np.sqrt(2) * np.sin(1.3 * k + 0.7 * np.arange(4))
     return noise
 

@@ -22,8 +22,8 @@ OPTIONS = {
 }
 REGISTERS = {"pndm": 5, "lms": 4, "ipndm": 4, "plms": 4, "dpm_solver_3": 3, "unipc": 3, "deis": 3}
 REGISTERS |= {"dpmpp_3m": 3, "dpmpp_3m_sde": 3, "dpmpp_3m_third_order": 3}
-REGISTERS |= {name: 2 for name in ("heun", "dpm_2", "dpm_2_ancestral", "dpm_solver_2", "restart")}
-REGISTERS |= {name: 2 for name in ("dpmpp_2s", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m")}
+REGISTERS |= dict.fromkeys(("heun", "dpm_2", "dpm_2_ancestral", "dpm_solver_2", "restart"), 2)
+REGISTERS |= dict.fromkeys(("dpmpp_2s", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m"), 2)
 REGISTERS |= {"dpmpp_2m_sde": 2, "sa_solver": 3}
 NAMES = list(samplers.SOLVERS)
 BATCH = 8
