@@ -1,13 +1,18 @@
 """A run whose folder is a URL: nothing takes it for a path of this machine's disks."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
 from etils import epath
+from etils.epath import backend, gpath
 from tiny_run import tiny
 
 from edm_jax import load
 from edm_jax.cli.main import main
+from edm_jax.model import Model, ModelConfig
+from edm_jax.runtime import files, pictures
 from edm_jax.training import metrics, posthoc
 from edm_jax.training.loop import train
 
@@ -16,14 +21,74 @@ from edm_jax.training.loop import train
 def url(tmp_path, monkeypatch):
     """The URL of a fake file system, whose files are under tmp_path/bucket."""
 
+    def there(part):
+        return str(part).replace("fake://", f"{tmp_path}/bucket/")
+
+    # Python 3.11 makes a path in __new__; later ones call __init__ with what the caller wrote.
     @epath.register_path_cls("fake://")
-    class Fake:
-        def __new__(cls, path):
-            return epath.Path(str(path).replace("fake://", f"{tmp_path}/bucket/"))
+    class Fake(type(epath.Path())):
+        def __new__(cls, *parts):
+            return super().__new__(cls, *map(there, parts))
+
+        if sys.version_info >= (3, 12):
+
+            def __init__(self, *parts):
+                super().__init__(*map(there, parts))
 
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return "fake://runs/a"
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """The folder that holds what is written under s3://bucket; elsewhere nothing may appear."""
+
+    class Backend(type(backend.os_backend)):
+        """The operating system's, with the URL's scheme taken for a folder."""
+
+        def __getattribute__(self, name):
+            found = super().__getattribute__(name)
+            local = lambda a: a.replace("s3://", f"{tmp_path}/s3/") if isinstance(a, str) else a
+            if name.startswith("_") or not callable(found):
+                return found
+            return lambda *parts, **options: found(*map(local, parts), **options)
+
+    monkeypatch.setitem(gpath._PREFIX_TO_BACKEND, "s3", Backend())
+    (tmp_path / "here").mkdir()
+    (tmp_path / "s3" / "bucket").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    yield tmp_path / "s3" / "bucket"
+    assert not any((tmp_path / "here").iterdir())
+
+
+def test_every_file_beside_the_checkpoints_goes_to_the_bucket(bucket):
+    folder = epath.Path("s3://bucket/run")
+    folder.mkdir(parents=True)
+    with metrics.Metrics(folder, 0) as log:
+        for step in (1, 2):
+            log.write({"step": step, "loss": 0.5})
+    with metrics.Metrics(folder, 1):  # drops what a resumed run makes again
+        pass
+    assert [r["step"] for r in metrics.read("s3://bucket/run")] == [1]
+    pictures.write(pictures.to_image(np.zeros((4, 4, 1), np.uint8)), folder / "samples.png")
+    files.write(folder / "config.json", "{}")
+    config = ModelConfig(
+        resolution=8, channels=1, model_channels=8, channel_mult=(1,), num_blocks=1,
+        attn_resolutions=(), dropout=0.0,
+    )  # fmt: skip
+    model = Model.init(jax.random.key(0), config)
+    posthoc.save(model, folder, "power-0.100", 4)
+    assert {str(p.relative_to(bucket)) for p in bucket.rglob("*") if p.is_file()} == {
+        "run/stats.jsonl",
+        "run/samples.png",
+        "run/config.json",
+        "run/averages/power-0.100-00000004/config.json",
+        "run/averages/power-0.100-00000004/weights.safetensors",
+    }
+    found, count = posthoc.reconstruct("s3://bucket/run", 0.1)
+    assert count == 1
+    jax.tree.map(np.testing.assert_array_equal, found.params, jax.device_get(model.params))
 
 
 def test_a_run_in_a_bucket(small_networks, url, tmp_path):
