@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import augment, model, objectives
+from edm_jax import augment, model, networks, objectives
 from edm_jax.augment import affine
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -161,7 +161,7 @@ def medians(calls, repeats):
 
 def training_step(batch):
     """A call that takes the gradient of a full-width DDPM++ and an SGD step; no augmentation."""
-    net = model.Model.init(jax.random.key(0), model.ddpmpp(augment_dim=9))
+    net = model.Model.init(jax.random.key(0), networks.ddpmpp(augment_dim=9))
     keys = jax.random.split(jax.random.key(1), batch)
     images = jax.random.normal(jax.random.key(2), (batch, *net.image_shape))
     sigma = jnp.exp(jax.random.normal(jax.random.key(3), (batch,)) * 1.2 - 1.2)

@@ -15,7 +15,8 @@ import numpy as np
 
 import edm_jax
 from edm_jax import samplers, timesteps
-from edm_jax.model import Model, ddpmpp
+from edm_jax.model import Model
+from edm_jax.networks import ddpmpp
 
 STEPS = (4, 18, 64)
 

@@ -53,9 +53,10 @@ def get_config(text: str = "") -> Config:
         elif undone == "E":  # loss function
             config.loss = LossConfig(song)
         elif undone == "D":  # preconditioning
-            config.model.preconditioner = song
+            config.model = dataclasses.replace(config.model, preconditioner=song)
         elif undone == "C":  # capacity: back to four and five levels
-            config.model.channel_mult = BASELINE_WIDTHS[config.model.resolution]
+            widths = BASELINE_WIDTHS[config.model.resolution]
+            config.model = dataclasses.replace(config.model, channel_mult=widths)
         elif undone == "B":  # hyperparameters of score-SDE
             config = _baseline_hyperparameters(config)
     return config

@@ -19,6 +19,8 @@ images of Heun's deterministic sampler with 40 steps, 79 network evaluations:
         --solver heun --steps 40
 """
 
+import dataclasses
+
 from edm_jax.training.config import Config, neighbour
 
 
@@ -26,5 +28,5 @@ def get_config(text: str = "") -> Config:
     """FFHQ's run on a smaller data set, hence with more dropout."""
     config = neighbour(__file__, "ffhq64").get_config(text)
     config.data.archive = "data/afhqv2-64.zip"
-    config.model.dropout = 0.25
+    config.model = dataclasses.replace(config.model, dropout=0.25)
     return config

@@ -21,7 +21,7 @@ images of Heun's deterministic sampler with 18 steps, 35 network evaluations:
         --solver heun --steps 18
 """
 
-from edm_jax import model
+from edm_jax import networks
 from edm_jax.training.config import Config, DataConfig, choices
 
 
@@ -29,6 +29,6 @@ def get_config(text: str = "") -> Config:
     """The settings' own defaults are this run's numbers."""
     labels, architecture = choices(text, ("cond", "uncond"), ("ddpmpp", "ncsnpp"))
     return Config(
-        model=getattr(model, architecture)(),
+        model=getattr(networks, architecture)(),
         data=DataConfig(archive="data/cifar10.zip", conditional=labels == "cond"),
     )

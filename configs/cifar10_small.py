@@ -19,16 +19,17 @@ Samples of every class, by the default sampler; the paper's is --solver heun:
     python sample.py --checkpoint runs/cifar10_small --seeds 0-9 --class all --out samples/cifar10
 """
 
+import dataclasses
+
 from edm_jax.training.config import Config, neighbour
 
 
 def get_config() -> Config:
     """CIFAR-10's run, smaller and shorter."""
     config = neighbour(__file__, "cifar10").get_config()
-    config.model.model_channels = 32
-    config.model.channel_mult = (1, 2, 2)
-    config.model.num_blocks = 1
-    config.model.dropout = 0.0
+    config.model = dataclasses.replace(
+        config.model, model_channels=32, channel_mult=(1, 2, 2), num_blocks=1, dropout=0.0
+    )
     config.data.xflip = True
     config.augment = 0.0
     config.duration_kimg = 14.0

@@ -13,7 +13,7 @@ recognised is measured by benchmarks/digits.py:
     python sample.py --checkpoint runs/digits --seeds 0-9 --class all --out samples/digits
 """
 
-from edm_jax.model import ddpmpp
+from edm_jax.networks import ddpmpp
 from edm_jax.training.config import Config
 
 

@@ -19,7 +19,7 @@ images of Heun's deterministic sampler with 40 steps, 79 network evaluations:
         --solver heun --steps 40
 """
 
-from edm_jax import model
+from edm_jax import networks
 from edm_jax.training.config import Config, DataConfig, choices
 
 
@@ -27,7 +27,9 @@ def get_config(text: str = "") -> Config:
     """What differs from CIFAR-10's run, whose numbers are the settings' own defaults."""
     (architecture,) = choices(text, ("ddpmpp", "ncsnpp"))
     return Config(
-        model=getattr(model, architecture)(resolution=64, channel_mult=(1, 2, 2, 2), dropout=0.05),
+        model=getattr(networks, architecture)(
+            resolution=64, channel_mult=(1, 2, 2, 2), dropout=0.05
+        ),
         data=DataConfig(archive="data/ffhq64.zip", conditional=False),
         batch_size=256,
         learning_rate=2e-4,

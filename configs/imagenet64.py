@@ -21,14 +21,14 @@ evaluations, it is about 2.2 to 2.4 (not certain).
         --solver heun --steps 256 --s-churn 40 --s-min 0.05 --s-max 50 --s-noise 1.003
 """
 
-from edm_jax import model
+from edm_jax import networks
 from edm_jax.training.config import Config, DataConfig
 
 
 def get_config() -> Config:
     """What differs from CIFAR-10's run, whose numbers are the settings' own defaults."""
     return Config(
-        model=model.adm(dtype="bfloat16"),
+        model=networks.adm(dtype="bfloat16"),
         data=DataConfig(archive="data/imagenet64.zip"),
         duration_kimg=2_500_000.0,
         batch_size=4096,

@@ -2,7 +2,8 @@
 
 from edm_jax import ideal, objectives, preconditioning, samplers, schedules, score, timesteps
 from edm_jax.generation import generate, requests
-from edm_jax.model import Model, ModelConfig, adm, ddpmpp, ncsnpp
+from edm_jax.model import Model
+from edm_jax.networks.config import ModelConfig, adm, ddpmpp, ncsnpp
 from edm_jax.preconditioning import denoiser
 from edm_jax.randomness import normal, sample_keys
 from edm_jax.samplers import Tableau, moments, sample

@@ -1,5 +1,6 @@
 """What many functions ask of their arguments, and the shapes they share: written once, here."""
 
+import difflib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -109,7 +110,10 @@ def between(name: str, value, low, high=math.inf, *, open_low: bool = False) -> 
 
 
 def one_of(name: str, value, allowed):
-    """Checks that value is one of `allowed`, naming the argument."""
+    """Checks that value is one of `allowed`, naming the argument and the nearest word."""
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+        words = [str(word) for word in allowed]
+        near = difflib.get_close_matches(str(value), words, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{hint}")
     return value

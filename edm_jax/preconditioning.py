@@ -5,6 +5,8 @@ Every row of table 1 of Karras et al. 2022, and the other things networks are tr
 in float32 on the device (float64 for float64 arrays) and in float64 on the host.
 """
 
+import functools
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import schedules, tables
-from edm_jax.checks import Denoiser, check_positive, check_range, column
+from edm_jax.checks import Denoiser, check_positive, check_range, column, one_of
 from edm_jax.schedules import Function, host_or_device
 
 Network = Callable[[jax.Array, jax.Array], jax.Array]
@@ -375,6 +377,31 @@ PRECONDITIONERS: dict[str, Callable[..., Preconditioner]] = {
     "trigflow": trigflow,
     "consistency": consistency,
 }
+
+
+def build(name: str, **arguments: Any) -> Preconditioner:
+    """The preconditioner of a name, one object for equal arguments: under jit it is static.
+
+    >>> build("edm", sigma_data=0.5) is build("edm", sigma_data=0.5)
+    True
+
+    Args:
+      name: One of `PRECONDITIONERS`.
+      **arguments: Its own, in the types of JSON.
+
+    Raises:
+      ValueError: an unknown name, or arguments that it does not take.
+    """
+    one_of("preconditioner", name, tuple(PRECONDITIONERS))
+    return _build(name, json.dumps(arguments, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=64)
+def _build(name: str, arguments: str) -> Preconditioner:
+    try:
+        return PRECONDITIONERS[name](**json.loads(arguments))
+    except TypeError as error:
+        raise ValueError(f"preconditioner_arguments of {name!r}: {error}") from None
 
 
 def _discrete(levels, nearest, c_noise) -> tuple[Any, ...]:

@@ -9,11 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from edm_jax import model
-from edm_jax.networks import layers
+from edm_jax.networks import ModelConfig, layers
 from edm_jax.networks.block import UNetBlock
 from edm_jax.networks.initialization import Init
-from edm_jax.training import assemble
 
 
 class SmallNetwork(nn.Module):
@@ -59,8 +57,7 @@ def instead_of_unets(patch: Any) -> None:
       patch: pytest's MonkeyPatch, or anything with its `setattr`.
     """
 
-    def build(config: model.ModelConfig) -> SmallNetwork:
+    def network(config: ModelConfig) -> SmallNetwork:
         return SmallNetwork(out_channels=config.channels, dropout=config.dropout)
 
-    for module in (model, assemble):
-        patch.setattr(module, "build_network", build)
+    patch.setattr(ModelConfig, "network", network)

@@ -145,9 +145,7 @@ def check_suits(solver: str, model: Model) -> None:
             "consistency is for models whose preconditioner is 'consistency', and "
             f"this one's is {config.preconditioner!r}: a denoiser is no consistency function"
         )
-    if solver == "improved_ddpm" and not (
-        config.learned_variance or config.preconditioner == "iddpm"
-    ):
+    if solver == "improved_ddpm" and not config.predicts_variance:
         raise ValueError(
             "improved_ddpm is for networks that also predict a variance (learned_variance, or "
             "the preconditioner 'iddpm'), which this one does not; ddpm is its fixed form"

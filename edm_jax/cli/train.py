@@ -12,6 +12,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from edm_jax.networks import ModelConfig
 from edm_jax.runtime import processes
 from edm_jax.training.config import Config
 from edm_jax.training.loop import NonFiniteLossError, train
@@ -96,6 +97,8 @@ def parse(arguments: list[str]) -> flags.FlagValues:
         if word.startswith("-") and name.startswith("config.") and name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise ValueError(f"unknown setting --{name}; did you mean --{near}?")
+    # ml_collections assigns to fields; a model's are frozen.
+    model, config.model = config.model, _assignable(config.model)
     values = flags.FlagValues()
     try:
         argv = ["train.py", *rest]
@@ -113,7 +116,15 @@ def parse(arguments: list[str]) -> flags.FlagValues:
         raise ValueError(str(error)) from None
     if extra:
         raise ValueError(f"unexpected argument {extra[0]!r}")
+    changed = {f.name: getattr(config.model, f.name) for f in dataclasses.fields(config.model)}
+    values.config.model = dataclasses.replace(model, **changed)
     return values
+
+
+def _assignable(model: ModelConfig) -> Any:
+    fields = [field for field in dataclasses.fields(model) if field.init]
+    kind = dataclasses.make_dataclass("Model", [(field.name, field.type) for field in fields])
+    return kind(**{field.name: getattr(model, field.name) for field in fields})
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,11 @@
-"""The networks of the paper: SongUNet (DDPM++, NCSN++) and DhariwalUNet (ADM)."""
+"""The networks of the paper, SongUNet (DDPM++, NCSN++) and DhariwalUNet (ADM), by configuration."""
 
+from edm_jax.networks.config import ARCHITECTURES as ARCHITECTURES
+from edm_jax.networks.config import DhariwalConfig as DhariwalConfig
+from edm_jax.networks.config import ModelConfig as ModelConfig
+from edm_jax.networks.config import SongConfig as SongConfig
+from edm_jax.networks.config import adm as adm
+from edm_jax.networks.config import ddpmpp as ddpmpp
+from edm_jax.networks.config import ncsnpp as ncsnpp
 from edm_jax.networks.dhariwal import DhariwalUNet as DhariwalUNet
 from edm_jax.networks.song import SongUNet as SongUNet

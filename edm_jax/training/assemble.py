@@ -8,7 +8,8 @@ import jax
 import optax
 
 from edm_jax import augment
-from edm_jax.model import Model, ModelConfig, build_network, build_preconditioner
+from edm_jax.model import Model
+from edm_jax.networks.config import ModelConfig
 from edm_jax.objectives import variational
 from edm_jax.runtime import engines, processes
 from edm_jax.training import averages as ema
@@ -54,9 +55,7 @@ def assemble(
         label_dim=label_dim,
         augment_dim=augment.label_dim(augmentation) if augmentation else 0,
     )
-    model = Model(
-        None, build_network(model_config), build_preconditioner(model_config), model_config
-    )
+    model = Model.build(model_config, None)
     schedule = optimizer.learning_rate(
         config.learning_rate, config.rampup_kimg * 1e3, config.batch_size
     )

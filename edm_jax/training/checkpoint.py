@@ -14,7 +14,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from edm_jax.model import Model, ModelConfig, init_params
+from edm_jax.model import Model, init_params
+from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import files, processes
 from edm_jax.training.state import TrainState
 

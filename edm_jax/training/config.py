@@ -1,6 +1,5 @@
 """The settings of a training run: typed dataclasses that `configs/*.py` fill in."""
 
-import copy
 import dataclasses
 import importlib.util
 import json
@@ -9,16 +8,8 @@ import types
 from typing import Any
 
 from edm_jax import objectives
-from edm_jax.model import ModelConfig
+from edm_jax.networks.config import ModelConfig, SongConfig, setting
 from edm_jax.training import averages as ema
-
-
-def setting(default: Any, text: str) -> Any:
-    """A dataclass field with a default and a line of help."""
-    if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
-        make = lambda: copy.deepcopy(default)  # one of its own for every instance
-        return dataclasses.field(default_factory=make, metadata={"help": text})
-    return dataclasses.field(default=default, metadata={"help": text})
 
 
 def neighbour(file: str, name: str) -> types.ModuleType:
@@ -117,8 +108,7 @@ class LossConfig:
                     f"loss.{name} is {getattr(self, name)}, but loss.name is {self.name!r}; "
                     "it needs an objective with a table of levels: iddpm or ddpm"
                 )
-        wide = model.learned_variance or model.preconditioner == "iddpm"
-        if self.variance_weight < 0 or (self.variance_weight and not wide):
+        if self.variance_weight < 0 or (self.variance_weight and not model.predicts_variance):
             raise ValueError(
                 f"loss.variance_weight is {self.variance_weight}; it must not be negative, and "
                 "needs model.learned_variance=True"
@@ -130,7 +120,7 @@ class LossConfig:
 class Config:
     """A training run. Durations count thousands of images (kimg), batch sizes are global."""
 
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    model: ModelConfig = dataclasses.field(default_factory=SongConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     seed: int = setting(0, "decides initial weights, order of the data and every draw")

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from edm_jax import generation, timesteps
 from edm_jax.data import loader, storage
-from edm_jax.model import Model, ModelConfig, parameter_count
+from edm_jax.model import Model, parameter_count
+from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import engines, files, pictures, processes
 from edm_jax.runtime.files import locked
 from edm_jax.samplers import heun

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from edm_jax.model import ModelConfig, init_params
+from edm_jax.model import init_params
+from edm_jax.networks.config import ModelConfig
 from edm_jax.objectives import importance, uncertainty
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from etils import epath
 
-from edm_jax.model import Model, ModelConfig
+from edm_jax.model import Model
+from edm_jax.networks.config import ModelConfig
 from edm_jax.weights.errors import WeightsError, naming
 from edm_jax.weights.official.arguments import arguments_from_config, config_from_arguments
 from edm_jax.weights.official.nvidia import model_from_weights, weights_of_model
@@ -127,7 +128,7 @@ def _config(record: Any) -> ModelConfig:
         config = ModelConfig.from_dict(record["model"])
     except (ValueError, TypeError) as error:
         raise WeightsError(str(error)) from None
-    for name, default in dataclasses.asdict(ModelConfig()).items():
+    for name, default in dataclasses.asdict(type(config)()).items():
         value = getattr(config, name)
         if type(value) is not type(default) and (type(default), type(value)) != (float, int):
             raise WeightsError(f"{name} is {str(value)[:80]!r} in the configuration")

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from edm_jax.model import Model, ddpmpp, init_params
+from edm_jax.model import Model, init_params
+from edm_jax.networks import ddpmpp
 from edm_jax.weights import save
 
 

@@ -9,7 +9,8 @@ import pytest
 from edm_jax import samplers, timesteps
 from edm_jax.cli.main import main
 from edm_jax.data import archive
-from edm_jax.model import Model, ddpmpp
+from edm_jax.model import Model
+from edm_jax.networks import ddpmpp
 from edm_jax.samplers.analytic import Gamma
 from edm_jax.weights import save
 

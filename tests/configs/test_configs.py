@@ -20,7 +20,8 @@ from PIL import Image
 from edm_jax import augment
 from edm_jax.cli import sample
 from edm_jax.cli.train import parse
-from edm_jax.model import ModelConfig, init_params, parameter_count
+from edm_jax.model import init_params, parameter_count
+from edm_jax.networks import ModelConfig
 from edm_jax.runtime import engines
 from edm_jax.training import loop, metrics
 from edm_jax.training.assemble import assemble
@@ -185,7 +186,7 @@ def reduced(config, archive):
     """The same run on small images with a small network, two steps long."""
     # The ADM network has 64 channels a head; NCSN++'s encoder differs from the second level on.
     narrow = 64 if config.model.architecture == "dhariwal" else 8
-    levels = (1, 2) if config.model.encoder_type == "residual" else (1,)
+    levels = (1, 2) if getattr(config.model, "encoder_type", "") == "residual" else (1,)
     model = dataclasses.replace(
         config.model, resolution=16, channels=3, model_channels=narrow, channel_mult=levels,
         num_blocks=1, attn_resolutions=(16,) if levels == (1,) else (8,),

@@ -12,7 +12,8 @@ from small_network import SmallNetwork
 
 from edm_jax import augment, objectives, preconditioning
 from edm_jax.data import archive, loader
-from edm_jax.model import Model, ddpmpp
+from edm_jax.model import Model
+from edm_jax.networks import ddpmpp
 from edm_jax.runtime import engines, processes
 from edm_jax.training import optimizer, state
 from edm_jax.training.step import example_keys, make_draw, make_train_step

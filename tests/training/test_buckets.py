@@ -11,7 +11,8 @@ from tiny_run import tiny
 
 from edm_jax import load
 from edm_jax.cli.main import main
-from edm_jax.model import Model, ModelConfig
+from edm_jax.model import Model
+from edm_jax.networks import ddpmpp
 from edm_jax.runtime import files, pictures
 from edm_jax.training import metrics, posthoc
 from edm_jax.training.loop import train
@@ -73,7 +74,7 @@ def test_every_file_beside_the_checkpoints_goes_to_the_bucket(bucket):
     assert [r["step"] for r in metrics.read("s3://bucket/run")] == [1]
     pictures.write(pictures.to_image(np.zeros((4, 4, 1), np.uint8)), folder / "samples.png")
     files.write(folder / "config.json", "{}")
-    config = ModelConfig(
+    config = ddpmpp(
         resolution=8, channels=1, model_channels=8, channel_mult=(1,), num_blocks=1,
         attn_resolutions=(), dropout=0.0,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from tiny_run import tiny
 import edm_jax
 from edm_jax.cli.main import main
 from edm_jax.data import archive
-from edm_jax.model import ddpmpp
+from edm_jax.networks import ddpmpp
 from edm_jax.runtime.files import locked
 from edm_jax.training import bins, checkpoint, loop, metrics, posthoc, warm_start
 from edm_jax.training.config import DataConfig, LossConfig

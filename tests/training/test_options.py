@@ -10,7 +10,8 @@ from small_network import SmallNetwork
 
 import edm_jax
 from edm_jax import objectives, preconditioning
-from edm_jax.model import Model, ddpmpp, init_params
+from edm_jax.model import Model, init_params
+from edm_jax.networks import ddpmpp
 from edm_jax.objectives import variational
 from edm_jax.runtime import engines, processes
 from edm_jax.training import averages as ema

@@ -9,7 +9,8 @@ import pytest
 from small_network import SmallNetwork
 
 from edm_jax import objectives, preconditioning
-from edm_jax.model import Model, build_network, build_preconditioner, ddpmpp, init_params
+from edm_jax.model import Model, init_params
+from edm_jax.networks import ddpmpp
 from edm_jax.runtime import engines, processes
 from edm_jax.training import averages as ema
 from edm_jax.training import optimizer, state
@@ -28,7 +29,7 @@ def test_six_steps_of_the_reference(golden):
         channel_mult=tuple(net["channel_mult"]), num_blocks=net["num_blocks"],
         attn_resolutions=tuple(net["attn_resolutions"]), dropout=0.0,
     )  # fmt: skip
-    model = Model(None, build_network(config), build_preconditioner(config), config)
+    model = Model.build(config, None)
     tensors = {
         k.removeprefix("weights/"): v.astype(np.float32)
         for k, v in weights.items()

@@ -3,7 +3,7 @@
 They train the small network of tests/small_network.py; U-Nets are trained in tests/configs.
 """
 
-from edm_jax.model import ddpmpp
+from edm_jax.networks import ddpmpp
 from edm_jax.training.config import Config
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from edm_jax.cli import main as command
-from edm_jax.model import Model, ModelConfig, init_params
+from edm_jax.model import Model, init_params
+from edm_jax.networks import ddpmpp
 from edm_jax.weights import directory, load, save
 from edm_jax.weights.errors import WeightsError
 from edm_jax.weights.official.nvidia import to_state_dict
@@ -18,7 +19,7 @@ from edm_jax.weights.safetensors import read_safetensors, write_safetensors
 
 
 def tiny(**changes):
-    config = ModelConfig(
+    config = ddpmpp(
         resolution=8, model_channels=8, channel_mult=(1, 1), num_blocks=1, attn_resolutions=(4,),
         **changes,
     )  # fmt: skip
@@ -114,12 +115,12 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, model, monkeypatch):
         (lambda text: text[:-5], "config.json is not JSON"),
         (lambda text: "[]", "not that of an edm_jax model"),
         (lambda text: text.replace('"version": 1', '"version": 2'), "version 2; 1 is known"),
-        (lambda text: text.replace("num_blocks", "blocks"), "no field 'blocks'"),
+        (lambda text: text.replace("num_blocks", "blocks"), "must be among .*got 'blocks'"),
         (lambda text: text.replace('"num_blocks": 1', '"num_blocks": 100000'), "do not fit"),
         (lambda text: text.replace('"num_blocks": 1', '"num_blocks": "1"'), "num_blocks is '1'"),
         (lambda text: text.replace('"channel_mult": [\n   1', '"channel_mult": [\n   "1"'), "not"),
         (lambda text: text.replace('"song"', '"dhariwal"'), "do not fit|missing"),
-        (lambda text: text.replace('"edm"', '"edm3"'), "preconditioner is 'edm3'"),
+        (lambda text: text.replace('"edm"', '"edm3"'), "one of edm, vp.*got 'edm3'"),
         (lambda text: text.replace('"label_dim": 3', '"label_dim": 4'), "misshapen: .*map_label"),
     ],
 )

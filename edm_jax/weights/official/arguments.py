@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from edm_jax.model import ModelConfig, build_preconditioner
+from edm_jax import preconditioning
+from edm_jax.networks.config import ARCHITECTURES, ModelConfig
 from edm_jax.weights.errors import WeightsError
 
 # The official defaults, where a file leaves an argument out. Our configurations have others.
@@ -71,14 +72,14 @@ _WRAPPERS: dict[str, tuple[str, str, dict[str, tuple[str, float]]]] = {
         },
     ),
 }
-PRECONDITIONERS = {row[0]: name for name, row in _WRAPPERS.items()}  # class name -> precond
+WRAPPERS = {row[0]: name for name, row in _WRAPPERS.items()}  # class name -> precond
 _MAX_INTEGER = 2**20  # of pixels, channels, classes, steps: beyond it is damage
 _NOT_THE_NETWORKS = ("class_name", "precond", "arch", "model_type", "use_fp16")
 
 
 def keywords(class_name: str) -> tuple[str, ...]:
     """The wrapper's own constructor arguments in order; all others belong to the network."""
-    settings = _WRAPPERS[PRECONDITIONERS[class_name]][2]
+    settings = _WRAPPERS[WRAPPERS[class_name]][2]
     common = ("img_resolution", "img_channels", "label_dim", "use_fp16")
     return (*common, *settings, "model_type")
 
@@ -97,7 +98,7 @@ def config_from_arguments(arguments: Mapping[str, Any], u: np.ndarray | None = N
     Raises:
       WeightsError: an argument is missing, unknown, or not of its kind.
     """
-    precond = arguments.get("precond", PRECONDITIONERS.get(str(arguments.get("class_name"))))
+    precond = arguments.get("precond", WRAPPERS.get(str(arguments.get("class_name"))))
     if not isinstance(precond, str) or precond not in _WRAPPERS:
         raise WeightsError(f"precond is {precond!r}; known are {', '.join(_WRAPPERS)}")
     class_name, model_type, settings = _WRAPPERS[precond]
@@ -112,7 +113,7 @@ def config_from_arguments(arguments: Mapping[str, Any], u: np.ndarray | None = N
     for name in arguments:
         if name not in known:
             raise WeightsError(f"unknown constructor argument {name!r} of {model_type}")
-    values: dict[str, Any] = {"architecture": _ARCHITECTURES[model_type]}
+    values: dict[str, Any] = {}
     for name, ours in shape.items():
         values[ours] = _checked(name, arguments.get(name, 0 if name == "label_dim" else None), 0)
     for name, default in defaults.items():
@@ -125,10 +126,11 @@ def config_from_arguments(arguments: Mapping[str, Any], u: np.ndarray | None = N
     if precond == "iddpm":
         given["u"] = _levels(u, given["num_train_steps"])
     values["dtype"] = "float16" if arguments.get("use_fp16") else "float32"
-    config = ModelConfig(preconditioner=precond, preconditioner_arguments=given, **values)
+    kind = ARCHITECTURES[_ARCHITECTURES[model_type]]
+    config = kind(preconditioner=precond, preconditioner_arguments=given, **values)
     try:
         with np.errstate(over="raise", divide="raise", invalid="raise"):
-            build_preconditioner(config)
+            preconditioning.build(precond, **given)
     except (ValueError, ArithmeticError) as error:
         raise WeightsError(f"the preconditioner's arguments make none: {error}") from None
     return config

@@ -7,6 +7,7 @@ neither the resolution, nor the noise schedule, nor how heads are divided; `from
 the values of the published 64×64 ImageNet model.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from edm_jax import tables
-from edm_jax.model import Model, ModelConfig, adm
+from edm_jax.model import Model
+from edm_jax.networks.config import ModelConfig, adm
 from edm_jax.weights.errors import WeightsError
 from edm_jax.weights.official import torch_tensors
 from edm_jax.weights.official.nvidia import model_from_weights
@@ -96,12 +98,13 @@ def from_state_dict(
     Raises:
       WeightsError: tensors that are missing, extra or misshapen.
     """
-    config = _structure(weights, resolution)
-    config.preconditioner = "iddpm"
     u = tables.iddpm(1000, 0.001, 0.008, variant="network")
-    config.preconditioner_arguments = {
+    arguments = {
         "c_1": 0.001, "c_2": 0.008, "num_train_steps": 1000, "u": [float(x) for x in u],
     }  # fmt: skip
+    config = dataclasses.replace(
+        _structure(weights, resolution), preconditioner="iddpm", preconditioner_arguments=arguments
+    )
     renamed = {}
     for name, value in weights.items():
         official = _official_name(name, config)

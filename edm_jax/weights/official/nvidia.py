@@ -15,11 +15,12 @@ import jax
 import numpy as np
 
 from edm_jax import tables
-from edm_jax.model import Model, ModelConfig, init_params
+from edm_jax.model import Model, init_params
+from edm_jax.networks.config import ModelConfig
 from edm_jax.weights.errors import WeightsError, naming
 from edm_jax.weights.official import torch_tensors
 from edm_jax.weights.official.arguments import (
-    PRECONDITIONERS,
+    WRAPPERS,
     arguments_from_config,
     config_from_arguments,
     keywords,
@@ -82,9 +83,9 @@ def network_of(
             raise WeightsError(f"holds no network: keys {keys or 'none'}; 'ema' or 'net' is needed")
         snapshot = snapshot[found[0]]
     wrapper, state = _persistent_object(snapshot)
-    if wrapper not in PRECONDITIONERS:
+    if wrapper not in WRAPPERS:
         raise WeightsError(
-            f"holds a {wrapper[:80]}; known networks are wrapped in {', '.join(PRECONDITIONERS)}"
+            f"holds a {wrapper[:80]}; known networks are wrapped in {', '.join(WRAPPERS)}"
         )
     return _Weights(size, file.storages).collect(snapshot), _arguments(wrapper, state)
 
@@ -141,7 +142,7 @@ def model_from_weights(weights: Mapping[str, np.ndarray], config: ModelConfig) -
     try:
         _check_size(config, len(weights))
         like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-        taps = config.resample_filter
+        taps = _taps(config)
         params = params_from_state_dict(weights, like, resample_filter=taps)
         return Model.build(config, params)
     except (ValueError, TypeError, ArithmeticError, LookupError, flax.errors.FlaxError) as error:
@@ -160,9 +161,13 @@ def _check_size(config: ModelConfig, tensors: int) -> None:
         )
 
 
+def _taps(config: ModelConfig) -> tuple[int, ...]:
+    return getattr(config, "resample_filter", (1, 1))  # ADM's is always the box
+
+
 def weights_of_model(model: Model) -> dict[str, np.ndarray]:
     """The official state dict of any model: names -> float32 arrays in the official layouts."""
-    taps = model.config.resample_filter
+    taps = _taps(model.config)
     weights = state_dict_from_params(jax.device_get(model.params), resample_filter=taps)
     if model.config.preconditioner == "iddpm":
         given = dict(model.config.preconditioner_arguments)
@@ -254,7 +259,7 @@ def _arguments(wrapper: str, state: dict) -> dict[str, Any]:
     for name in names:
         if name in state:
             given.setdefault(name, state[name])
-    arguments: dict[str, Any] = {"class_name": wrapper, "precond": PRECONDITIONERS[wrapper]}
+    arguments: dict[str, Any] = {"class_name": wrapper, "precond": WRAPPERS[wrapper]}
     for name, value in given.items():
         if type(name) is not str:
             raise WeightsError("damaged: a constructor argument without a name")

@@ -1,6 +1,7 @@
 """guided-diffusion's ADM against a forward pass that walks its own names, and the loader."""
 
 import collections
+import dataclasses
 import io
 import zipfile
 
@@ -192,7 +193,7 @@ def test_the_published_network_has_the_parameters_of_the_baseline():
     empty = {name: np.broadcast_to(np.float32(0), shape) for name, shape in sizes.items()}
     config = guided_diffusion._structure(empty, 64)
     assert (config.label_dim, config.attn_resolutions) == (1000, (32, 16, 8))
-    config.preconditioner = "iddpm"
+    config = dataclasses.replace(config, preconditioner="iddpm")
     like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
     assert parameter_count(like) == 295_904_454
 

@@ -8,7 +8,8 @@ import official_pickles as official
 import pytest
 
 from edm_jax import tables
-from edm_jax.model import Model, ModelConfig, adm, ddpmpp
+from edm_jax.model import Model
+from edm_jax.networks import adm, ddpmpp
 from edm_jax.weights import load
 from edm_jax.weights.errors import WeightsError
 from edm_jax.weights.official import nvidia
@@ -186,4 +187,4 @@ def test_the_noise_levels_of_iddpm_are_those_of_the_file():
 
 def test_a_preconditioner_without_a_counterpart():
     with pytest.raises(WeightsError, match="'flow' has no official counterpart"):
-        arguments_from_config(ModelConfig(preconditioner="flow"))
+        arguments_from_config(ddpmpp(preconditioner="flow"))
