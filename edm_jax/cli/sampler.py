@@ -41,7 +41,7 @@ def load_model(args: argparse.Namespace) -> Model:
     """The model that --checkpoint and --ema name."""
     if not args.ema:
         return load(args.checkpoint)
-    from edm_jax.training.checkpoint import restore_model  # orbax takes seconds to import
+    from edm_jax.weights.checkpoint import restore_model  # orbax takes seconds to import
 
     return restore_model(args.checkpoint, ema=args.ema)
 

@@ -109,7 +109,7 @@ def hybrid_loss(
     level: jax.Array,
     bound_weight: float = 1e-3,
 ) -> jax.Array:
-    """L_hybrid = L_simple + bound_weight L_vlb (Nichol and Dhariwal 2021, eq. 16), of every element.
+    """L_hybrid = L_simple + bound_weight L_vlb of every element (Nichol and Dhariwal 2021, eq. 16).
 
     L_vlb is T L_k, whose mean over levels is the bound; in it the mean of a step is held fixed, so
     that it teaches the variance alone.

@@ -24,7 +24,8 @@ from edm_jax.training import bins, checkpoint, metrics, posthoc, warm_start
 from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
-from edm_jax.training.progress import Report
+from edm_jax.training.progress import Progress
+from edm_jax.weights.checkpoint import Checkpoints
 
 LOCK = ".lock"  # held by the process that trains in a folder
 
@@ -49,7 +50,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
       NonFiniteLossError: names the step; what was saved before stays.
       OSError: the folder cannot be written, or another process trains in it.
     """
-    report = Report(quiet or not processes.is_main())
+    report = Progress(quiet or not processes.is_main())
     engine = engines.engine(config.engine, config.fsdp)
     check(config, engine.devices)
     folder = epath.Path(workdir)
@@ -81,20 +82,19 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         if processes.is_main() and files.is_local(folder):
             stack.enter_context(locked(folder / LOCK, wait=False))
         # State: fresh, or the newest checkpoint's.
-        checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(workdir, keep=config.keep_checkpoints)
-        )
+        checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.keep_checkpoints))
         start = checkpoints.latest() or 0
         if start:
-            _check_same_run(checkpoints.config(start), config, model.config)
-            placed = checkpoints.restore(start, abstract, engine.shardings(abstract))
+            _check_same_run(checkpoints.record(start), config, model.config)
+            shardings = engine.shardings(abstract)
+            placed = checkpoint.restore(checkpoints, start, abstract, shardings)
             current = engine.from_global(placed)
         else:
             current = engine.init(parts.initial)
             if config.init:
                 current, note = warm_start.start_from(current, config.init)
                 report.say(note)
-        about = checkpoint.describe(config, model.config, dataset.name)
+        about = checkpoint.record(config, model.config, dataset.name)
         report.say(
             f"{len(dataset.images):,} images of {dataset.name}, "
             f"{parameter_count(abstract.params):,} parameters, {processes.device_summary()}, "
@@ -153,7 +153,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
                         posthoc.save(model.replace(params=averaged), folder, name, step)
                 watch.restart()
             if last or step % save_every == 0:
-                checkpoints.save(step, engine.to_global(current), about)
+                checkpoint.save(checkpoints, step, engine.to_global(current), about)
             if last:
                 break
         checkpoints.wait()

@@ -106,6 +106,6 @@ def reconstruct(workdir: str, std: float, step: int | None = None) -> tuple[Mode
     total, model = None, None
     for weight, (_, _, path) in zip(weights, found):
         model = load(path)
-        part = jax.tree.map(lambda a: weight * np.asarray(a, np.float64), model.params)
+        part = jax.tree.map(lambda a, w=weight: w * np.asarray(a, np.float64), model.params)
         total = part if total is None else jax.tree.map(np.add, total, part)
     return model.replace(params=jax.tree.map(lambda a: a.astype(np.float32), total)), len(found)

@@ -5,7 +5,7 @@ import sys
 from tqdm import tqdm
 
 
-class Report:
+class Progress:
     """Messages on standard error: in a terminal with a progress bar, in a log line by line."""
 
     def __init__(self, quiet: bool):

@@ -7,6 +7,7 @@ The second file alone is what users of PyTorch take; its metadata hold the confi
 it can be read back without the first.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -22,6 +23,7 @@ from edm_jax.weights.official.nvidia import model_from_weights, weights_of_model
 from edm_jax.weights.safetensors import read_safetensors, write_safetensors
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+CHECKPOINTS = "checkpoints"  # what a training run's folder has instead, see `weights.checkpoint`
 _FORMAT = "edm_jax model"
 _VERSION = 1
 
@@ -82,10 +84,9 @@ def export_safetensors(model: Model, path: str | os.PathLike) -> None:
       WeightsError: the path cannot be written.
     """
     metadata = {"format": "pt", "edm_jax": json.dumps(_record(model.config))}
-    try:
+    # Our other preconditioners have no wrapper there; the weights are the same.
+    with contextlib.suppress(WeightsError):
         metadata["arguments"] = json.dumps(_finite(arguments_from_config(model.config)))
-    except WeightsError:
-        pass  # our other preconditioners have no wrapper there; the weights are the same
     write_safetensors(path, weights_of_model(model), metadata)
 
 

@@ -1,18 +1,46 @@
-"""`load`: the model in whatever a path holds."""
+"""`load`: the model in whatever a path holds, by a table of what there may be."""
 
 import os
+from collections.abc import Callable
+from typing import NamedTuple
 
 from etils import epath
 
 from edm_jax.model import Model
+from edm_jax.runtime import files
 from edm_jax.weights import directory
 from edm_jax.weights.errors import WeightsError, naming
 from edm_jax.weights.official import guided_diffusion, nvidia, torch_tensors
 
-_KINDS = (
-    "a training run's folder, a saved model (config.json and weights.safetensors), a .safetensors "
-    "file, or an official .pkl"
-)
+
+class Sight(NamedTuple):
+    """What a path shows before it is read.
+
+    Attributes:
+      path: itself, from the root.
+      names: what a folder holds, sorted; empty for a file.
+      head: the first nine bytes of a file; empty for a folder.
+      size: of a file, in bytes.
+    """
+
+    path: epath.Path
+    names: tuple[str, ...]
+    head: bytes
+    size: int
+
+
+class Kind(NamedTuple):
+    """One sort of thing that holds a model.
+
+    Attributes:
+      name: in words, for messages.
+      recognises: whether a path is one, by its content.
+      read: its model; raises WeightsError.
+    """
+
+    name: str
+    recognises: Callable[[Sight], bool]
+    read: Callable[[epath.Path], Model]
 
 
 def load(path: str | os.PathLike) -> Model:
@@ -20,7 +48,7 @@ def load(path: str | os.PathLike) -> Model:
 
     Args:
       path: on a disk or a URL such as gs://…: the folder of a training run (its newest averaged
-        parameters; or the folder of one checkpoint in it), a directory that `Model.save` wrote, a
+        parameters; or the folder of one checkpoint in it), a directory that `save` wrote, a
         safetensors file with our metadata, an official network snapshot (or training-state-*.pt),
         which is read without executing anything, or guided-diffusion's 64x64_diffusion.pt.
 
@@ -33,47 +61,76 @@ def load(path: str | os.PathLike) -> Model:
     """
     path = epath.Path(path)
     with naming(path):
-        if path.is_dir():
-            return _folder(path)
-        with path.open("rb") as file:
-            head = file.read(9)
-        if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-            return _pickle(path.read_bytes())
-        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().length:
-            return directory.import_safetensors(path)
-        start = f"begins with {head!r}" if head else "is empty"
-        raise WeightsError(f"is no model: the file {start}; expected {_KINDS}")
+        sight = _look(path)
+        for kind in KINDS:
+            if kind.recognises(sight):
+                return kind.read(path)
+        known = "; ".join(kind.name for kind in KINDS)
+        raise WeightsError(f"is no model: {_in_words(sight)}; expected one of: {known}")
 
 
-def _pickle(data: bytes) -> Model:
+def _look(path: epath.Path) -> Sight:
+    whole = files.absolute(path)
+    if path.is_dir():
+        return Sight(whole, tuple(sorted(entry.name for entry in path.iterdir())), b"", 0)
+    with path.open("rb") as file:
+        return Sight(whole, (), file.read(9), path.stat().length)
+
+
+def _in_words(sight: Sight) -> str:
+    if sight.path.is_dir():
+        more = ", …" if len(sight.names) > 8 else ""
+        return f"the folder holds {', '.join(sight.names[:8]) or 'nothing'}{more}"
+    return f"the file begins with {sight.head!r}" if sight.head else "the file is empty"
+
+
+def _official(path: epath.Path) -> Model:
+    data = path.read_bytes()
     file = torch_tensors.read_any(data, nvidia.ALLOWED)
     if guided_diffusion.recognises(file.value):
         return guided_diffusion.from_published(guided_diffusion.weights_of(file))
     return nvidia.from_state_dict(*nvidia.network_of(file, len(data)))
 
 
-def _folder(path: epath.Path) -> Model:
-    names = sorted(entry.name for entry in path.iterdir())
-    if directory.CONFIG in names and directory.WEIGHTS in names:
-        return directory.load_saved(path)
-    from edm_jax.training import checkpoint  # orbax takes seconds to import: only when needed
-
-    if checkpoint.FOLDER in names:
-        return _run(str(path))
-    if path.name == checkpoint.FOLDER:
-        return _run(str(path.parent))
-    if path.parent.name == checkpoint.FOLDER and path.name.isdigit():
-        return _run(str(path.parent.parent), int(path.name))
-    found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
-    raise WeightsError(f"is no model: the folder holds {found}; expected {_KINDS}")
-
-
-def _run(workdir: str, step: int | None = None) -> Model:
-    from edm_jax.training.checkpoint import restore_model
+def _run(workdir: epath.Path, step: int | None = None) -> Model:
+    from edm_jax.weights import checkpoint  # orbax takes seconds to import: only when needed
 
     try:
-        return restore_model(workdir, step)
+        return checkpoint.restore_model(workdir, step=step)
     except (OSError, ValueError, KeyError) as error:
         message = " ".join(str(error).split())
-        prefix = "" if message.startswith(workdir) else f"{workdir}: "
+        prefix = "" if message.startswith(str(workdir)) else f"{workdir}: "
         raise WeightsError(prefix + message) from error
+
+
+# Asked from top to bottom.
+KINDS = (
+    Kind(
+        "a saved model (config.json and weights.safetensors)",
+        lambda sight: {directory.CONFIG, directory.WEIGHTS} <= set(sight.names),
+        directory.load_saved,
+    ),
+    Kind("a training run's folder", lambda sight: directory.CHECKPOINTS in sight.names, _run),
+    Kind(
+        "its checkpoints",
+        lambda sight: bool(sight.names) and sight.path.name == directory.CHECKPOINTS,
+        lambda path: _run(files.absolute(path).parent),
+    ),
+    Kind(
+        "one checkpoint",
+        lambda sight: sight.path.parent.name == directory.CHECKPOINTS and sight.path.name.isdigit(),
+        lambda path: _run(files.absolute(path).parent.parent, int(files.absolute(path).name)),
+    ),
+    Kind(
+        "an official .pkl or .pt",
+        lambda sight: sight.head[:4] == b"PK\x03\x04" or sight.head[:1] == b"\x80",
+        _official,
+    ),
+    Kind(
+        "a .safetensors file",
+        lambda sight: (
+            sight.head[8:] == b"{" and int.from_bytes(sight.head[:8], "little") < sight.size
+        ),
+        directory.import_safetensors,
+    ),
+)

@@ -28,8 +28,9 @@ from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.networks import ddpmpp
 from edm_jax.runtime.files import locked
-from edm_jax.training import bins, checkpoint, loop, metrics, posthoc, warm_start
+from edm_jax.training import bins, loop, metrics, posthoc, warm_start
 from edm_jax.training.config import DataConfig, LossConfig
+from edm_jax.weights.checkpoint import Checkpoints, restore_model
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 
 def final_state(workdir):
     """The newest step and its arrays, by orbax's own reader."""
-    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.latest()
     folder = workdir / "checkpoints" / str(step)
     with ocp.StandardCheckpointer() as reader:
@@ -80,13 +81,13 @@ def test_a_run_leaves_its_numbers_checkpoints_and_samples(whole):
     assert records[-1]["kimg"] == 0.192
     assert records[-1]["learning_rate"] == pytest.approx(1e-3)
     assert (whole / "events").is_dir()
-    with checkpoint.Checkpoints(whole, read_only=True) as checkpoints:
+    with Checkpoints(whole, read_only=True) as checkpoints:
         assert checkpoints.steps() == [8, 12]
     drawn = sorted(p.name for p in whole.glob("*.png"))
     assert drawn == ["samples-00000006.png", "samples-00000012.png"]
-    assert checkpoint.restore_model(str(whole)).image_shape == (8, 8, 1)
+    assert restore_model(str(whole)).image_shape == (8, 8, 1)
     with pytest.raises(FileNotFoundError, match="step 3.*complete: 8, 12"):
-        checkpoint.restore_model(str(whole), step=3)
+        restore_model(str(whole), step=3)
 
 
 def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_path, monkeypatch):
@@ -159,7 +160,7 @@ def test_averages_are_kept_in_checkpoints_and_snapshots(whole):
     found = posthoc.snapshots(str(whole))
     assert [(s, w) for s, w, _ in found] == [(s, w) for s in (4, 8, 12) for w in (0.05, 0.1)]
     main_one, longer, *powers = (
-        checkpoint.restore_model(str(whole), ema=name).params
+        restore_model(str(whole), ema=name).params
         for name in (None, "halflife-0.1", "power-0.050", "power-0.100")
     )
     for name, kept in zip(("power-0.050", "power-0.100"), powers):
@@ -172,8 +173,8 @@ def test_averages_are_kept_in_checkpoints_and_snapshots(whole):
             for tree in (near, far)
         )
         assert 0 < close < away
-    with pytest.raises(ValueError, match="ema is 'power-0.2'; .* halflife-0.1, power-0.050"):
-        checkpoint.restore_model(str(whole), ema="power-0.2")
+    with pytest.raises(ValueError, match=r"one of .*\(halflife-0.1, power-0.050.*got 'power-0.2'"):
+        restore_model(str(whole), ema="power-0.2")
 
 
 def test_an_average_is_reconstructed_by_a_command(whole, tmp_path, capsys):
@@ -193,7 +194,7 @@ def test_an_average_is_reconstructed_by_a_command(whole, tmp_path, capsys):
 
 
 def test_a_run_starts_from_another_s_weights(whole, tmp_path, monkeypatch):
-    given = checkpoint.restore_model(str(whole)).params
+    given = restore_model(str(whole)).params
     started = []
     start_from = warm_start.start_from
 
@@ -245,7 +246,7 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
     monkeypatch.setattr(loop, "assemble", broken)
     with pytest.raises(loop.NonFiniteLossError, match="the loss of step 5 is nan"):
         loop.train(tiny(ema_snapshot_kimg=0.0), str(tmp_path), quiet=True)
-    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.steps() == [4]
 
 

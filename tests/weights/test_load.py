@@ -1,18 +1,20 @@
 """`load`, `save` and the convert command: what a path holds, and what it does not."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from edm_jax.cli import main as command
 from edm_jax.model import Model, init_params
 from edm_jax.networks import ddpmpp
-from edm_jax.weights import directory, load, save
+from edm_jax.weights import checkpoint, directory, load, save
 from edm_jax.weights.errors import WeightsError
 from edm_jax.weights.official.nvidia import to_state_dict
 from edm_jax.weights.safetensors import read_safetensors, write_safetensors
@@ -150,22 +152,23 @@ def test_what_is_no_model_is_described(tmp_path):
 
 
 def test_a_training_run_is_found_from_any_of_its_folders(tmp_path, model, monkeypatch):
-    from edm_jax.training import checkpoint
-
-    calls = []
-
-    def restore(workdir, step=None):
-        calls.append((workdir, step))
-        if not os.path.isdir(workdir):
-            raise FileNotFoundError(f"{workdir} holds no checkpoint")
-        return model
-
-    monkeypatch.setattr(checkpoint, "restore_model", restore)
     run = tmp_path / "run"
-    (run / checkpoint.FOLDER / "1200").mkdir(parents=True)
-    for path in (run, run / checkpoint.FOLDER, run / checkpoint.FOLDER / "1200"):
-        assert load(path) is model
-    assert calls == [(str(run), None), (str(run), None), (str(run), 1200)]
+    with checkpoint.Checkpoints(run) as checkpoints:
+        for step in (3, 12):
+            average = jax.tree.map(lambda a, by=step / 3: jnp.asarray(by * a), model.params)
+            about = {"model": dataclasses.asdict(model.config)}
+            checkpoints.save(step, {"ema": average, "averages": {}}, about)
+            checkpoints.wait()
+    newest = model.replace(params=jax.tree.map(lambda a: 4.0 * a, model.params))
+    for path in (run, run / "checkpoints", run / "checkpoints" / "12"):
+        same(load(path), newest)
+    same(load(run / "checkpoints" / "3"), model)
+    monkeypatch.chdir(run / "checkpoints" / "3")
+    same(load("../12/"), newest)
+    with pytest.raises(FileNotFoundError, match=r"checkpoint of step 4 \(complete: 3, 12\)"):
+        checkpoint.restore_model(run, step=4)
+    with pytest.raises(ValueError, match=r"ema must be one of .*\(it has none\), got 'wide'"):
+        checkpoint.restore_model(run, ema="wide")
 
 
 def test_a_url_whose_package_is_missing(monkeypatch):
@@ -193,6 +196,6 @@ def test_the_command(tmp_path, model, capsys):
 def test_reading_needs_neither_torch_nor_orbax_nor_safetensors():
     script = (
         "import sys, edm_jax.weights.loading\n"
-        "assert not {'torch', 'safetensors', 'edm_jax.training'} & set(sys.modules)"
+        "assert not {'torch', 'safetensors', 'orbax', 'edm_jax.training'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ})

@@ -1,0 +1,200 @@
+"""The checkpoints of a run's folder: written whole or not at all, restored onto any devices.
+
+A step is a few items, each a tree of arrays in a folder of its own, and one of JSON:
+
+    state       what the run goes on from
+    ema         averaged parameters: all that a sampler needs
+    averages    further averages of them, by name; not in every run
+    config      JSON: settings, the model's configuration, the data set's name
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from edm_jax.model import Model, init_params
+from edm_jax.networks.config import ModelConfig
+from edm_jax.runtime import files, processes
+from edm_jax.weights.directory import CHECKPOINTS
+
+_TREES, _RECORD = ("state", "ema", "averages"), "config"
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder. Use as a context manager: leaving waits for writing."""
+
+    def __init__(
+        self, workdir: str | os.PathLike, *, keep: int | None = None, read_only: bool = False
+    ):
+        """Opens the folder.
+
+        Args:
+          workdir: the run's folder, on a disk or a URL.
+          keep: how many of the newest steps stay; None is all.
+          read_only: make no folder, and write nothing.
+        """
+        logging.get_absl_logger().setLevel("ERROR")  # orbax narrates every call
+        handlers = {name: _tree_handler() for name in _TREES}
+        self._manager = ocp.CheckpointManager(
+            files.absolute(workdir) / CHECKPOINTS,  # orbax needs it from the root, or as a URL
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, read_only=read_only, create=not read_only
+            ),
+            item_handlers={**handlers, _RECORD: ocp.JsonCheckpointHandler()},
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """The newest complete step, or None."""
+        return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """All complete steps, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, items: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """Starts writing; the arrays may be donated as soon as this returns.
+
+        Args:
+          step: optimizer steps taken.
+          items: trees of arrays by item; empty ones are left out.
+          record: the JSON item.
+
+        Raises:
+          RuntimeError: nothing was written, as the step is there already.
+        """
+        trees = {k: ocp.args.PyTreeSave(tree) for k, tree in items.items() if tree}
+        args = ocp.args.Composite(**{_RECORD: ocp.args.JsonSave(dict(record))}, **trees)
+        if not self._manager.save(step, args=args, force=True):
+            raise RuntimeError(f"the checkpoint of step {step} was not written")
+
+    def wait(self) -> None:
+        """Returns when everything that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def record(self, step: int) -> dict[str, Any]:
+        """The JSON item of a step."""
+        args = ocp.args.Composite(**{_RECORD: ocp.args.JsonRestore()})
+        return self._manager.restore(step, args=args)[_RECORD]
+
+    def names(self, step: int, item: str) -> list[str]:
+        """The names at the top of an item's tree; none where the step has no such item."""
+        return sorted(self._stored(step, item) or ())
+
+    def restore(self, step: int, targets: Mapping[str, Any]) -> dict[str, Any]:
+        """Trees of a step, onto the devices that the targets name.
+
+        Args:
+          step: a complete step.
+          targets: by item, trees of `jax.ShapeDtypeStruct` with shardings (`placed`).
+
+        Returns:
+          The arrays by item.
+
+        Raises:
+          ValueError: the checkpoint holds arrays of other names or shapes.
+        """
+        targets = {name: target for name, target in targets.items() if target}
+        for name, target in targets.items():
+            if name != "state":  # as large as the others, and it follows from them
+                self._compare(step, name, target)
+        args = ocp.args.Composite(**{name: _restore(target) for name, target in targets.items()})
+        return dict(self._manager.restore(step, args=args).items())
+
+    def _stored(self, step: int, item: str) -> Any:
+        found = self._manager.item_metadata(step).get(item)
+        return getattr(found, "tree", found)
+
+    def _compare(self, step: int, item: str, target: Any) -> None:
+        # Orbax finds a wrong shape deep in its threads; say it here, in one line.
+        found, asked = _shapes(self._stored(step, item)), _shapes(target)
+        for name in sorted(asked.keys() | found.keys()):
+            if asked.get(name) != found.get(name):
+                raise ValueError(
+                    f"the checkpoint of step {step} is of another network: {name} has shape "
+                    f"{found.get(name, 'none')} there, {asked.get(name, 'none')} here"
+                )
+
+
+def placed(abstract: Any, shardings: Any) -> Any:
+    """What `Checkpoints.restore` is to make.
+
+    Args:
+      abstract: tree of anything with a shape and a dtype.
+      shardings: tree of shardings, of the same structure.
+
+    Returns:
+      A tree of `jax.ShapeDtypeStruct`.
+    """
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
+    )
+
+
+def restore_model(
+    workdir: str | os.PathLike, *, step: int | None = None, ema: str | None = None
+) -> Model:
+    """The model of a run's averaged parameters, on every device of this process.
+
+    Args:
+      workdir: the folder that `train.py --workdir` was given.
+      step: which checkpoint; None is the newest.
+      ema: which of the run's further averages; None is the main one.
+
+    Returns:
+      The model.
+
+    Raises:
+      FileNotFoundError: there is no such checkpoint.
+      ValueError: there is no such average.
+    """
+    if not (files.absolute(workdir) / CHECKPOINTS).is_dir():
+        raise FileNotFoundError(f"{workdir} holds no checkpoint of a training run")
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if not steps or (step is not None and step not in steps):
+            known = ", ".join(map(str, steps)) or "none"
+            which = "" if step is None else f" of step {step}"
+            raise FileNotFoundError(f"{workdir} holds no checkpoint{which} (complete: {known})")
+        step = steps[-1] if step is None else step
+        config = ModelConfig.from_dict(checkpoints.record(step)["model"])
+        abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+        target = placed(abstract, processes.local_shardings(abstract))
+        if ema is None:
+            return Model.build(config, checkpoints.restore(step, {"ema": target})["ema"])
+        names = checkpoints.names(step, "averages")
+        if ema not in names:
+            raise ValueError(
+                f"ema must be one of the run's averages ({', '.join(names) or 'it has none'}), "
+                f"got {ema!r}"
+            )
+        found = checkpoints.restore(step, {"averages": dict.fromkeys(names, target)})
+        return Model.build(config, found["averages"][ema])
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+    return {name(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _tree_handler() -> ocp.PyTreeCheckpointHandler:
+    # By default the devices share the writing of every array, slice by slice; for small ones
+    # cutting them costs five times the writing, while the next step waits.
+    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=1 << 20)
+    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
+def _restore(target: Any) -> ocp.args.PyTreeRestore:
+    arguments = ocp.checkpoint_utils.construct_restore_args(target)
+    return ocp.args.PyTreeRestore(target, restore_args=arguments)
