@@ -1,14 +1,15 @@
 """A model: a network, its preconditioner and its parameters, as one immutable pytree."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import flax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 
 from edm_jax import preconditioning
+from edm_jax.checks import Denoiser
 from edm_jax.networks.config import ModelConfig
 
 
@@ -32,8 +33,7 @@ def init_params(key: jax.Array, config: ModelConfig) -> Any:
     )["params"]
 
 
-@flax.struct.dataclass
-class Model:
+class Model(struct.PyTreeNode):
     """A denoiser's parts. A pytree whose leaves are `params`: pass it to jit, grad and pmap.
 
     Attributes:
@@ -44,9 +44,17 @@ class Model:
     """
 
     params: Any
-    network: nn.Module = flax.struct.field(pytree_node=False)
-    preconditioner: preconditioning.Preconditioner = flax.struct.field(pytree_node=False)
-    config: ModelConfig = flax.struct.field(pytree_node=False)
+    network: nn.Module = struct.field(pytree_node=False)
+    preconditioner: preconditioning.Preconditioner = struct.field(pytree_node=False)
+    config: ModelConfig = struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        config, side = self.config, self.config.resolution
+        classes = f"{config.label_dim} classes" if config.label_dim else "no classes"
+        return (
+            f"Model({config.architecture}, {side}x{side}x{config.channels}, {classes}, "
+            f"preconditioner {config.preconditioner}, {parameter_count(self.params):,} parameters)"
+        )
 
     @classmethod
     def build(cls, config: ModelConfig, params: Any) -> "Model":
@@ -71,7 +79,7 @@ class Model:
         class_labels: jax.Array | None = None,
         augment_labels: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
-    ) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    ) -> Denoiser:
         """D(x; sigma), with the labels closed over.
 
         Args:
@@ -82,22 +90,42 @@ class Model:
         Returns:
           denoise(x, sigma): x [B, H, W, C], sigma [] or [B] -> [B, H, W, C], float32.
         """
-        call = self.caller(class_labels, augment_labels, dropout_keys)
-        return preconditioning.denoiser(call, self.preconditioner)
+        network = self._network(class_labels, augment_labels, dropout_keys)
+        return preconditioning.denoiser(network, self.preconditioner)
 
-    def caller(
+    def denoiser_with_variance(
         self,
         class_labels: jax.Array | None = None,
         augment_labels: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
-    ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-        """The network F(x; c_noise) itself, with the labels closed over; see `denoiser`."""
+    ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        """(D, v)(x; sigma) of a network that also predicts a variance, with the labels closed over.
 
-        def network(x, c_noise):
+        Args:
+          class_labels: [B, label_dim] one-hot rows; all zeros, or None, is "no label".
+          augment_labels: [B, augment_dim], or None outside training.
+          dropout_keys: [B] typed keys for training; None turns dropout off.
+
+        Returns:
+          denoise(x, sigma): x [B, H, W, C], sigma [] or [B] -> (D, v), both [B, H, W, C] float32;
+          v in about [0, 1] is the place of ln variance between its bounds
+          (`preconditioning.with_variance`).
+          It raises ValueError for a network that predicts no variance.
+        """
+        network = self._network(class_labels, augment_labels, dropout_keys)
+        return preconditioning.with_variance(network, self.preconditioner)
+
+    def _network(
+        self,
+        class_labels: jax.Array | None,
+        augment_labels: jax.Array | None,
+        dropout_keys: jax.Array | None,
+    ) -> preconditioning.Network:
+        def network(x: jax.Array, c_noise: jax.Array) -> jax.Array:
             labels = class_labels
             if labels is None and self.config.label_dim:
                 labels = jnp.zeros((x.shape[0], self.config.label_dim))
-            return self.network.apply(
+            output = self.network.apply(
                 {"params": self.params},
                 x,
                 c_noise,
@@ -105,6 +133,7 @@ class Model:
                 augment_labels,
                 dropout_keys=dropout_keys,
             )
+            return cast(jax.Array, output)
 
         return network
 

@@ -8,7 +8,7 @@ import math
 import jax
 import numpy as np
 
-from edm_jax import generation, preconditioning, samplers, schedules
+from edm_jax import generation, samplers, schedules
 from edm_jax.model import Model
 from edm_jax.samplers import LOOPS, SOLVERS, Churn, Tableau
 from edm_jax.samplers.ablation import (
@@ -123,7 +123,7 @@ def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | generation
     def program(model, labels, noise, keys):
         denoise = model.denoiser(labels)
         if args.solver == "improved_ddpm":
-            denoise = preconditioning.with_variance(model.caller(labels), model.preconditioner)
+            denoise = model.denoiser_with_variance(labels)
         return samplers.generate(args.solver, denoise, levels, noise, keys, **options)
 
     # A loop looks at its options where it runs: trace it before anything is written.

@@ -11,7 +11,6 @@ import optax
 from edm_jax import objectives, randomness
 from edm_jax.model import Model
 from edm_jax.objectives import importance, uncertainty, variational
-from edm_jax.preconditioning import with_variance
 from edm_jax.training import averages as ema
 from edm_jax.training import bins
 from edm_jax.training.state import TrainState
@@ -172,7 +171,7 @@ def make_train_step(
         if bound is None:
             denoise = bound_model.denoiser(*conditions)
             return objectives.loss(denoise, e.y, e.sigma, e.noise, weight)
-        both = with_variance(bound_model.caller(*conditions), model.preconditioner)
+        both = bound_model.denoiser_with_variance(*conditions)
         return variational.hybrid_loss(
             both, e.y, e.sigma, e.noise, weight, bound, e.level, bound_weight
         )
