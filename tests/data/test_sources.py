@@ -8,6 +8,7 @@ import pickle
 import struct
 import tarfile
 
+import lmdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -221,7 +222,6 @@ def test_photographs_are_turned_upright(tmp_path):
 
 
 def test_lmdb(tmp_path):
-    lmdb = pytest.importorskip("lmdb")
     path = tmp_path / "church_lmdb"
     with lmdb.open(str(path)) as environment, environment.begin(write=True) as transaction:
         for i in range(3):

@@ -30,8 +30,6 @@ def path(tmp_path_factory):
 def test_the_global_batch_is_the_same_from_any_storage_and_process_count(
     path, tmp_path, kind, process_count
 ):
-    if kind == "stream":
-        pytest.importorskip("grain")
     expected = archive.load(path)
     rows = [[] for _ in range(2, 7)]
     for index in range(process_count):
@@ -50,7 +48,6 @@ def test_the_global_batch_is_the_same_from_any_storage_and_process_count(
 
 
 def test_digits_are_in_memory_for_every_choice(tmp_path):
-    pytest.importorskip("grain")
     for kind in storage.KINDS:
         found = storage.load("digits", kind, cache_dir=tmp_path, workers=0)
         assert type(found.dataset.images) is np.ndarray

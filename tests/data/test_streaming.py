@@ -10,8 +10,6 @@ from PIL import Image
 
 from edm_jax.data import archive, loader, streaming
 
-pytest.importorskip("grain")
-
 
 @pytest.fixture
 def path(tmp_path):

@@ -3,6 +3,7 @@
 import functools
 import json
 
+import formula
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,26 +68,13 @@ def formula_inputs():
 
 
 def formula_weights(net):
-    """Official names -> tensors of sines, the t-th name in ASCII order with phase 1.3 t."""
+    """Official names -> tensors of `formula.sines`."""
     shapes = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(net)):
         shape = leaf.shape
         shape = {2: shape[::-1], 4: (shape[3:] + shape[2:3] + shape[:2])}.get(len(shape), shape)
         shapes["model." + official_name([key.key for key in path])] = shape
-    weights = {}
-    for t, name in enumerate(sorted(shapes)):
-        shape = shapes[name]
-        *_, module, leaf = name.split(".")
-        i = np.arange(int(np.prod(shape)), dtype=np.float64)
-        s = np.sin(0.7 * i + 0.011 * (i % 97) ** 2 + 1.3 * t)
-        if "norm" in module:
-            s = 1 + 0.2 * s if leaf == "weight" else 0.1 * s
-        elif leaf == "freqs":
-            s = 4 * s
-        else:
-            s = s * (2 / (s.size / shape[0])) ** 0.5 if leaf == "weight" else 0.1 * s
-        weights[name] = s.astype(np.float32).reshape(shape)
-    return weights
+    return {name: formula.sines(name, t, shapes[name]) for t, name in enumerate(sorted(shapes))}
 
 
 def formula_params(net):

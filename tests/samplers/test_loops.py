@@ -138,7 +138,6 @@ def test_gradients_through_learned_variance_are_finite():
 
 # -- adaptive ----------------------------------------------------------------------------------
 
-diffrax = pytest.importorskip("diffrax")
 NOISE = jnp.asarray([[-1.3], [-0.4], [0.35], [1.7]])
 
 
