@@ -14,7 +14,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import edm_jax
-from edm_jax.cli.sampler import SOLVER, STEPS
+from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS
 from edm_jax.data import archive
 
 
@@ -22,8 +22,8 @@ def main() -> None:
     """Prints the share that is recognised, in all and by class."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--solver", default=SOLVER)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--solver", default=DEFAULT_SOLVER)
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
     args = parser.parse_args()
 
     real = archive.load("digits")

@@ -171,7 +171,7 @@ def vp(
     """
     if not 0.0 < epsilon_t < 1.0:
         raise ValueError(f"epsilon_t must lie in (0, 1), got {epsilon_t}")
-    schedule = schedules.vp(beta_d, beta_min)
+    schedule = schedules.vp(beta_d=beta_d, beta_min=beta_min)
     return Preconditioner(
         *_EPSILON,
         c_noise=host_or_device(lambda xp, s: (num_train_steps - 1) * schedule.sigma_inv(s)),
@@ -228,7 +228,7 @@ def iddpm(
       ValueError: u is no descending table ending in 0.
     """
     if u is None:
-        u = tables.iddpm(num_train_steps, c_1, c_2, variant="network")
+        u = tables.iddpm(num_train_steps, c_1=c_1, c_2=c_2, variant="network")
     u = np.asarray(u, dtype=np.float32)
     if u.ndim != 1 or len(u) < 2 or u[-1] != 0.0 or not (np.diff(u) < 0).all():
         raise ValueError(f"u must be [M + 1] noise levels descending to 0, got {u}")

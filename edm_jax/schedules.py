@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax.checks import check_positive, check_range
+from edm_jax.options import check_options, find, options_of
 
 Array = jax.Array | np.ndarray
 Function = Callable[[Any], Any]
@@ -82,7 +83,7 @@ def ve() -> Schedule:
     )
 
 
-def ve_geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
+def ve_geometric(*, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
     """Song's variance-exploding schedule: sigma(t) = sigma_min (sigma_max / sigma_min)^t, s = 1.
 
     Song et al. 2021, appendix C. Song et al. use 0.01 to 50 for CIFAR-10, t in [1e-5, 1].
@@ -105,7 +106,7 @@ def ve_geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
     )
 
 
-def vp(beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
+def vp(*, beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
     """The variance-preserving schedule: sigma(t) = sqrt(e^B(t) - 1), s(t) = e^(-B(t)/2).
 
     B(t) = beta_d t^2 / 2 + beta_min t (Karras et al. 2022, table 1; Song et al. 2021), so that
@@ -137,7 +138,7 @@ def vp(beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
     )
 
 
-def vp_betas(sigma_min: float, sigma_max: float, epsilon_s: float = 1e-3) -> tuple[float, float]:
+def vp_betas(sigma_min: float, sigma_max: float, *, epsilon_s: float = 1e-3) -> tuple[float, float]:
     """Fits the variance-preserving schedule to a range of noise levels.
 
     Solves sigma(epsilon_s) = sigma_min and sigma(1) = sigma_max; with L = ln(1 + sigma^2),
@@ -171,15 +172,16 @@ def vp_betas(sigma_min: float, sigma_max: float, epsilon_s: float = 1e-3) -> tup
     return beta_d, beta_min
 
 
-def vp_from_range(sigma_min: float, sigma_max: float, epsilon_s: float = 1e-3) -> Schedule:
+def vp_from_range(sigma_min: float, sigma_max: float, *, epsilon_s: float = 1e-3) -> Schedule:
     """The variance-preserving schedule through (epsilon_s, sigma_min) and (1, sigma_max).
 
     Args, Raises: as `vp_betas`. Below epsilon_s sigma may be undefined (beta_min < 0).
     """
-    return vp(*vp_betas(sigma_min, sigma_max, epsilon_s))
+    beta_d, beta_min = vp_betas(sigma_min, sigma_max, epsilon_s=epsilon_s)
+    return vp(beta_d=beta_d, beta_min=beta_min)
 
 
-def sub_vp(beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
+def sub_vp(*, beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
     """The sub-variance-preserving schedule: sigma(t) = 2 sinh(B(t)/2), s(t) = e^(-B(t)/2).
 
     B as in `vp`; the standard deviation of the noise in x_t is s sigma = 1 - e^(-B)
@@ -197,7 +199,7 @@ def sub_vp(beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
     )
 
 
-def cosine(offset: float = 0.008) -> Schedule:
+def cosine(*, offset: float = 0.008) -> Schedule:
     """The cosine schedule: s(t) = cos(a) / cos(a_0), sigma(t) = sqrt(s^-2 - 1), t in [0, 1].
 
     a(t) = (pi/2) (t + offset) / (1 + offset), a_0 = a(0) (Nichol and Dhariwal 2021, eq. 17);
@@ -259,7 +261,7 @@ def flow() -> Schedule:
     )
 
 
-def trigflow(sigma_data: float = 0.5) -> Schedule:
+def trigflow(*, sigma_data: float = 0.5) -> Schedule:
     """TrigFlow: x_t = cos(t) y + sin(t) sigma_data n, so sigma(t) = sigma_data tan(t), t < pi/2.
 
     Lu and Song 2024 ("Simplifying, stabilizing and scaling continuous-time consistency models").
@@ -299,6 +301,57 @@ def with_vp_scaling(schedule: Schedule) -> Schedule:
 def without_scaling(schedule: Schedule) -> Schedule:
     """Gives any sigma(t) the scaling s = 1."""
     return schedule._replace(scale=_one, scale_dot=_zero)
+
+
+# What the command line and the documentation choose from: name -> (**options) -> schedule.
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "edm": edm,
+    "vp": vp,
+    "ve": ve,
+    "ve_geometric": ve_geometric,
+    "sub_vp": sub_vp,
+    "cosine": cosine,
+    "flow": flow,
+    "trigflow": trigflow,
+}
+
+
+def build(name: str, **options: Any) -> Schedule:
+    """Builds a schedule of the registry by its name.
+
+    >>> round(float(build("ve_geometric", sigma_max=1.0).sigma(1.0)), 6)
+    1.0
+
+    Args:
+      name: A key of `SCHEDULES`.
+      **options: What the schedule takes.
+
+    Returns:
+      The schedule.
+
+    Raises:
+      ValueError: an unknown name, with the nearest ones; an option that the schedule does not have.
+    """
+    make = find("schedule", name, SCHEDULES)
+    check_options(f"the schedule {name!r}", options_of(make), options)
+    return make(**options)
+
+
+def times(schedule: Schedule, sigmas: np.ndarray) -> np.ndarray:
+    """The times of a grid of noise levels, by `sigma_inv`; the time of a last level 0 is 0.
+
+    (By definition, not by the inverse: sigma of a refit with beta_min < 0 has a second zero.)
+
+    Args:
+      schedule: Whose time.
+      sigmas: [N + 1] noise levels, the last may be 0.
+
+    Returns:
+      [N + 1] float64.
+    """
+    found, positive = np.zeros(len(sigmas)), np.asarray(sigmas) > 0
+    found[positive] = schedule.sigma_inv(sigmas[positive])
+    return found
 
 
 def drift_and_diffusion(schedule: Schedule) -> tuple[Function, Function]:

@@ -3,10 +3,13 @@
 numpy, on the host, float64 unless a published network needs its float32.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 
-BETAS = ("linear", "scaled_linear", "cosine")
-SPACINGS = ("trailing", "leading", "linspace", "quadratic")
+Betas = Literal["linear", "scaled_linear", "cosine"]
+Spacing = Literal["trailing", "leading", "linspace", "quadratic"]
+BETAS, SPACINGS = get_args(Betas), get_args(Spacing)
 
 # Sabour, Fidler and Kreis 2024, table 3: ten steps, from the largest level down.
 ALIGN_YOUR_STEPS = {
@@ -17,7 +20,7 @@ ALIGN_YOUR_STEPS = {
 }
 
 
-def alphas_cumprod(betas: str = "linear", num_train_steps: int = 1000) -> np.ndarray:
+def alphas_cumprod(betas: Betas = "linear", num_train_steps: int = 1000) -> np.ndarray:
     """alpha-bar of a DDPM: the cumulative product of 1 - beta_k, k = 0 .. T-1.
 
     "linear": beta from 1e-4 to 0.02 (Ho et al. 2020), both times 1000/T. "scaled_linear":
@@ -74,7 +77,7 @@ def sigmas(alphas_cumprod: np.ndarray) -> np.ndarray:
 
 
 def indices(
-    num_levels: int, num_train_steps: int, spacing: str = "trailing", offset: int = 0
+    num_levels: int, num_train_steps: int, *, spacing: Spacing = "trailing", offset: int = 0
 ) -> np.ndarray:
     """Which of T training steps a sampler of fewer steps visits.
 
@@ -96,7 +99,7 @@ def indices(
     Raises:
       ValueError: unknown spacing, n out of range, or an offset that leaves the table.
 
-    >>> indices(4, 1000, "trailing")
+    >>> indices(4, 1000, spacing="trailing")
     array([999, 749, 499, 249])
     """
     n, t = num_levels, num_train_steps
@@ -123,7 +126,11 @@ def indices(
 
 
 def iddpm(
-    num_train_steps: int = 1000, c_1: float = 0.001, c_2: float = 0.008, variant: str = "network"
+    num_train_steps: int = 1000,
+    *,
+    c_1: float = 0.001,
+    c_2: float = 0.008,
+    variant: Literal["network", "sampler", "exact"] = "network",
 ) -> np.ndarray:
     """The noise levels u_j of iDDPM as EDM writes them (Karras et al. 2022, table 1).
 

@@ -6,21 +6,28 @@ Every grid is numpy float64, [num_steps + 1], descending; num_steps is the numbe
 goes from `sigma_max` to the end at once. Tables of `num_train_steps` levels live in `tables.py`.
 """
 
+import inspect
+import math
 from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from edm_jax import schedules, tables
 from edm_jax.checks import check_positive, check_range
+from edm_jax.options import Option, check_options, find, options_of
 from edm_jax.schedules import Schedule
+
+Final = Literal["zero", "sigma_min"]
 
 
 def edm(
     num_steps: int,
+    *,
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
     rho: float = 7.0,
-    final: str = "zero",
+    final: Final = "zero",
 ) -> np.ndarray:
     """The grid of EDM: uniform in sigma^(1/rho) (Karras et al. 2022, eq. 5).
 
@@ -50,12 +57,13 @@ def edm(
 
 def vp(
     num_steps: int,
+    *,
     sigma_min: float | None = None,
     sigma_max: float | None = None,
     beta_d: float = 19.9,
     beta_min: float = 0.1,
     epsilon_s: float = 1e-3,
-    final: str = "zero",
+    final: Final = "zero",
 ) -> np.ndarray:
     """The grid of the VP process: uniform in t from 1 to epsilon_s (Karras et al. 2022, table 1).
 
@@ -72,16 +80,23 @@ def vp(
 
     Returns, Raises: as `edm`.
     """
-    sigma = schedules.vp(beta_d, beta_min).sigma
-    low = float(sigma(epsilon_s)) if sigma_min is None else sigma_min
-    high = float(sigma(1.0)) if sigma_max is None else sigma_max
-    refit = schedules.vp_from_range(low, high, epsilon_s)
+    default = _vp_range(beta_d=beta_d, beta_min=beta_min, epsilon_s=epsilon_s)
+    low = default[0] if sigma_min is None else sigma_min
+    high = default[1] if sigma_max is None else sigma_max
+    refit = schedules.vp_from_range(low, high, epsilon_s=epsilon_s)
     count, end = _count(num_steps, final)
     return _end(refit.sigma(1.0 + _fractions(count) * (epsilon_s - 1.0)), end)
 
 
+def _vp_range(
+    beta_d: float = 19.9, beta_min: float = 0.1, epsilon_s: float = 1e-3
+) -> tuple[float, float]:
+    sigma = schedules.vp(beta_d=beta_d, beta_min=beta_min).sigma
+    return float(sigma(epsilon_s)), float(sigma(1.0))
+
+
 def ve(
-    num_steps: int, sigma_min: float = 0.02, sigma_max: float = 100.0, final: str = "zero"
+    num_steps: int, *, sigma_min: float = 0.02, sigma_max: float = 100.0, final: Final = "zero"
 ) -> np.ndarray:
     """The grid of the VE process: geometric in sigma^2 (Karras et al. 2022, table 1).
 
@@ -91,11 +106,11 @@ def ve(
 
     Args, Returns, Raises: as `exponential`.
     """
-    return exponential(num_steps, sigma_min, sigma_max, final)
+    return exponential(num_steps, sigma_min=sigma_min, sigma_max=sigma_max, final=final)
 
 
 def exponential(
-    num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, final: str = "zero"
+    num_steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, final: Final = "zero"
 ) -> np.ndarray:
     """The geometric grid: uniform in log sigma.
 
@@ -107,7 +122,7 @@ def exponential(
 
     Returns, Raises: as `edm`.
 
-    >>> exponential(2, 0.1, 10.0, final="sigma_min").round(6)
+    >>> exponential(2, sigma_min=0.1, sigma_max=10.0, final="sigma_min").round(6)
     array([10. ,  1. ,  0.1])
     """
     return _grid(np.log, np.exp, num_steps, sigma_min, sigma_max, final)
@@ -115,10 +130,11 @@ def exponential(
 
 def polyexponential(
     num_steps: int,
+    *,
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
     rho: float = 1.0,
-    final: str = "zero",
+    final: Final = "zero",
 ) -> np.ndarray:
     """Polynomial of degree rho in log sigma; rho = 1 is `exponential` (k-diffusion).
 
@@ -135,10 +151,11 @@ def polyexponential(
 
 def tangent(
     num_steps: int,
+    *,
     sigma_min: float = 0.0,
     sigma_max: float = 80.0,
     sigma_data: float = 0.5,
-    final: str = "zero",
+    final: Final = "zero",
 ) -> np.ndarray:
     """Uniform in the angle theta = atan(sigma / sigma_data), TrigFlow's time.
 
@@ -153,7 +170,13 @@ def tangent(
     if sigma_min == 0.0:
         check_positive(sigma_max=sigma_max)
         angle = np.arctan(sigma_max / sigma_data)
-        return from_schedule(num_steps, schedules.trigflow(sigma_data), angle, 0.0, final=final)
+        return from_schedule(
+            num_steps,
+            schedules.trigflow(sigma_data=sigma_data),
+            t_max=angle,
+            t_min=0.0,
+            final=final,
+        )
     to = lambda sigma: np.arctan(sigma / sigma_data)
     return _grid(to, lambda u: sigma_data * np.tan(u), num_steps, sigma_min, sigma_max, final)
 
@@ -161,10 +184,11 @@ def tangent(
 def from_schedule(
     num_steps: int,
     schedule: Schedule,
+    *,
     t_max: float = 1.0,
     t_min: float = 1e-3,
     power: float = 1.0,
-    final: str = "zero",
+    final: Final = "zero",
 ) -> np.ndarray:
     """The grid of any process: uniform in t, or in t^(1/power).
 
@@ -184,7 +208,7 @@ def from_schedule(
     Raises:
       ValueError: an argument out of range, or times where sigma does not decrease to t_min.
 
-    >>> from_schedule(2, schedules.ve_geometric(0.01, 1.0), t_min=0.0).round(3)
+    >>> from_schedule(2, schedules.ve_geometric(sigma_max=1.0), t_min=0.0).round(3)
     array([1.  , 0.01, 0.  ])
     """
     check_positive(power=power, t_max=t_max)
@@ -200,8 +224,15 @@ def from_schedule(
     return _end(sigmas, end)
 
 
-def flow(num_steps: int, t_max: float = 0.999, factor: float = 1.0) -> np.ndarray:
-    """The grid of rectified flow: uniform in t from t_max to 0, sigma = factor t / (1 - t).
+def flow(
+    num_steps: int,
+    *,
+    t_max: float = 0.999,
+    t_min: float = 0.0,
+    factor: float = 1.0,
+    final: Final = "zero",
+) -> np.ndarray:
+    """The grid of rectified flow: uniform in t from t_max to t_min, sigma = factor t / (1 - t).
 
     At t = 1 x is pure noise and sigma infinite, so the grid starts just below. `factor` is the
     resolution shift of Stable Diffusion 3: t' = factor t / (1 + (factor - 1) t) is exactly
@@ -210,13 +241,20 @@ def flow(num_steps: int, t_max: float = 0.999, factor: float = 1.0) -> np.ndarra
     Args:
       num_steps: The number of steps.
       t_max: The first time, in (0, 1).
+      t_min: The last time. At 0, where sigma is 0, it is the end itself.
       factor: The shift, positive.
+      final: "zero" or "sigma_min", the level of t_min.
 
-    Returns, Raises: as `edm`.
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: an argument out of range.
     """
     if not 0.0 < t_max < 1.0:
         raise ValueError(f"t_max must lie in (0, 1), got {t_max}")
-    return shift(from_schedule(num_steps, schedules.flow(), t_max, t_min=0.0), factor)
+    levels = from_schedule(num_steps, schedules.flow(), t_max=t_max, t_min=t_min, final=final)
+    return shift(levels, factor)
 
 
 def shift(sigmas: np.ndarray, factor: float) -> np.ndarray:
@@ -241,12 +279,13 @@ def shift(sigmas: np.ndarray, factor: float) -> np.ndarray:
 
 def iddpm(
     num_steps: int,
+    *,
     sigma_min: float = 0.002,
     sigma_max: float = 81.0,
     num_train_steps: int = 1000,
     c_1: float = 0.001,
     c_2: float = 0.008,
-    final: str = "zero",
+    final: Final = "zero",
 ) -> np.ndarray:
     """The grid of iDDPM in EDM: a subset of the cosine table, evenly spread over its indices.
 
@@ -270,7 +309,7 @@ def iddpm(
       ValueError: an argument out of range, or no level in the range.
     """
     check_range(sigma_min, sigma_max)
-    u = tables.iddpm(num_train_steps, c_1, c_2, variant="sampler")
+    u = tables.iddpm(num_train_steps, c_1=c_1, c_2=c_2, variant="sampler")
     kept = u[(u >= sigma_min) & (u <= sigma_max)]
     count, end = _count(num_steps, final)
     if count > len(kept):
@@ -285,11 +324,12 @@ def iddpm(
 
 def ddpm(
     num_steps: int,
-    betas: str = "linear",
+    *,
+    betas: tables.Betas = "linear",
     num_train_steps: int = 1000,
-    spacing: str = "trailing",
+    spacing: tables.Spacing = "trailing",
     offset: int = 0,
-    final: str = "zero",
+    final: Final = "zero",
 ) -> np.ndarray:
     """A grid out of a DDPM's table of noise levels, for any number of steps (Ho et al. 2020).
 
@@ -306,15 +346,18 @@ def ddpm(
     """
     _count(num_steps, final)
     alphas_cumprod = tables.alphas_cumprod(betas, num_train_steps)
-    return from_alphas_cumprod(alphas_cumprod, num_steps, spacing, offset, final)
+    return from_alphas_cumprod(
+        alphas_cumprod, num_steps, spacing=spacing, offset=offset, final=final
+    )
 
 
 def from_alphas_cumprod(
     alphas_cumprod: np.ndarray,
     num_steps: int | None = None,
-    spacing: str = "trailing",
+    *,
+    spacing: tables.Spacing = "trailing",
     offset: int = 0,
-    final: str = "zero",
+    final: Final = "zero",
 ) -> np.ndarray:
     """A grid out of any table of alpha-bar: sigma_k = sqrt((1 - abar_k) / abar_k).
 
@@ -330,10 +373,15 @@ def from_alphas_cumprod(
     if num_steps is None:
         num_steps = len(sigmas) - (final == "sigma_min")
     count, end = _count(num_steps, final)
-    return _end(sigmas[tables.indices(count, len(sigmas), spacing, offset)], end)
+    return _end(sigmas[tables.indices(count, len(sigmas), spacing=spacing, offset=offset)], end)
 
 
-def align_your_steps(num_steps: int, model: str = "sd15", final: str = "zero") -> np.ndarray:
+def align_your_steps(
+    num_steps: int,
+    *,
+    model: Literal["sd15", "sdxl", "deepfloyd", "svd"] = "sd15",
+    final: Final = "zero",
+) -> np.ndarray:
     """The published optimised grids, interpolated linearly in log sigma for other step counts.
 
     Sabour, Fidler and Kreis 2024, "Align Your Steps".
@@ -360,19 +408,141 @@ def align_your_steps(num_steps: int, model: str = "sd15", final: str = "zero") -
     return sigmas
 
 
-# What the command line and the documentation choose from: name -> grid.
-GRIDS: dict[str, Callable[..., np.ndarray]] = {
-    "edm": edm,
-    "vp": vp,
-    "ve": ve,
-    "iddpm": iddpm,
-    "ddpm": ddpm,
-    "exponential": exponential,
-    "polyexponential": polyexponential,
-    "tangent": tangent,
-    "flow": flow,
-    "align_your_steps": align_your_steps,
+class Grid(NamedTuple):
+    """A grid of the registry.
+
+    Attributes:
+      make: (num_steps, **options) -> noise levels.
+      own_range: (**options) -> (sigma_min, sigma_max), where they follow from other options; else
+        they are the defaults of `make`.
+    """
+
+    make: Callable[..., np.ndarray]
+    own_range: Callable[..., tuple[float, float]] | None = None
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """What `make` takes beside the number of steps."""
+        return options_of(self.make)
+
+
+# What the command line and the documentation choose from.
+GRIDS: dict[str, Grid] = {
+    "edm": Grid(edm),
+    "vp": Grid(vp, _vp_range),
+    "ve": Grid(ve),
+    "iddpm": Grid(iddpm),
+    "ddpm": Grid(ddpm),
+    "exponential": Grid(exponential),
+    "polyexponential": Grid(polyexponential),
+    "tangent": Grid(tangent),
+    "flow": Grid(flow),
+    "align_your_steps": Grid(align_your_steps),
 }
+RANGE = ("sigma_min", "sigma_max")
+
+
+def build(
+    name: str,
+    num_steps: int,
+    *,
+    bounds: tuple[float, float] = (0.0, math.inf),
+    **options: Any,
+) -> np.ndarray:
+    """Builds a grid of the registry by its name.
+
+    >>> build("ve", 2, bounds=(0.03, 50.0)).round(6).tolist()
+    [50.0, 0.03, 0.0]
+
+    Args:
+      name: A key of `GRIDS`.
+      num_steps: The number of steps.
+      bounds: (sigma_min, sigma_max) of a network: a grid that has these options stays inside.
+      **options: What the grid takes beside the number of steps; a sigma_min or sigma_max of None
+        is the grid's own.
+
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: an unknown name, with the nearest ones; an option that the grid does not have; a
+        grid of given levels with some outside of `bounds`; what the grid says of its options.
+    """
+    grid = find("grid", name, GRIDS)
+    ends = noise_range(name, bounds=bounds, **options)
+    if ends is not None:
+        return grid.make(num_steps, **options | dict(zip(RANGE, ends)))
+    levels, (low, high) = grid.make(num_steps, **options), bounds
+    # A millionth to spare: a network's bounds may be the same numbers in float32.
+    inside = (levels >= low * (1 - 1e-6)) & (levels <= high * (1 + 1e-6))
+    if not inside[levels > 0].all():
+        outside = ", ".join(f"{level:.6g}" for level in levels[(levels > 0) & ~inside])
+        raise ValueError(
+            f"the levels of the grid {name!r} must lie in [{low:.6g}, {high:.6g}], where the "
+            f"network was trained, got {outside}"
+        )
+    return levels
+
+
+def noise_range(
+    name: str, *, bounds: tuple[float, float] = (0.0, math.inf), **options: Any
+) -> tuple[float, float] | None:
+    """(sigma_min, sigma_max) between which `build` makes its grid.
+
+    >>> noise_range("edm", bounds=(0.02, 100.0))
+    (0.02, 80.0)
+
+    Args:
+      name: A key of `GRIDS`.
+      bounds: (sigma_min, sigma_max) of a network.
+      **options: What the grid takes beside the number of steps.
+
+    Returns:
+      What is asked for, or else the grid's own, narrowed to the bounds; None for a grid whose
+      levels are given.
+
+    Raises:
+      ValueError: an unknown name, or an option that the grid does not have.
+    """
+    grid = find("grid", name, GRIDS)
+    known = grid.options
+    check_options(f"the grid {name!r}", known, options)
+    if not set(RANGE) <= set(known):
+        return None
+    if grid.own_range is None:
+        own = tuple(known[end].default for end in RANGE)
+    else:
+        taken = inspect.signature(grid.own_range).parameters
+        own = grid.own_range(**{key: value for key, value in options.items() if key in taken})
+    low, high = (
+        default if options.get(end) is None else options[end] for end, default in zip(RANGE, own)
+    )
+    return max(low, bounds[0]), min(high, bounds[1])
+
+
+def rounded(
+    sigmas: np.ndarray, round_sigma: Callable | None, *, keep_repeated: bool = False
+) -> np.ndarray:
+    """Rounds a grid to the levels that a network knows.
+
+    >>> rounded(np.array([8.1, 1.2, 0.9, 0.0]), np.round).tolist()
+    [8.0, 1.0, 0.0]
+
+    Args:
+      sigmas: [N + 1] descending noise levels, the last may be 0, which stays.
+      round_sigma: Levels -> the nearest known ones; None leaves the grid as it is.
+      keep_repeated: Keep levels that become equal, as steps of length 0 (`samplers.heun` and
+        `euler` take them); else one of them stays, and the grid has fewer steps.
+
+    Returns:
+      Descending noise levels, at most [N + 1].
+    """
+    if round_sigma is None:
+        return sigmas
+    levels = np.where(sigmas > 0, np.asarray(round_sigma(sigmas), np.float64), 0.0)
+    if keep_repeated:
+        return levels
+    return levels[np.append(True, np.diff(levels) != 0)]
 
 
 def _grid(to, back, num_steps, sigma_min, sigma_max, final) -> np.ndarray:

@@ -17,7 +17,7 @@ KNOWN = {
     "edm": (schedules.edm(), lambda t: t, one, zero, lambda t: 2 * t),
     "ve": (schedules.ve(), np.sqrt, one, zero, one),
     "ve_geometric": (
-        schedules.ve_geometric(0.01, 50.0),
+        schedules.ve_geometric(),
         lambda t: 0.01 * 5000**t,
         one,
         zero,
@@ -52,7 +52,7 @@ KNOWN = {
         lambda t: 2 * t / (1 - t),
     ),
     "trigflow": (
-        schedules.trigflow(0.5),
+        schedules.trigflow(),
         lambda t: 0.5 * np.tan(t),
         np.cos,
         lambda t: -np.tan(t),
@@ -140,7 +140,7 @@ def test_vp_refit():
     default = schedules.vp_betas(0.010485992786706, 152.1669702839464)
     np.testing.assert_allclose(default, (19.9, 0.1), rtol=1e-11)
     for sigma_min, sigma_max, epsilon_s in ((0.002, 80.0, 1e-3), (0.5, 10.0, 0.2)):
-        refit = schedules.vp_from_range(sigma_min, sigma_max, epsilon_s)
+        refit = schedules.vp_from_range(sigma_min, sigma_max, epsilon_s=epsilon_s)
         np.testing.assert_allclose(refit.sigma(np.array([epsilon_s, 1.0])), (sigma_min, sigma_max))
 
 
@@ -175,8 +175,14 @@ def test_scalars_and_integers():
     "make, message",
     [
         (lambda: schedules.vp(beta_d=-1.0, beta_min=0.1), "beta_d = -1.0"),
-        (lambda: schedules.ve_geometric(1.0, 0.5), "sigma_min must be below sigma_max = 0.5"),
-        (lambda: schedules.ve_geometric(0.0, 0.5), "sigma_min must be positive.*got 0.0"),
+        (
+            lambda: schedules.ve_geometric(sigma_min=1.0, sigma_max=0.5),
+            "sigma_min must be below sigma_max = 0.5",
+        ),
+        (
+            lambda: schedules.ve_geometric(sigma_min=0.0, sigma_max=0.5),
+            "sigma_min must be positive.*got 0.0",
+        ),
         (lambda: schedules.vp_betas(0.1, float("inf")), "sigma_max must be positive and finite"),
         (lambda: schedules.vp_betas(1.0, 2.0), "fit no increasing"),
         (lambda: schedules.vp_betas(0.1, 2.0, epsilon_s=1.0), "epsilon_s must lie in"),

@@ -17,7 +17,7 @@ SCHEDULES = {
     "sub_vp": schedules.sub_vp(),
     "cosine": schedules.cosine(),
     "flow": schedules.flow(),
-    "trigflow": schedules.trigflow(0.5),
+    "trigflow": schedules.trigflow(),
     "linear with vp scaling": schedules.with_vp_scaling(schedules.edm()),
 }
 

@@ -34,12 +34,12 @@ def test_edm_levels():
 def test_reference_levels(name):
     # The sines of the iddpm table are float32 there: the last digit depends on the library.
     rtol = 1e-6 if name == "iddpm" else 5e-10
-    np.testing.assert_allclose(timesteps.GRIDS[name](8), numbers(EIGHT[name]), rtol=rtol)
+    np.testing.assert_allclose(timesteps.GRIDS[name].make(8), numbers(EIGHT[name]), rtol=rtol)
 
 
 @pytest.mark.parametrize("name", timesteps.GRIDS)
 def test_every_grid_descends_to_zero(name):
-    grid = timesteps.GRIDS[name]
+    grid = timesteps.GRIDS[name].make
     for num_steps in (1, 2, 3, 10, 77):
         sigmas = grid(num_steps)
         assert sigmas.dtype == np.float64 and sigmas.shape == (num_steps + 1,)
@@ -63,7 +63,7 @@ ENDS = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_range_and_single_step(name):
-    grid, (high, low) = timesteps.GRIDS[name], ENDS[name]
+    grid, (high, low) = timesteps.GRIDS[name].make, ENDS[name]
     for num_steps in (1, 2, 9):
         kept = grid(num_steps, final="sigma_min")
         np.testing.assert_allclose(kept[[0, -1]], (high, low), rtol=1e-7)
@@ -77,7 +77,7 @@ def test_range_and_single_step(name):
 
 @pytest.mark.parametrize("name", ["edm", "vp", "ve", "exponential", "polyexponential", "tangent"])
 def test_bad_ranges_are_named(name):
-    grid = timesteps.GRIDS[name]
+    grid = timesteps.GRIDS[name].make
     for low, high, message in (
         (-0.1, 1.0, "sigma_min must be positive and finite, got -0.1"),
         (2.0, 1.0, "sigma_min must be below sigma_max = 1.0, got 2.0"),
@@ -89,7 +89,7 @@ def test_bad_ranges_are_named(name):
 
 
 def test_vp_is_uniform_in_the_refit_time():
-    sigmas = timesteps.vp(5, 0.002, 80.0, final="sigma_min")
+    sigmas = timesteps.vp(5, sigma_min=0.002, sigma_max=80.0, final="sigma_min")
     np.testing.assert_allclose(sigmas[[0, -1]], (80.0, 0.002), rtol=1e-9)
     b_d, b_min = 17.537956987, -0.004768986
     t = (-b_min + np.sqrt(b_min**2 + 2 * b_d * np.log1p(sigmas**2))) / b_d
@@ -143,15 +143,15 @@ def test_shift_is_the_time_shift_of_flow_matching():
 
 
 def test_from_schedule():
-    geometric = schedules.ve_geometric(0.02, 100.0)
+    geometric = schedules.ve_geometric(sigma_min=0.02, sigma_max=100.0)
     by_time = timesteps.from_schedule(8, geometric, t_min=0.0)
     np.testing.assert_allclose(by_time, timesteps.ve(8), rtol=1e-12)
     vp = timesteps.from_schedule(8, schedules.vp())
     np.testing.assert_allclose(vp, timesteps.vp(8), rtol=1e-9)
     # EDM's grid is uniform in t^(1/7) of its own schedule.
-    edm = timesteps.from_schedule(18, schedules.edm(), 80.0, 0.002, power=7.0)
+    edm = timesteps.from_schedule(18, schedules.edm(), t_max=80.0, t_min=0.002, power=7.0)
     np.testing.assert_allclose(edm, timesteps.edm(18), rtol=1e-12)
-    down = timesteps.from_schedule(4, schedules.edm(), 8.0, 0.0, power=2.0)
+    down = timesteps.from_schedule(4, schedules.edm(), t_max=8.0, t_min=0.0, power=2.0)
     np.testing.assert_allclose(down, [8.0, 4.5, 2.0, 0.5, 0.0], rtol=1e-12)
     for arguments, message in (
         ({"t_min": 1.0}, r"t_min must lie in \[0, t_max = 1.0\), got 1.0"),
@@ -163,19 +163,19 @@ def test_from_schedule():
 
 
 def test_align_your_steps():
-    ten = timesteps.align_your_steps(10, "sdxl")
+    ten = timesteps.align_your_steps(10, model="sdxl")
     np.testing.assert_allclose(ten[:-1], tables.ALIGN_YOUR_STEPS["sdxl"][:-1], rtol=1e-12)
     # The published time steps of Stable Diffusion 1.5, in its own table.
     levels = tables.sigmas(tables.alphas_cumprod("scaled_linear"))
     steps = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
-    sd15 = timesteps.align_your_steps(10, "sd15")[:-1]
+    sd15 = timesteps.align_your_steps(10, model="sd15")[:-1]
     np.testing.assert_allclose(sd15, levels[steps], rtol=5e-3)
     # Twice the steps: every other level is published, those between are geometric means.
-    twenty = timesteps.align_your_steps(20, "sdxl", final="sigma_min")
+    twenty = timesteps.align_your_steps(20, model="sdxl", final="sigma_min")
     np.testing.assert_allclose(twenty[::2], tables.ALIGN_YOUR_STEPS["sdxl"], rtol=1e-12)
     np.testing.assert_allclose(twenty[1::2] ** 2, twenty[:-1:2] * twenty[2::2], rtol=1e-12)
     with pytest.raises(ValueError, match="model must be one of .*'svd'.*got 'sd4'"):
-        timesteps.align_your_steps(10, "sd4")
+        timesteps.align_your_steps(10, model="sd4")
 
 
 class TestTables:
@@ -204,7 +204,9 @@ class TestTables:
         ],
     )
     def test_spacing(self, spacing, offset, expected):
-        np.testing.assert_array_equal(tables.indices(4, 1000, spacing, offset), expected)
+        np.testing.assert_array_equal(
+            tables.indices(4, 1000, spacing=spacing, offset=offset), expected
+        )
         levels = tables.sigmas(tables.alphas_cumprod())
         grid = timesteps.ddpm(4, spacing=spacing, offset=offset)
         np.testing.assert_array_equal(grid[:-1], levels[expected])
@@ -217,7 +219,7 @@ class TestTables:
     @pytest.mark.parametrize("spacing", tables.SPACINGS)
     def test_all_steps_are_the_whole_table(self, spacing):
         bar = tables.alphas_cumprod("linear", 50)
-        whole = timesteps.from_alphas_cumprod(bar, 50, spacing)
+        whole = timesteps.from_alphas_cumprod(bar, 50, spacing=spacing)
         np.testing.assert_array_equal(whole, np.append(tables.sigmas(bar)[::-1], 0.0))
         np.testing.assert_array_equal(timesteps.from_alphas_cumprod(bar), whole)
         to_min = timesteps.from_alphas_cumprod(bar, final="sigma_min")
@@ -226,7 +228,7 @@ class TestTables:
     @pytest.mark.parametrize("spacing", tables.SPACINGS)
     def test_no_level_is_visited_twice(self, spacing):
         for num_levels in (2, 3, 50, 100, 333, 500, 900, 999, 1000):
-            index = tables.indices(num_levels, 1000, spacing)
+            index = tables.indices(num_levels, 1000, spacing=spacing)
             assert len(index) == num_levels and (np.diff(index) < 0).all()
             assert index[-1] >= 0 and index[0] < 1000
 
@@ -282,7 +284,7 @@ class TestTables:
         "make, message",
         [
             (lambda: timesteps.iddpm(993), "num_steps = 993 needs 993 levels.* holds 992"),
-            (lambda: timesteps.iddpm(2, 1.0, 1.0001), "holds 0"),
+            (lambda: timesteps.iddpm(2, sigma_min=1.0, sigma_max=1.0001), "holds 0"),
             (lambda: timesteps.ddpm(1001), r"num_levels must lie in \[1, 1000\].*got 1001"),
             (lambda: timesteps.ddpm(4, betas="exp"), "betas must be one of .*got 'exp'"),
             (lambda: timesteps.ddpm(4, spacing="even"), "spacing must be one of .*got 'even'"),

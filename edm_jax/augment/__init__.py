@@ -11,15 +11,3 @@ from edm_jax.augment.pipeline import (
     label_dim,
     labels,
 )
-
-__all__ = [
-    "Parameters",
-    "Settings",
-    "apply",
-    "augment",
-    "draw",
-    "edm",
-    "inverse_map",
-    "label_dim",
-    "labels",
-]

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax.augment import affine, colour
-from edm_jax.checks import check_keys
 
 
 class Settings(NamedTuple):
@@ -133,7 +132,8 @@ def draw(keys: jax.Array, settings: Settings) -> Parameters:
       ValueError: if keys are not [B] typed keys, a multiplier is negative or p outside [0, 1].
     """
     _check_settings(settings)
-    check_keys(keys)
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.ndim != 1:
+        raise ValueError(f"keys must be [B] typed keys, got {keys.dtype}{list(keys.shape)}")
     # One call of the generator: thirteen would take ten times as long to compile.
     lowest = np.nextafter(np.float32(-1), np.float32(0))
     table = (len(Parameters._fields), 4)

@@ -17,7 +17,6 @@ from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
 from edm_jax.model import Model
 from edm_jax.samplers import analytic
-from edm_jax.samplers.ablation import noise_range
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +73,8 @@ def check_fits(model: Model, dataset: archive.Dataset) -> None:
 def levels(model: Model, count: int) -> np.ndarray:
     """Noise levels from the highest to the lowest that the model samples with, in equal ratios."""
     known = model.preconditioner
-    low, high = noise_range("edm", bounds=(known.sigma_min, known.sigma_max))
-    grid = timesteps.exponential(count - 1, low, high, final="sigma_min")
+    low, high = timesteps.noise_range("edm", bounds=(known.sigma_min, known.sigma_max))
+    grid = timesteps.exponential(count - 1, sigma_min=low, sigma_max=high, final="sigma_min")
     return np.unique(np.asarray(known.round_sigma(grid), np.float64))[::-1]
 
 

@@ -5,28 +5,13 @@ import ast
 import importlib.util
 import math
 
-import jax
-import numpy as np
-
-from edm_jax import generation, samplers, schedules
+from edm_jax import generation, samplers, schedules, timesteps
 from edm_jax.model import Model
-from edm_jax.samplers import LOOPS, SOLVERS, Churn, Tableau
-from edm_jax.samplers.ablation import (
-    DISCRETIZATIONS,
-    SCALINGS,
-    SCHEDULES,
-    ablation,
-    noise_levels,
-    noise_range,
-)
+from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Churn, Tableau, ablation
 from edm_jax.samplers.analytic import Gamma
 from edm_jax.weights import load
 
-# Nearest to the flow at 18 evaluations, or next to it, of all solvers that were measured on an exact
-# denoiser and on a trained network, and also at half as many: see docs/samplers.md.
-SOLVER, STEPS = "ipndm", 18
 # Values of --option that are no literals: by name here, or not on a command line at all.
-PROCESSES = {name: getattr(schedules, name) for name in ("edm", "ve", "vp", "sub_vp", "cosine")}
 PYTHON_ONLY = ("predictor", "posterior_variance")
 
 
@@ -49,8 +34,8 @@ def load_model(args: argparse.Namespace) -> Model:
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
     """The solver, its options, and the grid of noise levels."""
     add = parser.add_argument_group("sampler").add_argument
-    add("--steps", type=int, default=STEPS, help=f"steps ({STEPS})")
-    add("--solver", default=SOLVER, help=f"see --list-solvers ({SOLVER})")
+    add("--steps", type=int, default=DEFAULT_STEPS, help=f"steps ({DEFAULT_STEPS})")
+    add("--solver", default=DEFAULT_SOLVER, help=f"see --list-solvers ({DEFAULT_SOLVER})")
     add(
         "--option",
         action="append",
@@ -58,12 +43,12 @@ def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the solver, such as eta=0.5 or order=3; may be repeated",
     )
-    add("--discretization", choices=DISCRETIZATIONS, default="edm", help="grid of levels (edm)")
-    add("--schedule", choices=SCHEDULES, default="linear", help="sigma(t) (linear)")
-    add("--scaling", choices=SCALINGS, default="none", help="s(t) (none)")
+    add("--discretization", choices=timesteps.GRIDS, default="edm", help="grid of levels (edm)")
+    add("--schedule", choices=("edm", "vp", "ve"), default="edm", help="sigma(t) (edm)")
+    add("--scaling", choices=("none", "vp"), default="none", help="s(t) (none)")
     add("--sigma-min", type=float, help="lowest noise level (the grid's own)")
     add("--sigma-max", type=float, help="highest noise level (the grid's own)")
-    add("--rho", type=float, default=7.0, help="exponent of the edm grid (7)")
+    add("--rho", type=float, help="exponent of the grid (its own)")
     add("--s-churn", type=float, default=0.0, help="amount of noise on the way (0)")
     add("--s-min", type=float, default=0.0, help="lowest sigma that gets noise (0)")
     add("--s-max", type=float, default=math.inf, help="highest sigma that gets noise (inf)")
@@ -93,7 +78,7 @@ def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | generation
         return ablation(
             args.steps,
             solver=args.solver,
-            discretization=args.discretization,
+            timesteps=args.discretization,
             schedule=args.schedule,
             scaling=args.scaling,
             sigma_min=args.sigma_min,
@@ -104,31 +89,30 @@ def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | generation
             bounds=bounds,
             **options,
         )
-    if (args.schedule, args.scaling, churn) != ("linear", "none", Churn()):
+    if (args.schedule, args.scaling, churn) != ("edm", "none", Churn()):
         raise ValueError(
             "--schedule, --scaling and --s-churn are choices of the solvers heun and euler; "
             f"--solver is {args.solver!r}: add --solver heun"
         )
-    low, high = noise_range(args.discretization, args.sigma_min, args.sigma_max, bounds)
+    grid = {"sigma_min": args.sigma_min, "sigma_max": args.sigma_max, "rho": args.rho}
+    grid = {name: value for name, value in grid.items() if value is not None}
     if args.solver == "consistency":
         # The function maps to sigma_min: the last step goes there, no evaluation is spent on it.
-        levels = noise_levels(args.steps + 1, args.discretization, low, high, args.rho)[:-1]
+        levels = timesteps.build(args.discretization, args.steps + 1, bounds=bounds, **grid)[:-1]
         options.setdefault("sigma_min", levels[-1])
     else:
-        levels = noise_levels(args.steps, args.discretization, low, high, args.rho)
-        levels[:-1] = known.round_sigma(levels[:-1])
-    if args.solver not in LOOPS:
-        return samplers.build(args.solver, levels, **options)
+        levels = timesteps.build(args.discretization, args.steps, bounds=bounds, **grid)
+        levels = timesteps.rounded(levels, known.round_sigma)
+    sampler = samplers.build(args.solver, levels, **options)
+    if isinstance(sampler, Tableau):
+        return sampler
 
     def program(model, labels, noise, keys):
         denoise = model.denoiser(labels)
-        if args.solver == "improved_ddpm":
+        if sampler.variance:
             denoise = model.denoiser_with_variance(labels)
-        return samplers.generate(args.solver, denoise, levels, noise, keys, **options)
+        return samplers.sample(denoise, sampler, noise, keys)
 
-    # A loop looks at its options where it runs: trace it before anything is written.
-    one = np.zeros(1, np.uint32)
-    jax.eval_shape(lambda model: generation.draw(model, program, one, one), model)
     return program
 
 
@@ -160,7 +144,7 @@ def solver_options(solver: str, words: list[str]) -> dict[str, object]:
     Args:
       solver: its name.
       words: as for `parse_options`; `gamma` is a file that `edm-jax gamma` wrote, `schedule` one
-        of `PROCESSES`.
+        of `schedules.SCHEDULES`.
 
     Raises:
       ValueError: what the words lack, or have too much.
@@ -181,9 +165,7 @@ def solver_options(solver: str, words: list[str]) -> dict[str, object]:
         options["posterior_variance"] = measured.posterior_variance
     if "schedule" in options:
         name = str(options["schedule"])
-        if name not in PROCESSES:
-            raise ValueError(f"schedule must be one of {', '.join(PROCESSES)}, got {name!r}")
-        options["schedule"] = PROCESSES[name]()
+        options["schedule"] = schedules.build(name)
     return options
 
 
@@ -209,7 +191,7 @@ def parse_options(words: list[str]) -> dict[str, object]:
 def list_solvers() -> str:
     """A table of the solvers: name, order, evaluations a step, stochastic or not, source."""
     rows = [("name", "order", "calls a step", "noise", "source")]
-    for name, solver in (SOLVERS | LOOPS).items():
+    for name, solver in SOLVERS.items():
         numbers = ("–" if n is None else str(n) for n in (solver.order, solver.nfe_per_step))
         rows.append((name, *numbers, "yes" if solver.stochastic else "no", solver.source))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]

@@ -64,7 +64,7 @@ def vp(beta_d: float = 19.9, beta_min: float = 0.1, epsilon_t: float = 1e-5) -> 
     """
     if not 0.0 < epsilon_t < 1.0:
         raise ValueError(f"epsilon_t must lie in (0, 1), got {epsilon_t}")
-    sigma = schedules.vp(beta_d, beta_min).sigma
+    sigma = schedules.vp(beta_d=beta_d, beta_min=beta_min).sigma
     return NoiseDistribution(host_or_device(lambda xp, u: sigma(epsilon_t + (1.0 - epsilon_t) * u)))
 
 
@@ -78,7 +78,7 @@ def ve(sigma_min: float = 0.02, sigma_max: float = 100.0) -> NoiseDistribution:
     Raises:
       ValueError: not 0 < sigma_min < sigma_max.
     """
-    return NoiseDistribution(schedules.ve_geometric(sigma_min, sigma_max).sigma)
+    return NoiseDistribution(schedules.ve_geometric(sigma_min=sigma_min, sigma_max=sigma_max).sigma)
 
 
 def discrete(levels: np.ndarray) -> NoiseDistribution:
@@ -119,7 +119,7 @@ def iddpm(
       ValueError: u is no such table.
     """
     if u is None:
-        u = tables.iddpm(num_train_steps, c_1, c_2, variant="network")
+        u = tables.iddpm(num_train_steps, c_1=c_1, c_2=c_2, variant="network")
     u = np.asarray(u, dtype=np.float64)
     if u.ndim != 1 or len(u) < 2 or u[-1] != 0.0:
         raise ValueError(f"u must be [M + 1] noise levels descending to 0, got {u}")

@@ -49,7 +49,7 @@ def _noise_prediction(distribution: Callable[..., NoiseDistribution]) -> Callabl
 
 
 def _iddpm(num_train_steps: int = 1000, c_1: float = 0.001, c_2: float = 0.008) -> Objective:
-    levels = tables.iddpm(num_train_steps, c_1, c_2, variant="network")[-2::-1]
+    levels = tables.iddpm(num_train_steps, c_1=c_1, c_2=c_2, variant="network")[-2::-1]
     return Objective(discrete(levels), inverse_square_weight(), np.asarray(levels, np.float64))
 
 

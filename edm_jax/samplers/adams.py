@@ -7,13 +7,15 @@ DEIS log sigma or t, iPNDM and PLMS the fixed weights of equal steps in sigma.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax import checks, schedules
 from edm_jax.samplers.numerics import lagrange
-from edm_jax.samplers.tableau import Tableau, assemble, symbols
+from edm_jax.samplers.tableau import Tableau, symbols
 
 FIXED = (
     (1.0,),
@@ -23,7 +25,7 @@ FIXED = (
 )
 
 
-def lms(sigmas, order: int = 4) -> Tableau:
+def lms(sigmas: ArrayLike, *, order: Literal[1, 2, 3, 4] = 4) -> Tableau:
     """Linear multistep: Adams-Bashforth with variable steps (k-diffusion's `sample_lms`).
 
         c_j = int_sigma^sigma' L_j(s) ds,  L_j on the last `order` levels; lower orders at first
@@ -45,7 +47,7 @@ def lms(sigmas, order: int = 4) -> Tableau:
     return _adams(sigmas, order, lambda i, k: lagrange(sigmas[_last(i, k)], *sigmas[i : i + 2]))
 
 
-def ipndm(sigmas, order: int = 4) -> Tableau:
+def ipndm(sigmas: ArrayLike, *, order: Literal[1, 2, 3, 4] = 4) -> Tableau:
     """iPNDM (Zhang and Chen 2023): Adams-Bashforth with the weights of equal steps.
 
         x' = x + (sigma' - sigma) (55 eps_i - 59 eps_(i-1) + 37 eps_(i-2) - 9 eps_(i-3)) / 24
@@ -61,9 +63,10 @@ def ipndm(sigmas, order: int = 4) -> Tableau:
 
 
 def deis(
-    sigmas,
-    order: int = 3,
-    variable: str = "log_sigma",
+    sigmas: ArrayLike,
+    *,
+    order: Literal[1, 2, 3, 4] = 3,
+    variable: Literal["log_sigma", "t", "sigma"] = "log_sigma",
     schedule: schedules.Schedule | None = None,
 ) -> Tableau:
     """DEIS (Zhang and Chen 2023): eps extrapolated as a polynomial in another variable.
@@ -88,7 +91,7 @@ def deis(
     sigmas = checks.descending(sigmas)
     checks.one_of("variable", variable, ("log_sigma", "t", "sigma"))
     if variable == "sigma":
-        return lms(sigmas, order)
+        return lms(sigmas, order=order)
     of_sigma = np.log if variable == "log_sigma" else (schedule or schedules.vp()).sigma_inv
 
     def weights(i, k):
@@ -104,7 +107,7 @@ def deis(
     return _adams(sigmas, order, weights)
 
 
-def plms(sigmas) -> Tableau:
+def plms(sigmas: ArrayLike) -> Tableau:
     """PLMS: PNDM without its Runge-Kutta start (diffusers' `skip_prk_steps`, Stable Diffusion).
 
     The first step is a pseudo improved Euler step, sigma' evaluated once more; then
@@ -134,10 +137,10 @@ def plms(sigmas) -> Tableau:
         history = [(x - D) / s, *memory]
         after = x + (t - s) * sum(c * e for c, e in zip(FIXED[min(i, 3)], history))
         rows.append((s, [after, *history[:3]]))
-    return assemble([[sigmas[0], 0.0]] + [[0.0, 0.0]] * 3, rows)
+    return Tableau.from_rows([[sigmas[0], 0.0]] + [[0.0, 0.0]] * 3, rows)
 
 
-def pndm(sigmas, midpoints=None) -> Tableau:
+def pndm(sigmas: ArrayLike, *, midpoints: Sequence[float] | None = None) -> Tableau:
     """F-PNDM (Liu, Ren, Lin, Zhao 2022): three pseudo Runge-Kutta steps, then PLMS.
 
         e1 = eps(x; s), e2 = eps(x + (m-s) e1; m), e3 = eps(x + (m-s) e2; m),
@@ -163,15 +166,15 @@ def pndm(sigmas, midpoints=None) -> Tableau:
         raise ValueError(f"sigmas must make at least 4 steps for pndm, got {sigmas}")
     if midpoints is None:
         midpoints = np.exp(_cubic(np.log(sigmas[:4])))
-    midpoints = np.asarray(midpoints, np.float64)
-    if midpoints.shape != (3,) or not ((sigmas[1:4] < midpoints) & (midpoints < sigmas[:3])).all():
+    middle = np.asarray(midpoints, np.float64)
+    if middle.shape != (3,) or not ((sigmas[1:4] < middle) & (middle < sigmas[:3])).all():
         raise ValueError(
-            f"midpoints must be 3 levels inside of the steps {sigmas[:4]}, got {midpoints}"
+            f"midpoints must be 3 levels inside of the steps {sigmas[:4]}, got {middle}"
         )
     Y, D, z = symbols(5)
     x, base, e1, old, older = Y
     rows = []
-    for s, m, t in zip(sigmas, midpoints, sigmas[1:]):
+    for s, m, t in zip(sigmas, middle, sigmas[1:]):
         e = (x - D) / s
         rows.append((s, [x + (m - s) * e, x, e, e1, old]))
         # Registers: where to evaluate, start of the step, its e1, the e1 of the two before.
@@ -185,7 +188,7 @@ def pndm(sigmas, midpoints=None) -> Tableau:
         history = [(x - D) / s, *memory]
         after = x + (t - s) * sum(c * e for c, e in zip(FIXED[3], history))
         rows.append((s, [after, 0 * z, *history[:3]]))
-    return assemble([[sigmas[0], 0.0]] + [[0.0, 0.0]] * 4, rows)
+    return Tableau.from_rows([[sigmas[0], 0.0]] + [[0.0, 0.0]] * 4, rows)
 
 
 def _cubic(values: np.ndarray) -> np.ndarray:
@@ -201,11 +204,11 @@ def _last(i: int, k: int) -> list[int]:
 def _adams(sigmas: np.ndarray, order: int, weights: Callable) -> Tableau:
     """Steps with memory of eps: weights(i, k) are those of step i on the last k levels."""
     checks.one_of("order", order, (1, 2, 3, 4))
-    Y, D, z = symbols(order)
+    Y, D, _ = symbols(order)
     x, memory = Y[0], list(Y[1:])
     rows = []
     for i, sigma in enumerate(sigmas[:-1]):
         history = [(x - D) / sigma, *memory]
         after = x + sum(c * e for c, e in zip(weights(i, min(order, i + 1)), history))
         rows.append((sigma, [after, *history[: order - 1]]))
-    return assemble([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (order - 1), rows)
+    return Tableau.from_rows([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (order - 1), rows)

@@ -10,17 +10,22 @@ the small variance, DDIM at eta = 1, Euler-ancestral.
 
 import math
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax import checks
 from edm_jax.samplers import numerics
-from edm_jax.samplers.tableau import Tableau, assemble, symbols
+from edm_jax.samplers.tableau import Tableau, symbols
 
-CONVENTIONS = ("ddim", "dpm", "linear")
+Convention = Literal["ddim", "dpm", "linear"]
+CONVENTIONS = get_args(Convention)
 
 
-def down_and_up(sigma: float, target: float, eta: float, convention: str = "ddim"):
+def down_and_up(
+    sigma: float, target: float, eta: float, *, convention: Convention = "ddim"
+) -> tuple[float, float]:
     """Splits a step to `target` into a deterministic part and fresh noise.
 
     Three conventions of eta are in use; they agree at 0 and at 1 only:
@@ -62,10 +67,10 @@ def _steps(sigmas: np.ndarray, downs, noises) -> Tableau:
     for sigma, down, noise in zip(sigmas, downs, noises):
         after = (down / sigma) * Y[0] + ((sigma - down) / sigma) * D + noise * z
         rows.append((sigma, [after]))
-    return assemble([[sigmas[0], 0.0]], rows)
+    return Tableau.from_rows([[sigmas[0], 0.0]], rows)
 
 
-def ddim(sigmas, eta: float = 0.0, convention: str = "ddim") -> Tableau:
+def ddim(sigmas: ArrayLike, *, eta: float = 0.0, convention: Convention = "ddim") -> Tableau:
     """DDIM (Song, Meng, Ermon 2021, eq. 12) with any amount of noise.
 
         x' = D + sigma_down (x - D) / sigma + sigma_up z        (`down_and_up`)
@@ -87,11 +92,11 @@ def ddim(sigmas, eta: float = 0.0, convention: str = "ddim") -> Tableau:
     sigmas = checks.descending(sigmas)
     checks.between("eta", eta, 0.0, 1.0)
     checks.one_of("convention", convention, CONVENTIONS)
-    parts = [down_and_up(s, t, eta, convention) for s, t in zip(sigmas, sigmas[1:])]
+    parts = [down_and_up(s, t, eta, convention=convention) for s, t in zip(sigmas, sigmas[1:])]
     return _steps(sigmas, *zip(*parts))
 
 
-def euler_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
+def euler_ancestral(sigmas: ArrayLike, *, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     """Euler's step to sigma_down, then noise up to sigma' (k-diffusion's `sample_euler_ancestral`).
 
         x' = x + (sigma_down - sigma) (x - D) / sigma + s_noise sigma_up z
@@ -117,7 +122,12 @@ def euler_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     return _steps(sigmas, downs, [s_noise * up for up in ups])
 
 
-def ddpm(sigmas, variance: str = "small", posterior_variance: Callable | None = None) -> Tableau:
+def ddpm(
+    sigmas: ArrayLike,
+    *,
+    variance: Literal["small", "large", "analytic"] = "small",
+    posterior_variance: Callable[[float], float] | None = None,
+) -> Tableau:
     """DDPM's ancestral sampling (Ho, Jain, Abbeel 2020, algorithm 2), on any grid.
 
         x' = (sigma'^2 / sigma^2) x + (1 - sigma'^2 / sigma^2) D + n z
@@ -145,7 +155,7 @@ def ddpm(sigmas, variance: str = "small", posterior_variance: Callable | None = 
             f"got variance={variance!r}"
         )
     if variance == "analytic":
-        return analytic_dpm(sigmas, posterior_variance)
+        return analytic_dpm(sigmas, posterior_variance=posterior_variance)
     sigmas = checks.descending(sigmas)
     downs, ups = zip(*(down_and_up(s, t, 1.0) for s, t in zip(sigmas, sigmas[1:])))
     if variance == "large":
@@ -156,7 +166,11 @@ def ddpm(sigmas, variance: str = "small", posterior_variance: Callable | None = 
 
 
 def analytic_dpm(
-    sigmas, posterior_variance: Callable, eta: float = 1.0, last_noise: float = math.inf
+    sigmas: ArrayLike,
+    *,
+    posterior_variance: Callable[[float], float],
+    eta: float = 1.0,
+    last_noise: float = math.inf,
 ) -> Tableau:
     """Analytic-DPM and Analytic-DDIM (Bao, Li, Zhu, Zhang 2022): the optimal noise of each step.
 
@@ -194,7 +208,7 @@ def analytic_dpm(
     return _steps(sigmas, downs, noises)
 
 
-def ddim_inversion(sigmas) -> Tableau:
+def ddim_inversion(sigmas: ArrayLike) -> Tableau:
     """Data to noise: DDIM's steps up the grid (Song, Meng, Ermon 2021, section 4.3).
 
         x' = x + (sigma' - sigma) (x - D(x; sigma)) / sigma,   sigma' > sigma
@@ -220,4 +234,4 @@ def ddim_inversion(sigmas) -> Tableau:
         (low, [Y[0] + (high - low) / low * (Y[0] - D)]) for low, high in zip(levels, levels[1:])
     ]
     rows[-1] = (rows[-1][0], [rows[-1][1][0] / levels[-1]])
-    return assemble([[1.0, 0.0]], rows)
+    return Tableau.from_rows([[1.0, 0.0]], rows)

@@ -1,14 +1,16 @@
-"""Samplers that walk at fixed noise levels or jump between them: Langevin, consistency models."""
+"""Langevin dynamics at fixed noise levels: the sampler of NCSN."""
 
 import math
 
+from numpy.typing import ArrayLike
+
 from edm_jax import checks
-from edm_jax.samplers import numerics
-from edm_jax.samplers.tableau import Tableau, assemble, symbols
+from edm_jax.samplers.tableau import Tableau, symbols
 
 
 def annealed_langevin(
-    sigmas,
+    sigmas: ArrayLike,
+    *,
     steps_per_level: int = 100,
     step_size: float | None = None,
     start_std: float | None = None,
@@ -52,34 +54,4 @@ def annealed_langevin(
         rows += [(sigma, [step])] * int(steps_per_level)
     if levels[-1] == 0:
         rows.append((positive[-1], [D]))
-    return assemble([[start_std, 0.0]], rows)
-
-
-def consistency(sigmas, sigma_min: float = 0.002) -> Tableau:
-    """Multistep sampling of a consistency model (Song, Dhariwal, Chen, Sutskever 2023, alg. 1).
-
-        x <- f(x; sigma),   then for each next level  x <- x + sqrt(sigma'^2 - sigma_min^2) z
-
-    The denoiser here is the consistency function f, which maps to sigma_min. With sigma_min = 0
-    it is the sampler of sCM (Lu and Song 2024), in the frame x / cos(t). For a consistency
-    function without error every number of steps is exact: no order. NFE N.
-
-    Args:
-      sigmas: `[N + 1]` descending noise levels, the last 0 (or at most sigma_min).
-      sigma_min: the level that f maps to; not above the positive levels but the last.
-
-    Returns:
-      The tableau; it starts from standard normal noise.
-
-    Raises:
-      ValueError: a grid that does not descend or ends above sigma_min, sigma_min out of range.
-    """
-    levels = checks.descending(sigmas)
-    checks.between("sigma_min", sigma_min, 0.0)
-    if levels[-1] > sigma_min:
-        raise ValueError(f"the last of sigmas must be at most {sigma_min}, got {levels[-1]}")
-    _, D, z = symbols(1)
-    rows = []
-    for sigma, target in zip(levels, levels[1:]):
-        rows.append((sigma, [D + numerics.difference_of_squares(target, sigma_min) * z]))
-    return assemble([[levels[0], 0.0]], rows)
+    return Tableau.from_rows([[start_std, 0.0]], rows)

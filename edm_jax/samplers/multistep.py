@@ -9,16 +9,22 @@ the SDE of DDPM. A step to sigma' = 0 is of infinite length: it returns D.
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax import checks
 from edm_jax.samplers.numerics import lagrange, phi
-from edm_jax.samplers.tableau import Tableau, assemble, symbols
+from edm_jax.samplers.tableau import Tableau, symbols
 
 
 def dpmpp_2m(
-    sigmas, eta: float = 0.0, solver_type: str = "midpoint", s_noise: float = 1.0
+    sigmas: ArrayLike,
+    *,
+    eta: float = 0.0,
+    solver_type: Literal["midpoint", "heun"] = "midpoint",
+    s_noise: float = 1.0,
 ) -> Tableau:
     """DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2), and with eta > 0 its SDE.
 
@@ -52,16 +58,20 @@ def dpmpp_2m(
 
 
 def dpmpp_2m_sde(
-    sigmas, eta: float = 1.0, solver_type: str = "midpoint", s_noise: float = 1.0
+    sigmas: ArrayLike,
+    *,
+    eta: float = 1.0,
+    solver_type: Literal["midpoint", "heun"] = "midpoint",
+    s_noise: float = 1.0,
 ) -> Tableau:
     """`dpmpp_2m` with noise: SDE-DPM-Solver++(2M), k-diffusion's `sample_dpmpp_2m_sde`.
 
     Weak order 2. NFE N. Args, Returns, Raises: as `dpmpp_2m`.
     """
-    return dpmpp_2m(sigmas, eta, solver_type, s_noise)
+    return dpmpp_2m(sigmas, eta=eta, solver_type=solver_type, s_noise=s_noise)
 
 
-def dpmpp_3m(sigmas, eta: float = 0.0, s_noise: float = 1.0) -> Tableau:
+def dpmpp_3m(sigmas: ArrayLike, *, eta: float = 0.0, s_noise: float = 1.0) -> Tableau:
     """DPM-Solver++(3M) as published and as k-diffusion and diffusers run it: of order 2.
 
         d10 = (D_i - D_(i-1)) / r0,  d11 = (D_(i-1) - D_(i-2)) / r1,   r_j = h_(i-1-j) / h
@@ -99,15 +109,15 @@ def dpmpp_3m(sigmas, eta: float = 0.0, s_noise: float = 1.0) -> Tableau:
     return _multistep(sigmas, 3, weights, eta, s_noise)
 
 
-def dpmpp_3m_sde(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
+def dpmpp_3m_sde(sigmas: ArrayLike, *, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     """`dpmpp_3m` with noise, k-diffusion's `sample_dpmpp_3m_sde`. Unstable below some 20 steps.
 
     Weak order 2. NFE N. Args, Returns, Raises: as `dpmpp_3m`.
     """
-    return dpmpp_3m(sigmas, eta, s_noise)
+    return dpmpp_3m(sigmas, eta=eta, s_noise=s_noise)
 
 
-def dpmpp_3m_third_order(sigmas, eta: float = 0.0, s_noise: float = 1.0) -> Tableau:
+def dpmpp_3m_third_order(sigmas: ArrayLike, *, eta: float = 0.0, s_noise: float = 1.0) -> Tableau:
     """`dpmpp_3m` with the factor 2 that its d2 lacks: D extrapolated as a parabola in lambda.
 
     The same as the SA-Solver predictor and UniP of order 3. Order 3. NFE N.
@@ -118,9 +128,10 @@ def dpmpp_3m_third_order(sigmas, eta: float = 0.0, s_noise: float = 1.0) -> Tabl
 
 
 def sa_solver(
-    sigmas,
-    predictor_order: int = 2,
-    corrector_order: int = 2,
+    sigmas: ArrayLike,
+    *,
+    predictor_order: Literal[1, 2, 3, 4] = 2,
+    corrector_order: Literal[0, 1, 2, 3, 4] = 2,
     tau: float = 1.0,
     sigma_low: float = 0.0,
     sigma_high: float = math.inf,
@@ -193,7 +204,7 @@ def sa_solver(
     if sigmas[-1] > 0:
         # No evaluation follows the last step: it stays as predicted.
         rows[-1][1][1:] = [0 * z] * (1 + past)
-    return assemble([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (1 + past), rows)
+    return Tableau.from_rows([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (1 + past), rows)
 
 
 def _multistep(sigmas, order: int, weights: Callable, eta, s_noise: float = 1.0) -> Tableau:
@@ -217,7 +228,7 @@ def _multistep(sigmas, order: int, weights: Callable, eta, s_noise: float = 1.0)
             after = math.exp(-total) * Y[0] + noise * z
             after = after + sum(c * d for c, d in zip(weights(i, steps, total), history))
         rows.append((s, [after, *history[: order - 1]]))
-    return assemble([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (order - 1), rows)
+    return Tableau.from_rows([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (order - 1), rows)
 
 
 def _lagrange_weights(sigmas, order: int, eta) -> Callable:

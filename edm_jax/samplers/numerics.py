@@ -63,14 +63,6 @@ def lagrange(
     return np.array(weights)
 
 
-def rounded(sigmas: np.ndarray, round_sigma: Callable | None) -> np.ndarray:
-    """Rounds positive levels to those a network knows; the final 0 stays."""
-    if round_sigma is None:
-        return sigmas
-    levels = np.asarray(round_sigma(sigmas), np.float64)
-    return np.where(sigmas > 0, levels, 0.0)
-
-
 def difference_of_squares(high, low):
     """sqrt(high^2 - low^2) without the cancellation; 0 where high <= low."""
     return np.sqrt(np.maximum((high - low) * (high + low), 0.0))

@@ -3,16 +3,18 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax import checks, schedules
 from edm_jax.samplers import numerics
-from edm_jax.samplers.tableau import Tableau, assemble, symbols
-
-PROCESSES = ("ve", "vp", "sub_vp")
+from edm_jax.samplers.tableau import Tableau, symbols
 
 
 def euler_maruyama(
-    sigmas, schedule: schedules.Schedule | None = None, denoise_last: bool = True
+    sigmas: ArrayLike,
+    *,
+    schedule: schedules.Schedule | None = None,
+    denoise_last: bool = True,
 ) -> Tableau:
     """Euler-Maruyama steps of the reverse SDE, in the time of any schedule.
 
@@ -37,12 +39,9 @@ def euler_maruyama(
     schedule = schedule or schedules.vp()
     if sigmas[-1] == 0 and schedule.sigma(0.0) != 0:
         raise ValueError(
-            "sigmas must end above 0 for a schedule that never reaches it: "
-            f"sigma(0) = {schedule.sigma(0.0)}"
+            f"sigmas must end above 0 for a schedule with sigma(0) = {schedule.sigma(0.0)}, got 0"
         )
-    times = np.append(schedule.sigma_inv(sigmas[:-1]), 0.0)
-    if sigmas[-1] > 0:
-        times[-1] = schedule.sigma_inv(sigmas[-1])
+    times = schedules.times(schedule, sigmas)
     Y, D, z = symbols(1)
     rows = []
     for t, target, sigma in zip(times, times[1:], sigmas):
@@ -56,46 +55,51 @@ def euler_maruyama(
     return _end(sigmas, rows, denoise_last)
 
 
-def reverse_diffusion(sigmas, process: str = "ve", denoise_last: bool = True) -> Tableau:
+def reverse_diffusion(
+    sigmas: ArrayLike,
+    *,
+    schedule: schedules.Schedule | None = None,
+    denoise_last: bool = True,
+) -> Tableau:
     """The reverse-diffusion predictor: the discrete forward chain, reversed (appendix E).
 
-        ve:  x' = x + (sigma^2 - sigma'^2) score + sqrt(sigma^2 - sigma'^2) z
-        vp:  x' = (2 - sqrt(1 - b)) x + b score + sqrt(b) z,  1 - b = (1 + sigma'^2)/(1 + sigma^2)
-        sub_vp:  its chain is the Euler-Maruyama one: `euler_maruyama(sigmas, sub_vp())`
+        x_t = a x_t' + b z forwards, with a = s / s' and b^2 = s^2 (sigma^2 - sigma'^2), becomes
+        x' = (2 - a) x + b^2 score + b z
 
-    Adds more noise than the posterior: deviation too large by a term of order 1. NFE N.
+    With s = 1 this is SMLD's chain, with s = 1 / sqrt(1 + sigma^2) DDPM's. Song et al. give other
+    processes (sub-VP) the chain of their Euler-Maruyama steps: there it is `euler_maruyama`. It
+    adds more noise than the posterior: deviation too large by a term of order 1. NFE N.
 
     Args:
       sigmas: `[N + 1]` descending noise levels, the last may be 0.
-      process: "ve", "vp" or "sub_vp".
+      schedule: the process; None is s = 1, a variance-exploding one.
       denoise_last: leave the noise out of the last step ("noise removal").
 
     Returns:
       The tableau, in the frame x / s; it starts from standard normal noise.
 
     Raises:
-      ValueError: a grid that does not descend, an unknown process.
+      ValueError: a grid that does not descend.
     """
-    checks.one_of("process", process, PROCESSES)
-    if process == "sub_vp":
-        return euler_maruyama(sigmas, schedules.sub_vp(), denoise_last)
     sigmas = checks.descending(sigmas)
+    schedule = schedule or schedules.edm()
+    scales = schedule.scale(schedules.times(schedule, sigmas))
+    preserving = np.allclose(scales * np.hypot(1.0, sigmas), 1.0, rtol=1e-6)
+    if not (preserving or np.all(scales == 1.0)):
+        return euler_maruyama(sigmas, schedule=schedule, denoise_last=denoise_last)
     Y, D, z = symbols(1)
     rows = []
-    for sigma, target in zip(sigmas, sigmas[1:]):
+    for i, (sigma, target) in enumerate(zip(sigmas, sigmas[1:])):
         jump = float(numerics.difference_of_squares(sigma, target))
-        if process == "ve":
-            after = Y[0] + (jump / sigma) ** 2 * (D - Y[0]) + jump * z
-        else:
-            # x_t = s x with s^2 = 1 / (1 + sigma^2); b = jump^2 s^2; score_t = (D - x)/(sigma^2 s)
-            ratio = math.sqrt((1 + target**2) / (1 + sigma**2))  # s / s' = sqrt(1 - b)
-            pull = (jump / sigma) ** 2 * ratio
-            after = (2 - ratio) * ratio * Y[0] + pull * (D - Y[0]) + jump * ratio * z
+        ratio = scales[i] / scales[i + 1]
+        # In the frame x / s: score = (D - x) / (sigma^2 s), and a division by s'.
+        pull = (jump / sigma) ** 2 * ratio
+        after = (2 - ratio) * ratio * Y[0] + pull * (D - Y[0]) + jump * ratio * z
         rows.append((sigma, [after]))
     return _end(sigmas, rows, denoise_last)
 
 
-def _end(sigmas, rows, denoise_last: bool) -> Tableau:
+def _end(sigmas: np.ndarray, rows: list, denoise_last: bool) -> Tableau:
     if denoise_last:
         rows[-1][1][0][-1] = 0.0
-    return assemble([[sigmas[0], 0.0]], rows)
+    return Tableau.from_rows([[sigmas[0], 0.0]], rows)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from edm_jax import checks, schedules
+from edm_jax import checks, schedules, timesteps
 from edm_jax.samplers import numerics
-from edm_jax.samplers.tableau import Tableau, assemble, symbols
+from edm_jax.samplers.tableau import Tableau, symbols
 
 
 class Churn(NamedTuple):
@@ -34,8 +35,10 @@ class Churn(NamedTuple):
 
 
 def heun(
-    sigmas,
+    sigmas: ArrayLike,
+    *,
     alpha: float = 1.0,
+    schedule: schedules.Schedule | None = None,
     churn: Churn | None = None,
     round_sigma: Callable | None = None,
 ) -> Tableau:
@@ -46,7 +49,12 @@ def heun(
         x_m = x^ + alpha h d,          sigma_m = sigma^ + alpha h,   d_m likewise at (x_m, sigma_m)
         x' = x^ + h [(1 - 1/(2 alpha)) d + 1/(2 alpha) d_m];   the step to sigma' = 0 is x^ + h d
 
-    Order 2. NFE 2N - 1 on a grid that ends at 0, 2N on one that does not.
+    With a schedule the steps are in its time t (algorithm 1): h = t' - t^ and d = dx/dt of
+
+        dx/dt = (sigma'(t)/sigma + s'(t)/s) x - (sigma'(t) s / sigma) D(x / s; sigma)
+
+    and the tableau is in the frame x / s. Order 2. NFE 2N - 1 on a grid that ends at 0, 2N on one
+    that does not.
 
     >>> heun([80.0, 10.0, 1.0, 0.0]).nfe
     5
@@ -54,8 +62,10 @@ def heun(
     Args:
       sigmas: `[N + 1]` descending noise levels, the last may be 0.
       alpha: where the second evaluation is: 1 Heun, 2/3 Ralston, 1/2 midpoint; in (0, 1].
+      schedule: sigma(t) and s(t) of the ODE; None is sigma = t, s = 1.
       churn: noise; None for the deterministic sampler.
-      round_sigma: sigma -> the nearest level that the network knows, where it has a table.
+      round_sigma: sigma -> the nearest level that the network knows, where it has a table. Levels
+        that become equal make a step of length 0.
 
     Returns:
       The tableau; it starts from standard normal noise.
@@ -63,78 +73,55 @@ def heun(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    return ode(checks.descending(sigmas), schedules.edm(), "heun", alpha, churn, round_sigma)
+    checks.between("alpha", alpha, 0.0, 1.0, open_low=True)
+    return _churned(sigmas, alpha, schedule, churn, round_sigma)
 
 
-def euler(sigmas, churn: Churn | None = None, round_sigma: Callable | None = None) -> Tableau:
-    """Euler's steps in sigma, with churn (algorithm 2 without its correction).
-
-        x' = x^ + (sigma' - sigma^) d;   x^, sigma^ and d as in `heun`
-
-    Without churn this is DDIM, DPM-Solver-1, the transfer step of PNDM. Order 1. NFE N.
-
-    Args:
-      sigmas: `[N + 1]` descending noise levels, the last may be 0.
-      churn: noise; None for the deterministic sampler.
-      round_sigma: sigma -> the nearest level that the network knows, where it has a table.
-
-    Returns:
-      The tableau; it starts from standard normal noise.
-
-    Raises:
-      ValueError: a grid that does not descend, options out of range.
-    """
-    return ode(checks.descending(sigmas), schedules.edm(), "euler", 1.0, churn, round_sigma)
-
-
-def ode(
-    times,
-    schedule: schedules.Schedule,
-    solver: str = "heun",
-    alpha: float = 1.0,
+def euler(
+    sigmas: ArrayLike,
+    *,
+    schedule: schedules.Schedule | None = None,
     churn: Churn | None = None,
     round_sigma: Callable | None = None,
 ) -> Tableau:
-    """Solves the ODE of any sigma(t) and s(t) in t (algorithm 1), or its churned form.
+    """Euler's steps in sigma, with churn (algorithm 2 without its correction).
 
-        dx/dt = (sigma'/sigma + s'/s) x - (sigma' s / sigma) D(x / s; sigma)
+        x' = x^ + h d;   x^, h and d as in `heun`
 
-    by the steps of `heun` or `euler` with t for sigma; churn adds
-    x^ = s(t^)/s(t) x + s_noise s(t^) sqrt(sigma(t^)^2 - sigma(t)^2) z with
-    sigma(t^) = sigma(t) + gamma sigma(t). Registers hold x / s, the sample is in data scale.
+    Without churn and schedule this is DDIM, DPM-Solver-1, the transfer step of PNDM. Order 1.
+    NFE N.
 
     Args:
-      times: `[N + 1]`, such that sigma(times) descends; sigma may be 0 at the last.
-      schedule: sigma(t), s(t), their derivatives and inverse.
-      solver: "heun" or "euler".
-      alpha: as for `heun`.
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      schedule: sigma(t) and s(t) of the ODE; None is sigma = t, s = 1.
       churn: noise; None for the deterministic sampler.
-      round_sigma: sigma -> the nearest level that the network knows, where it has a table.
+      round_sigma: sigma -> the nearest level that the network knows, where it has a table. Levels
+        that become equal make a step of length 0.
 
     Returns:
       The tableau; it starts from standard normal noise.
 
     Raises:
-      ValueError: an unknown solver, a grid that does not descend, options out of range.
+      ValueError: a grid that does not descend, options out of range.
     """
-    checks.one_of("solver", solver, ("heun", "euler"))
-    checks.between("alpha", alpha, 0.0, 1.0, open_low=True)
-    churn = _check_churn(churn or Churn())
-    times = np.asarray(times, np.float64)
-    sigmas = checks.descending(schedule.sigma(times), name="sigma(times)")
-    if round_sigma is not None:
-        sigmas = numerics.rounded(sigmas, round_sigma)
-        times = np.where(sigmas > 0, schedule.sigma_inv(sigmas), times)
+    return _churned(sigmas, None, schedule, churn, round_sigma)
 
+
+def _churned(sigmas, alpha, schedule, churn, round_sigma) -> Tableau:
+    """Algorithms 1 and 2; alpha = None is Euler's step."""
+    schedule = schedule or schedules.edm()
+    churn = _check_churn(Churn() if churn is None else churn)
+    sigmas = timesteps.rounded(checks.descending(sigmas), round_sigma, keep_repeated=True)
+    times = schedules.times(schedule, sigmas)
     steps = sigmas.size - 1
     amount = min(churn.s_churn / steps, math.sqrt(2.0) - 1.0)
     inside = (churn.s_min <= sigmas[:-1]) & (sigmas[:-1] <= churn.s_max)
     raised = np.where(inside & (amount > 0), sigmas[:-1] * (1.0 + amount), sigmas[:-1])
-    raised = numerics.rounded(raised, round_sigma)
+    raised = timesteps.rounded(raised, round_sigma, keep_repeated=True)
     starts = np.where(raised == sigmas[:-1], times[:-1], schedule.sigma_inv(raised))
     added = churn.s_noise * numerics.difference_of_squares(raised, sigmas[:-1])
     legs = [Leg(starts[i], raised[i], times[i + 1], sigmas[i + 1], added[i]) for i in range(steps)]
-    return integrate(legs, schedule, solver, alpha, sigmas[0])
+    return integrate(legs, schedule, alpha, sigmas[0])
 
 
 class Leg(NamedTuple):
@@ -156,21 +143,20 @@ class Leg(NamedTuple):
 
 
 def integrate(
-    legs: list[Leg], schedule: schedules.Schedule, solver: str, alpha: float, start_std: float
+    legs: list[Leg], schedule: schedules.Schedule, alpha: float | None, start_std: float
 ) -> Tableau:
     """The tableau of a list of steps, each of two rows (one for Euler's and for steps to 0).
 
     Args:
       legs: the steps, in order.
       schedule: of the ODE.
-      solver: "heun" or "euler".
-      alpha: as for `heun`.
+      alpha: where the second evaluation is, see `heun`; None is Euler's step.
       start_std: deviation of the first state, before the first leg's noise.
 
     Returns:
       The tableau; it starts from standard normal noise.
     """
-    stages = 1 if solver == "euler" else 2
+    stages = 1 if alpha is None else 2
     Y, D, z = symbols(stages)
     unused = [0.0 * z] * (stages - 1)
     rows = []
@@ -179,7 +165,7 @@ def integrate(
         h = leg.end - leg.start
         scale, scale_end = schedule.scale(leg.start), schedule.scale(leg.end)
         slope = _slope(schedule, leg.start, leg.sigma_start, Y[0], D)
-        if solver == "euler" or leg.sigma_end == 0:
+        if alpha is None or leg.sigma_end == 0:
             after = (scale / scale_end) * (Y[0] + h * slope)
             rows.append((leg.sigma_start, [after + noise, *unused]))
             continue
@@ -192,7 +178,7 @@ def integrate(
         slope = _slope(schedule, middle, sigma_middle, Y[0], D)
         after = Y[1] + (scale_middle / scale_end) * (0.5 / alpha) * h * slope
         rows.append((sigma_middle, [after + noise, *unused]))
-    return assemble([[start_std, legs[0].noise]] + [[0.0, 0.0]] * (stages - 1), rows)
+    return Tableau.from_rows([[start_std, legs[0].noise]] + [[0.0, 0.0]] * (stages - 1), rows)
 
 
 def _slope(schedule, t, sigma, x, denoised):
@@ -203,6 +189,8 @@ def _slope(schedule, t, sigma, x, denoised):
 
 
 def _check_churn(churn: Churn) -> Churn:
+    if not isinstance(churn, Churn):
+        raise ValueError(f"churn must be a Churn, such as Churn(s_churn=40), got {churn!r}")
     checks.between("s_churn", churn.s_churn, 0.0)
     checks.between("s_noise", churn.s_noise, 0.0)
     checks.between("s_min", churn.s_min, 0.0)

@@ -5,17 +5,19 @@ A step to sigma' = 0 has no middle: it is Euler's, one evaluation, and returns D
 """
 
 import math
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax import checks
 from edm_jax.samplers.first_order import down_and_up
 from edm_jax.samplers.numerics import phi
 from edm_jax.samplers.runge_kutta import euler
-from edm_jax.samplers.tableau import Tableau, assemble, symbols
+from edm_jax.samplers.tableau import Tableau, symbols
 
 
-def dpm_solver_1(sigmas) -> Tableau:
+def dpm_solver_1(sigmas: ArrayLike) -> Tableau:
     """DPM-Solver-1 (Lu et al. 2022a): exponential Euler for eps, which is `euler`, DDIM.
 
     Order 1. NFE N. Args, Returns, Raises: as `dpm_solver_2`.
@@ -23,7 +25,7 @@ def dpm_solver_1(sigmas) -> Tableau:
     return euler(sigmas)
 
 
-def dpm_solver_2(sigmas, r: float = 0.5) -> Tableau:
+def dpm_solver_2(sigmas: ArrayLike, *, r: float = 0.5) -> Tableau:
     """DPM-Solver-2 (Lu et al. 2022a, algorithm 1), one step of two evaluations.
 
         m = sigma e^(-r h),  u = x + (m - sigma) e(x; sigma),   e = (x - D) / sigma
@@ -47,7 +49,7 @@ def dpm_solver_2(sigmas, r: float = 0.5) -> Tableau:
     return _midpoint(sigmas, 0.0, 1.0, r)
 
 
-def dpm_2(sigmas) -> Tableau:
+def dpm_2(sigmas: ArrayLike) -> Tableau:
     """DPM-Solver-2 with the geometric midpoint, k-diffusion's `sample_dpm_2` without churn.
 
     Order 2. NFE 2N - 1. Args, Returns, Raises: as `dpm_solver_2`.
@@ -55,7 +57,7 @@ def dpm_2(sigmas) -> Tableau:
     return dpm_solver_2(sigmas)
 
 
-def dpm_2_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
+def dpm_2_ancestral(sigmas: ArrayLike, *, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     """A `dpm_2` step to sigma_down, then noise up to sigma' (k-diffusion).
 
     Weak order 1 or 2. NFE 2N - 1. Args, Returns, Raises: as `dpmpp_2s_ancestral`.
@@ -63,7 +65,7 @@ def dpm_2_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     return _midpoint(checks.descending(sigmas), *_noise(eta, s_noise), 0.5)
 
 
-def dpm_solver_3(sigmas) -> Tableau:
+def dpm_solver_3(sigmas: ArrayLike) -> Tableau:
     """DPM-Solver-3 (Lu et al. 2022a, algorithm 2) with r1 = 1/3, r2 = 2/3: three evaluations.
 
         s1 = sigma e^(-h/3),  s2 = sigma e^(-2h/3),   e_0, e_1, e_2 = e at x, u1, u2
@@ -91,10 +93,10 @@ def dpm_solver_3(sigmas) -> Tableau:
         rows.append((s, [x + (s1 - s) * e, x + (s2 - s + second) * e, x + (t - s + third) * e]))
         rows.append((s1, [Y[1] - second * (Y[0] - D) / s1, Y[2], 0 * z]))
         rows.append((s2, [Y[1] - third * (Y[0] - D) / s2, 0 * z, 0 * z]))
-    return assemble([[sigmas[0], 0.0], [0.0, 0.0], [0.0, 0.0]], rows)
+    return Tableau.from_rows([[sigmas[0], 0.0], [0.0, 0.0], [0.0, 0.0]], rows)
 
 
-def dpmpp_2s(sigmas) -> Tableau:
+def dpmpp_2s(sigmas: ArrayLike) -> Tableau:
     """DPM-Solver++(2S) (Lu et al. 2022b, algorithm 1) with r = 1/2.
 
         m = sqrt(sigma sigma'),  u = (m/sigma) x + (1 - m/sigma) D(x; sigma)
@@ -105,7 +107,7 @@ def dpmpp_2s(sigmas) -> Tableau:
     return dpmpp_2s_ancestral(sigmas, eta=0.0)
 
 
-def dpmpp_2s_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
+def dpmpp_2s_ancestral(sigmas: ArrayLike, *, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     """A `dpmpp_2s` step to sigma_down, then noise up to sigma' (k-diffusion).
 
         m = sqrt(sigma sigma_down),  x' = (sigma_down/sigma) x + (1 - sigma_down/sigma) D(u; m)
@@ -136,14 +138,15 @@ def dpmpp_2s_ancestral(sigmas, eta: float = 1.0, s_noise: float = 1.0) -> Tablea
         m = math.sqrt(s * down)
         rows.append((s, [(m / s) * Y[0] + ((s - m) / s) * D, (down / s) * Y[0]]))
         rows.append((m, [Y[1] + ((s - down) / s) * D + s_noise * up * z, 0 * z]))
-    return assemble([[sigmas[0], 0.0], [0.0, 0.0]], rows)
-
-
-CORRELATIONS = ("exact", "tree", "independent")
+    return Tableau.from_rows([[sigmas[0], 0.0], [0.0, 0.0]], rows)
 
 
 def dpmpp_sde(
-    sigmas, eta: float = 1.0, s_noise: float = 1.0, correlation: str = "exact"
+    sigmas: ArrayLike,
+    *,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    correlation: Literal["exact", "tree", "independent"] = "exact",
 ) -> Tableau:
     """SDE-DPM-Solver++ with a middle evaluation, k-diffusion's `sample_dpmpp_sde` (r = 1/2).
 
@@ -170,7 +173,7 @@ def dpmpp_sde(
     """
     sigmas = checks.descending(sigmas)
     eta, s_noise = _noise(eta, s_noise)
-    checks.one_of("correlation", correlation, CORRELATIONS)
+    checks.one_of("correlation", correlation, ("exact", "tree", "independent"))
     Y, D, z = symbols(2)
     rows = []
     for s, t in zip(sigmas, sigmas[1:]):
@@ -178,8 +181,8 @@ def dpmpp_sde(
             rows.append((s, [D, 0 * z]))
             continue
         m = math.sqrt(s * t)
-        down_1, up_1 = down_and_up(s, m, eta, "dpm")
-        down, up = down_and_up(s, t, eta, "dpm")
+        down_1, up_1 = down_and_up(s, m, eta, convention="dpm")
+        down, up = down_and_up(s, t, eta, convention="dpm")
         rho = 0.0
         if correlation == "exact" and up > 0:
             rho = min(1.0, (t / m) * (t / s) ** (eta / 2) * up_1 / up)
@@ -189,7 +192,7 @@ def dpmpp_sde(
         rows.append((s, [inner, (down / s) * Y[0] + s_noise * up * rho * z]))
         fresh = s_noise * up * math.sqrt((1 - rho) * (1 + rho))
         rows.append((m, [Y[1] + ((s - down) / s) * D + fresh * z, 0 * z]))
-    return assemble([[sigmas[0], 0.0], [0.0, 0.0]], rows)
+    return Tableau.from_rows([[sigmas[0], 0.0], [0.0, 0.0]], rows)
 
 
 def _midpoint(sigmas: np.ndarray, eta: float, s_noise: float, r: float) -> Tableau:
@@ -205,7 +208,7 @@ def _midpoint(sigmas: np.ndarray, eta: float, s_noise: float, r: float) -> Table
         rows.append((s, [Y[0] + (m - s) * e, Y[0] + (1 - 0.5 / r) * (down - s) * e]))
         after = Y[1] + (0.5 / r) * (down - s) * (Y[0] - D) / m
         rows.append((m, [after + s_noise * up * z, 0 * z]))
-    return assemble([[sigmas[0], 0.0], [0.0, 0.0]], rows)
+    return Tableau.from_rows([[sigmas[0], 0.0], [0.0, 0.0]], rows)
 
 
 def _noise(eta: float, s_noise: float) -> tuple[float, float]:

@@ -43,9 +43,17 @@ def test_batches_do_not_matter(data, measured):
 
 def test_the_sampler_it_makes_is_nearly_exact_where_ddpm_is_not(measured):
     deviation = lambda tableau: np.sqrt(samplers.moments(tableau, 0.0, STD**2)[1]) / STD
-    assert abs(deviation(samplers.analytic_dpm(LEVELS, measured.posterior_variance)) - 1) < 0.03
+    assert (
+        abs(
+            deviation(samplers.analytic_dpm(LEVELS, posterior_variance=measured.posterior_variance))
+            - 1
+        )
+        < 0.03
+    )
     assert abs(deviation(samplers.ddpm(LEVELS)) - 1) > 0.3
-    capped = samplers.analytic_dpm(LEVELS, measured.posterior_variance, last_noise=0.0)
+    capped = samplers.analytic_dpm(
+        LEVELS, posterior_variance=measured.posterior_variance, last_noise=0.0
+    )
     assert capped.weights[-1, 0, 2] == 0
 
 

@@ -3,8 +3,8 @@
 import pathlib
 import re
 
+import chex
 import jax
-import numpy as np
 
 from edm_jax import samplers, timesteps
 
@@ -13,7 +13,7 @@ DOCS = pathlib.Path(__file__).parents[2] / "docs" / "samplers.md"
 
 def table():
     rows = ["| solver | order | calls a step | noise | source |", "|---|---|---|---|---|"]
-    for name, solver in (samplers.SOLVERS | samplers.LOOPS).items():
+    for name, solver in samplers.SOLVERS.items():
         order = "–" if solver.order is None else solver.order
         calls = "–" if solver.nfe_per_step is None else solver.nfe_per_step
         noise = "yes" if solver.stochastic else "no"
@@ -39,6 +39,5 @@ def test_the_examples_run():
     assert names["x0"].shape == (64, 32, 32, 3) and names["tableau"].nfe == 35
     exec(second, names)
     levels = timesteps.edm(7)
-    for own, ours in zip(names["euler"](levels), samplers.euler(levels)):
-        np.testing.assert_allclose(own, ours, atol=1e-12)
+    chex.assert_trees_all_close(names["euler"](levels), samplers.euler(levels), atol=1e-12)
     assert isinstance(names["x0"], jax.Array)

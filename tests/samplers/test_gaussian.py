@@ -17,7 +17,8 @@ def ideal_variance(sigma):
 
 NEEDED = {"analytic_dpm": {"posterior_variance": ideal_variance}}
 WALKS = ("annealed_langevin", "consistency", "ddim_inversion", "restart")
-STEPS = [name for name in samplers.SOLVERS if name not in WALKS]
+LOOPS = ("adaptive", "improved_ddpm", "predictor_corrector")
+STEPS = [name for name in samplers.SOLVERS if name not in (*WALKS, *LOOPS)]
 
 
 def build(name, levels, **options):
@@ -112,20 +113,22 @@ def test_independent_noise_costs_dpmpp_sde_its_order():
 
 def test_weak_order_of_the_processes_of_song():
     for schedule in (schedules.vp(), schedules.sub_vp(), schedules.ve(), schedules.edm()):
-        make = lambda levels: samplers.euler_maruyama(levels, schedule, denoise_last=False)
+        make = lambda levels: samplers.euler_maruyama(levels, schedule=schedule, denoise_last=False)
         assert abs(weak_slope(make) - 1) < 0.2
-    for process in ("ve", "vp", "sub_vp"):
-        make = lambda levels: samplers.reverse_diffusion(levels, process, denoise_last=False)
+    for schedule in (schedules.ve(), schedules.vp(), schedules.sub_vp()):
+        make = lambda levels: samplers.reverse_diffusion(
+            levels, schedule=schedule, denoise_last=False
+        )
         assert abs(weak_slope(make) - 1) < 0.2
         mean, _ = samplers.moments(make(timesteps.vp(400)), 0.3, STD**2)
         assert abs(mean - 0.3) < 3e-3
-    geometric = schedules.ve_geometric(0.01, 50.0)
+    geometric = schedules.ve_geometric()
     levels = geometric.sigma(np.linspace(1.0, 0.0, 1001))
     expected = 50.0**2
     for sigma in levels[:-1]:
         jump = 2 * sigma**2 * math.log(5000.0) / 1000
         expected = (1 - jump / (STD**2 + sigma**2)) ** 2 * expected + jump
-    tableau = samplers.euler_maruyama(levels, geometric, denoise_last=False)
+    tableau = samplers.euler_maruyama(levels, schedule=geometric, denoise_last=False)
     np.testing.assert_allclose(samplers.moments(tableau, 0.0, STD**2)[1], expected, rtol=1e-9)
 
 
@@ -145,10 +148,10 @@ def test_closed_sums_of_the_stochastic_first_order_solvers():
     exact = lambda tableau, c: samplers.moments(
         tableau, 0.0, c, start_variance=(80.0**2 + c) / 80.0**2
     )[1]
-    large = samplers.ddpm(levels, "large")
+    large = samplers.ddpm(levels, variance="large")
     np.testing.assert_allclose(exact(large, 1.0), 1 + levels[-1] ** 2, rtol=1e-12)
     for eta in (0.0, 0.5, 1.0):
-        analytic = samplers.analytic_dpm(levels, ideal_variance, eta)
+        analytic = samplers.analytic_dpm(levels, posterior_variance=ideal_variance, eta=eta)
         np.testing.assert_allclose(exact(analytic, c), end, rtol=1e-12)
 
 
@@ -187,7 +190,7 @@ def test_point_mass(name):
 
 
 def test_fixed_large_variance_is_wrong_for_a_point():
-    tableau = samplers.ddpm(timesteps.edm(6, final="sigma_min"), "large")
+    tableau = samplers.ddpm(timesteps.edm(6, final="sigma_min"), variance="large")
     assert np.sqrt(samplers.moments(tableau, 0.0, 0.0)[1]) > 2 * 0.002
 
 
@@ -210,13 +213,15 @@ def test_annealed_langevin_of_ncsn_and_ncsnv2():
         (ncsn, 100, 2e-5, 1000, {0.5: 1.0157, 0.01: 1.451}),
         (v2, 5, 6.2e-6, 1161, {0.5: 1.0669, 0.01: 0.752}),
     ):
-        tableau = samplers.annealed_langevin(levels, steps, size, start_std=1.0)
+        tableau = samplers.annealed_langevin(
+            levels, steps_per_level=steps, step_size=size, start_std=1.0
+        )
         assert tableau.nfe == nfe and tableau.registers == 1
         for std, ratio in expected.items():
             variance = samplers.moments(tableau, 0.0, std**2, **uniform)[1]
             assert abs(np.sqrt(variance) / std - ratio) < 6e-4 * ratio
     # Unadjusted Langevin at one level: variance v / (1 - eta / (2 v)).
-    one = samplers.annealed_langevin([0.5, 0.25], 2000, 0.05 * 0.25**2)
+    one = samplers.annealed_langevin([0.5, 0.25], steps_per_level=2000, step_size=0.05 * 0.25**2)
     first = samplers.Tableau(one.start, one.sigma[:2000], one.weights[:2000])
     v, eta = STD**2 + 0.25, 0.05 * 0.25
     result = samplers.moments(first, 0.0, STD**2)[1]
@@ -227,7 +232,7 @@ def test_consistency_sampling_is_exact_for_the_true_consistency_function():
     low = 0.002
     gain = lambda sigma: np.sqrt((STD**2 + low**2) / (STD**2 + sigma**2))
     for levels in ([80.0, 0.0], [80.0, 10.0, 0.0], [80.0, 10.0, 1.0, 0.1, 0.0]):
-        tableau = samplers.consistency(levels, low)
+        tableau = samplers.consistency(levels, sigma_min=low)
         mean, variance = samplers.moments(
             tableau, 0.3, STD**2, gain=gain, start_variance=(STD**2 + 80.0**2) / 80.0**2
         )
@@ -236,16 +241,18 @@ def test_consistency_sampling_is_exact_for_the_true_consistency_function():
 
 
 def test_restart_counts_and_contracts():
-    from edm_jax.samplers.restart import CIFAR10, IMAGENET64
-
-    assert samplers.restart(timesteps.edm(18), CIFAR10).nfe == 43
-    assert samplers.restart(timesteps.edm(36), IMAGENET64, 1.003).nfe == 203
+    assert samplers.restart(timesteps.edm(18)).nfe == 43
+    large = samplers.restart(timesteps.edm(36), intervals="imagenet64", s_noise=1.003)
+    assert large.nfe == 203
+    intervals = samplers.restart.IMAGENET64
+    assert large == samplers.restart(timesteps.edm(36), intervals=intervals, s_noise=1.003)
+    assert samplers.restart(timesteps.edm(36), intervals=intervals) != large
     # From a wrong variance at `low`, each round comes (c^2 + low^2) / (c^2 + high^2) closer.
     low, high, c = 0.3, 2.0, STD**2
     wrong = 1.7 * (c + low**2)
     gap = []
     for rounds in (1, 2, 3):
-        tableau = samplers.restart([low, 0.29], [(200, rounds, low, high)])
+        tableau = samplers.restart([low, 0.29], intervals=[(200, rounds, low, high)])
         rows = tableau.nfe - 2
         down = samplers.Tableau(tableau.start, tableau.sigma[:rows], tableau.weights[:rows])
         start = wrong / low**2

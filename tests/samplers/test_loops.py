@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sampler_reference import exact_flow, toy
 
-from edm_jax import preconditioning, randomness, samplers, timesteps
+from edm_jax import preconditioning, randomness, samplers, schedules, timesteps
 
 STD = 0.5
 KEYS = randomness.sample_keys(range(8))
@@ -34,12 +34,11 @@ def recursion(levels, snr, corrector, start):
 
 
 def test_predictor_corrector_has_the_variance_of_its_recursion():
-    levels = timesteps.exponential(60, 0.01, 50.0)
+    levels = timesteps.exponential(60, sigma_min=0.01, sigma_max=50.0)
     noise = randomness.normal(randomness.sample_keys(range(20, 28)), (8192,))
     for corrector in ("langevin", "ald"):
-        call = lambda noise, keys: samplers.predictor_corrector(
-            ideal, levels, noise, keys, corrector=corrector, snr=0.16
-        )
+        loop = samplers.predictor_corrector(levels, corrector=corrector, snr=0.16)
+        call = lambda noise, keys: samplers.sample(ideal, loop, noise, keys)
         result = np.asarray(jax.jit(call)(noise, KEYS), np.float64)
         expected = np.sqrt(recursion(levels, 0.16, corrector, 50.0**2))
         assert abs(result.std() / expected - 1) < 8e-3, corrector
@@ -58,13 +57,15 @@ def test_predictor_corrector_has_the_variance_of_its_recursion():
 def test_predictor_corrector_without_correction_is_its_predictor():
     levels = timesteps.edm(9)
     noise = randomness.normal(KEYS, (3,))
-    result = samplers.predictor_corrector(
-        ideal, levels, noise, KEYS, process="vp", corrector_steps=0
-    )
-    expected = samplers.sample(ideal, samplers.reverse_diffusion(levels, "vp"), noise, KEYS)
+    vp = schedules.vp()
+    loop = samplers.predictor_corrector(levels, schedule=vp, corrector_steps=0)
+    result = samplers.sample(ideal, loop, noise, KEYS)
+    predictor = samplers.reverse_diffusion(levels, schedule=vp)
+    expected = samplers.sample(ideal, predictor, noise, KEYS)
     np.testing.assert_allclose(result, expected, atol=1e-5)
     euler = samplers.euler(levels)  # and a corrector of snr 0 does nothing
-    result = samplers.predictor_corrector(ideal, levels, noise, KEYS, predictor=euler, snr=0.0)
+    loop = samplers.predictor_corrector(levels, predictor=euler, snr=0.0)
+    result = samplers.sample(ideal, loop, noise, KEYS)
     np.testing.assert_allclose(result, samplers.sample(ideal, euler, noise), atol=1e-5)
 
 
@@ -77,7 +78,9 @@ def test_predictor_corrector_is_per_sample_and_counts_its_evaluations():
         traces.append(sigma)
         return jnp.tanh(x)
 
-    call = lambda n, k: samplers.predictor_corrector(denoise, levels, n, k, corrector_steps=2)
+    loop = samplers.predictor_corrector(levels, corrector_steps=2)
+    call = lambda n, k: samplers.sample(denoise, loop, n, k)
+    assert loop.nfe == 15 and loop.run(ideal, noise, KEYS)[1].tolist() == [15] * 8
     text = jax.make_jaxpr(call)(noise, KEYS)
     assert len(traces) == 1 and "length=15" in str(text)  # N (1 + 2), the network once
     whole, part = call(noise, KEYS), call(noise[2:4], KEYS[2:4])
@@ -94,8 +97,8 @@ def test_learned_variance_at_its_ends_is_ddpm():
     noise = randomness.normal(KEYS, (3,))
     for v, variance in ((0.0, "small"), (1.0, "large")):
         with_v = lambda x, sigma: (ideal(x, sigma), jnp.full_like(x, v))
-        result = samplers.improved_ddpm(with_v, levels, noise, KEYS)
-        expected = samplers.sample(ideal, samplers.ddpm(levels, variance), noise, KEYS)
+        result = samplers.sample(with_v, samplers.improved_ddpm(levels), noise, KEYS)
+        expected = samplers.sample(ideal, samplers.ddpm(levels, variance=variance), noise, KEYS)
         np.testing.assert_allclose(result, expected, atol=3e-5)
 
 
@@ -108,7 +111,7 @@ def test_the_optimal_learned_variance_of_gaussian_data():
     def deviation(std, v):
         denoise = lambda x, sigma: (std**2 / (std**2 + sigma**2) * x, jnp.full_like(x, v))
         start = jnp.sqrt(std**2 + 1.3**2) / 1.3 * noise
-        return samplers.improved_ddpm(denoise, [1.3, 0.7], start, keys).std()
+        return samplers.sample(denoise, samplers.improved_ddpm([1.3, 0.7]), start, keys).std()
 
     for std, v in ((0.25, 0.129), (0.5, 0.424), (1.0, 1.0), (2.0, 1.547)):
         assert abs(deviation(std, v) / np.sqrt(std**2 + 0.7**2) - 1) < 5e-3, std
@@ -131,13 +134,16 @@ def test_gradients_through_learned_variance_are_finite():
 
     def loss(scale):
         denoise = lambda x, sigma: (ideal(x, sigma), jax.nn.sigmoid(scale * x))
-        return samplers.improved_ddpm(denoise, timesteps.edm(6), noise, KEYS).sum()
+        return samplers.sample(denoise, samplers.improved_ddpm(timesteps.edm(6)), noise, KEYS).sum()
 
     assert np.isfinite(jax.grad(loss)(0.3))
 
 
 # -- adaptive ----------------------------------------------------------------------------------
 
+ENDS = [80.0, 0.002]
+# toy takes one sigma for all.
+EACH = jax.vmap(lambda x, sigma: toy(jnp)(x[None], sigma)[0])
 NOISE = jnp.asarray([[-1.3], [-0.4], [0.35], [1.7]])
 
 
@@ -149,7 +155,7 @@ def truth():
 @pytest.fixture(scope="module")
 def adaptive():
     """One program for the tests below."""
-    return jax.jit(lambda z: samplers.adaptive(toy(jnp), z, denoise_last=False))
+    return jax.jit(lambda z: samplers.adaptive(ENDS).run(EACH, z, None))
 
 
 def test_adaptive_reaches_its_tolerance(adaptive, truth):
@@ -166,31 +172,55 @@ def test_adaptive_samples_do_not_share_steps(adaptive):
     assert calls_again[0] == calls[0]
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
-def test_adaptive_counts_its_evaluations(solver):
+@pytest.mark.parametrize("method", ["dopri5", "dopri8"])
+def test_adaptive_counts_its_evaluations(method):
     count = []
 
     def denoise(x, sigma):
         jax.debug.callback(lambda _: count.append(1), sigma)
         return ideal(x, sigma)
 
-    call = jax.jit(lambda z: samplers.adaptive(denoise, z, solver=solver, rtol=1e-4, atol=1e-4))
-    calls = call(NOISE[:1])[1]
+    loop = samplers.adaptive([80.0, 0.002, 0.0], method=method, rtol=1e-4, atol=1e-4)
+    calls = jax.jit(lambda z: loop.run(denoise, z, None))(NOISE[:1])[1]
     jax.effects_barrier()
     assert int(calls[0]) == len(count)
 
 
+def test_adaptive_evaluates_the_whole_batch_at_once():
+    """A denoiser may hold labels `[B]`; each sample is as it is alone, with its own label."""
+    means = jnp.asarray([[-1.0], [0.0], [0.5], [2.0]])
+
+    def of(means):
+        def denoise(x, sigma):
+            assert x.shape == means.shape and sigma.shape == (len(means),)
+            return means + 0.25 / (0.25 + sigma[:, None] ** 2) * (x - means)
+
+        return denoise
+
+    loop = samplers.adaptive([80.0, 0.002, 0.0])
+    together = samplers.sample(of(means), loop, NOISE)
+    for i in range(4):
+        alone = samplers.sample(of(means[i : i + 1]), loop, NOISE[i : i + 1])
+        np.testing.assert_allclose(together[i : i + 1], alone, atol=1e-4)
+
+
+def test_adaptive_under_vmap():
+    loop = samplers.adaptive(ENDS, rtol=1e-3, atol=1e-3)
+    nested = jax.vmap(lambda z: samplers.sample(EACH, loop, z))(NOISE[:, None])
+    np.testing.assert_allclose(nested[:, 0], samplers.sample(EACH, loop, NOISE), atol=1e-5)
+
+
 def test_adaptive_has_gradients():
     """The flow of Gaussian data is a factor, and that is its derivative."""
-    call = lambda z: samplers.adaptive(ideal, z, denoise_last=False)[0].sum()
+    call = lambda z: samplers.sample(ideal, samplers.adaptive(ENDS), z).sum()
     gradient = jax.jit(jax.grad(call))(NOISE[:1])
     expected = 80.0 * np.sqrt((STD**2 + 0.002**2) / (STD**2 + 80.0**2))
     np.testing.assert_allclose(gradient, [[expected]], rtol=1e-4)
 
 
 def test_adaptive_gives_up_as_nan():
-    levels = [80.0, 0.5, 0.002, 0.0]
-    result = samplers.generate("adaptive", ideal, levels, NOISE[:1], max_steps=3, rtol=1e-6)
+    loop = samplers.build("adaptive", [80.0, 0.5, 0.002, 0.0], max_steps=3, rtol=1e-6)
+    result = samplers.sample(ideal, loop, NOISE[:1])
     assert np.isnan(result).all()
 
 
@@ -204,49 +234,58 @@ def test_diffrax_is_asked_for_only_when_needed(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match="pip install 'edm_jax\\[adaptive\\]'"):
-        samplers.adaptive(toy(jnp), NOISE)
+        samplers.adaptive(ENDS)
 
 
-# -- by name -----------------------------------------------------------------------------------
+# -- one signature -----------------------------------------------------------------------------
 
 
-def test_generate_runs_names_of_both_kinds():
+def test_a_loop_is_run_as_a_tableau_is():
     noise, keys = randomness.normal(KEYS[:2], (3,)), KEYS[:2]
     levels = timesteps.edm(4)
     with_v = lambda x, sigma: (ideal(x, sigma), 0.5 * jnp.ones_like(x))
     for name in ("predictor_corrector", "improved_ddpm"):
-        denoise = with_v if name == "improved_ddpm" else ideal
-        result = samplers.generate(name, denoise, levels, noise, keys)
+        loop = samplers.build(name, levels)
+        assert loop.stochastic and loop.variance == (name == "improved_ddpm")
+        denoise = with_v if loop.variance else ideal
+        result = samplers.sample(denoise, loop, noise, keys)
         assert result.shape == noise.shape and np.isfinite(result).all()
-    result = samplers.generate("ddim", ideal, levels, noise, keys, eta=0.5)
-    expected = samplers.sample(ideal, samplers.ddim(levels, 0.5), noise, keys)
-    np.testing.assert_allclose(result, expected, atol=1e-6)
+        x0, calls = loop.run(denoise, noise, keys)
+        assert jnp.array_equal(x0, result) and calls.tolist() == [loop.nfe] * 2
+    assert repr(loop) == "Loop(nfe=4, stochastic=True, variance=True)"
+
+
+LOOP = samplers.predictor_corrector([1.0, 0.0])
 
 
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: samplers.generate("adaptiv", ideal, [1, 0], NOISE), "did you mean adaptive"),
+        (lambda: samplers.build("adaptiv", [1, 0]), "did you mean adaptive"),
         (
-            lambda: samplers.generate("adaptive", ideal, [1, 0.5, 0], NOISE, eta=1),
+            lambda: samplers.build("adaptive", [1, 0.5, 0], eta=1),
             "adaptive has no option 'eta'",
         ),
+        (lambda: samplers.sample(ideal, LOOP, NOISE), "keys must be given for a stochastic Loop"),
         (
-            lambda: samplers.generate("predictor_corrector", ideal, [1, 0], NOISE),
-            "keys must be given for predictor_corrector",
+            lambda: samplers.sample(ideal, LOOP, NOISE, KEYS[:4], trajectory=True),
+            "trajectory must be left out for a Loop",
         ),
         (
-            lambda: samplers.predictor_corrector(
-                ideal, [2, 1, 0], NOISE, KEYS[:4], predictor=samplers.heun([2, 1, 0])
-            ),
+            lambda: samplers.sample(ideal, LOOP, NOISE, KEYS[:4], row_noise=NOISE[None]),
+            "row_noise must be left out for a Loop",
+        ),
+        (lambda: samplers.sample(ideal, LOOP, NOISE, KEYS), r"keys must have shape \[B\] = \(4,\)"),
+        (
+            lambda: samplers.predictor_corrector([2, 1, 0], predictor=samplers.heun([2, 1, 0])),
             "predictor must have one register",
         ),
         (
-            lambda: samplers.predictor_corrector(ideal, [1, 0], NOISE, KEYS[:4], corrector="x"),
+            lambda: samplers.predictor_corrector([1, 0], corrector="x"),
             "corrector must be one of langevin, ald",
         ),
-        (lambda: samplers.adaptive(ideal, NOISE, solver="rk45"), "solver must be one of dopri5"),
-        (lambda: samplers.adaptive(ideal, NOISE, sigma_min=-1), "sigma_min must lie in"),
+        (lambda: samplers.adaptive(ENDS, method="rk45"), "method must be one of dopri5"),
+        (lambda: samplers.adaptive([1.0, 0.0]), "positive sigmas must be a list of at least two"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

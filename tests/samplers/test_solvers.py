@@ -25,7 +25,8 @@ REGISTERS |= {"dpmpp_3m": 3, "dpmpp_3m_sde": 3, "dpmpp_3m_third_order": 3}
 REGISTERS |= dict.fromkeys(("heun", "dpm_2", "dpm_2_ancestral", "dpm_solver_2", "restart"), 2)
 REGISTERS |= dict.fromkeys(("dpmpp_2s", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m"), 2)
 REGISTERS |= {"dpmpp_2m_sde": 2, "sa_solver": 3}
-NAMES = list(samplers.SOLVERS)
+LOOPS = ("adaptive", "improved_ddpm", "predictor_corrector")
+NAMES = [name for name in samplers.SOLVERS if name not in LOOPS]
 BATCH = 8
 NOISE = np.random.default_rng(3).standard_normal((BATCH, 1)).astype(np.float32)
 KEYS = randomness.sample_keys(range(BATCH))
@@ -145,20 +146,22 @@ def test_a_sample_is_the_same_in_another_place_of_another_batch(solver):
 def test_gradients_are_finite(solver):
     name, _, tableau = solver
     by_table, by_noise = CALLS["gradient"](tableau, NOISE, KEYS)
-    assert np.isfinite(by_noise).all() and all(np.isfinite(field).all() for field in by_table)
+    assert np.isfinite(by_noise).all() and all(
+        np.isfinite(field).all() for field in jax.tree.leaves(by_table)
+    )
     assert np.abs(by_noise).max() > 0 or name == "consistency"
 
 
 def test_all_solvers_share_one_program():
-    """After all of the above for every solver: one trace of the network per shape and call."""
+    """After all of the above for every solver: two traces per shape, with noise and without."""
     for name in NAMES:
         CALLS["jit"](samplers.pad(make(name), 5), NOISE, KEYS)
-    assert CALLS["jit"]._cache_size() == 1
+    assert CALLS["jit"]._cache_size() == 2  # with noise and without
     before = len(TRACES)
     call = jax.jit(lambda *arguments: draw(*arguments))
     for name in NAMES:
         call(samplers.pad(make(name), 5), NOISE, KEYS)
-    assert len(TRACES) == before + 1
+    assert len(TRACES) == before + 2
 
 
 def test_precision_over_many_steps():
@@ -179,7 +182,7 @@ LEVELS = timesteps.edm(12)
 def same(one, other, skip=0):
     return all(
         np.allclose(a[skip:] if a.ndim != 2 else a, b[skip:] if b.ndim != 2 else b, atol=1e-10)
-        for a, b in zip(one, other)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other))
     )
 
 
@@ -189,34 +192,38 @@ def test_one_method_under_many_names():
     assert same(ancestral, s.euler_ancestral(LEVELS))
     assert same(ancestral, s.ddim(LEVELS, eta=1.0))
     for convention in ("dpm", "linear"):
-        assert same(ancestral, s.ddim(LEVELS, 1.0, convention))
-        assert not same(s.ddim(LEVELS, 0.5), s.ddim(LEVELS, 0.5, convention))
+        assert same(ancestral, s.ddim(LEVELS, eta=1.0, convention=convention))
+        assert not same(s.ddim(LEVELS, eta=0.5), s.ddim(LEVELS, eta=0.5, convention=convention))
     assert same(s.euler(LEVELS), s.ddim(LEVELS))
     assert same(s.euler(LEVELS), s.dpm_solver_1(LEVELS))
     assert same(s.euler(LEVELS), s.lms(LEVELS, order=1))
     assert same(s.euler(LEVELS), s.ipndm(LEVELS, order=1))
     assert same(s.euler(LEVELS), s.unipc(LEVELS, order=1, corrector=False))
     assert same(s.dpm_2(LEVELS), s.dpm_solver_2(LEVELS))
-    assert same(s.lms(LEVELS, 3), s.deis(LEVELS, 3, variable="sigma"))
-    assert same(s.analytic_dpm(LEVELS, lambda sigma: 0.0), ancestral)
+    assert same(s.lms(LEVELS, order=3), s.deis(LEVELS, order=3, variable="sigma"))
+    assert same(s.analytic_dpm(LEVELS, posterior_variance=lambda sigma: 0.0), ancestral)
     variance = lambda sigma: sigma**2 / (1 + sigma**2)
-    assert same(s.ddpm(LEVELS, "analytic", variance), s.analytic_dpm(LEVELS, variance))
+    analytic = s.analytic_dpm(LEVELS, posterior_variance=variance)
+    assert same(s.ddpm(LEVELS, variance="analytic", posterior_variance=variance), analytic)
 
 
 def test_dpmpp_and_sa_solver_are_one_family():
     s = samplers
     for tau in (0.0, 0.5, 1.0):
-        heun = s.dpmpp_2m(LEVELS, tau**2, "heun")
-        assert same(heun, s.sa_solver(LEVELS, 2, 0, tau))
-        parabola = s.dpmpp_3m_third_order(LEVELS, tau**2)
-        assert same(parabola, s.sa_solver(LEVELS, 3, 0, tau))
-        assert not same(parabola, s.dpmpp_3m(LEVELS, tau**2), skip=2)
+        heun = s.dpmpp_2m(LEVELS, eta=tau**2, solver_type="heun")
+        assert same(heun, s.sa_solver(LEVELS, predictor_order=2, corrector_order=0, tau=tau))
+        parabola = s.dpmpp_3m_third_order(LEVELS, eta=tau**2)
+        assert same(parabola, s.sa_solver(LEVELS, predictor_order=3, corrector_order=0, tau=tau))
+        assert not same(parabola, s.dpmpp_3m(LEVELS, eta=tau**2), skip=2)
     # UniP solves for the same weights, but for 1/2 in the step with one past image.
     after = lambda tableau: tableau.weights[2:, 0]
-    unip = s.unipc(LEVELS, 3, corrector=False)
+    unip = s.unipc(LEVELS, order=3, corrector=False)
     np.testing.assert_allclose(after(s.dpmpp_3m_third_order(LEVELS)), after(unip), atol=1e-10)
     # ... and with the corrector for SA-Solver's, which counts the new image among its nodes.
-    unipc, sa_solver = s.unipc(LEVELS, 3), s.sa_solver(LEVELS, 3, 4, 0.0)
+    unipc, sa_solver = (
+        s.unipc(LEVELS, order=3),
+        s.sa_solver(LEVELS, predictor_order=3, corrector_order=4, tau=0.0),
+    )
     for register in (0, 1):
         one, other = (t.weights[3:-2, register] for t in (unipc, sa_solver))
         np.testing.assert_allclose(one, other, atol=1e-10)
@@ -225,7 +232,8 @@ def test_dpmpp_and_sa_solver_are_one_family():
 def test_analytic_variance_is_ddpm_large_for_unit_gaussian_data():
     levels = timesteps.edm(9, final="sigma_min")
     variance = lambda sigma: sigma**2 / (1 + sigma**2)
-    assert same(samplers.analytic_dpm(levels, variance), samplers.ddpm(levels, "large"))
+    analytic = samplers.analytic_dpm(levels, posterior_variance=variance)
+    assert same(analytic, samplers.ddpm(levels, variance="large"))
 
 
 def test_ddim_and_ddpm_are_the_published_coefficients():
@@ -240,7 +248,7 @@ def test_ddim_and_ddpm_are_the_published_coefficients():
     np.testing.assert_allclose((1 - low) / (1 - high) * beta / low, table[:, 2] ** 2, rtol=1e-9)
     for eta in (0.0, 0.3, 1.0):
         noise = eta * np.sqrt((1 - low) / (1 - high) * beta)
-        table = samplers.ddim(LEVELS, eta).weights[:-1, 0]
+        table = samplers.ddim(LEVELS, eta=eta).weights[:-1, 0]
         np.testing.assert_allclose(noise / np.sqrt(low), table[:, 2], atol=1e-9)
         of_eps = np.sqrt(1 - low - noise**2) / np.sqrt(low)
         np.testing.assert_allclose(of_eps, table[:, 0] * s, rtol=1e-9)
@@ -278,7 +286,9 @@ def test_prk_and_plms_against_a_step_loop():
             else:
                 combined = (55 * e - 59 * past[0] + 37 * past[1] - 9 * past[2]) / 24
             x, past = x + (t - s) * combined, [e, *past]
-        tableau = samplers.pndm(levels, middle) if name == "pndm" else samplers.plms(levels)
+        tableau = (
+            samplers.pndm(levels, midpoints=middle) if name == "pndm" else samplers.plms(levels)
+        )
         np.testing.assert_allclose(run(tableau, toy(), NOISE), x, atol=1e-10)
 
 
@@ -286,7 +296,7 @@ def test_prk_and_plms_against_a_step_loop():
 
 
 def test_every_solver_documents_itself():
-    for name, solver in (samplers.SOLVERS | samplers.LOOPS).items():
+    for name, solver in samplers.SOLVERS.items():
         function = getattr(samplers, name)
         text = inspect.getdoc(function)
         assert "NFE" in text or "evaluations" in text, name
@@ -298,30 +308,40 @@ def test_every_solver_documents_itself():
     "call, message",
     [
         (lambda: samplers.build("dpmpp2m", LEVELS), "no solver 'dpmpp2m'; did you mean dpmpp_2m"),
-        (lambda: samplers.build("qqqq", LEVELS), "no solver 'qqqq'; see"),
+        (lambda: samplers.build("qqqq", LEVELS), "no solver 'qqqq'; they are euler, heun"),
         (lambda: samplers.build("heun", LEVELS, eta=1), "heun has no option 'eta': its options"),
         (lambda: samplers.build("dpm_2", LEVELS, r=1), "dpm_2 has no option 'r': it has no"),
         (lambda: samplers.build("analytic_dpm", LEVELS), "needs the option 'posterior_variance'"),
-        (lambda: samplers.build("adaptive", LEVELS), "adaptive is no tableau"),
-        (lambda: samplers.ddim(LEVELS, 1.5), r"eta must lie in \[0.0, 1.0\], got 1.5"),
+        (lambda: samplers.ddim(LEVELS, eta=1.5), r"eta must lie in \[0.0, 1.0\], got 1.5"),
         (lambda: samplers.ddim(LEVELS, convention="k"), "convention must be one of ddim"),
-        (lambda: samplers.ddpm(LEVELS, "huge"), "variance must be one of small"),
-        (lambda: samplers.ddpm(LEVELS, "analytic"), "posterior_variance must be given"),
-        (lambda: samplers.analytic_dpm(LEVELS, lambda s: -1.0), "must not be negative, got -1"),
-        (lambda: samplers.lms(LEVELS, 5), "order must be one of 1, 2, 3, 4, got 5"),
+        (lambda: samplers.ddpm(LEVELS, variance="huge"), "variance must be one of small"),
+        (lambda: samplers.ddpm(LEVELS, variance="analytic"), "posterior_variance must be given"),
+        (
+            lambda: samplers.analytic_dpm(LEVELS, posterior_variance=lambda s: -1.0),
+            "must not be negative, got -1",
+        ),
+        (lambda: samplers.lms(LEVELS, order=5), "order must be one of 1, 2, 3, 4, got 5"),
         (lambda: samplers.deis(LEVELS, variable="x"), "variable must be one of"),
         (lambda: samplers.pndm(timesteps.edm(3)), "must make at least 4 steps"),
-        (lambda: samplers.pndm(LEVELS, [1, 2, 3]), "midpoints must be 3 levels inside"),
+        (lambda: samplers.pndm(LEVELS, midpoints=[1, 2, 3]), "midpoints must be 3 levels inside"),
         (lambda: samplers.plms([1.0, 0.0]), "must make at least 2 steps"),
-        (lambda: samplers.unipc(LEVELS, 4), "order must be one of 1, 2, 3, got 4"),
+        (lambda: samplers.unipc(LEVELS, order=4), "order must be one of 1, 2, 3, got 4"),
         (lambda: samplers.sa_solver(LEVELS, corrector_order=9), "corrector_order must be one of"),
         (lambda: samplers.dpmpp_sde(LEVELS, correlation="no"), "correlation must be one of"),
-        (lambda: samplers.dpmpp_2m(LEVELS, -0.1), "eta must lie in"),
-        (lambda: samplers.reverse_diffusion(LEVELS, "ddpm"), "process must be one of ve"),
-        (lambda: samplers.restart(LEVELS, [(1, 1, 0.1, 1)]), "points of an interval must lie in"),
-        (lambda: samplers.restart(LEVELS, [(3, 1, 2.0, 0.1)]), "high of an interval must lie in"),
+        (lambda: samplers.dpmpp_2m(LEVELS, eta=-0.1), "eta must lie in"),
+        (
+            lambda: samplers.restart(LEVELS, intervals=[(1, 1, 0.1, 1)]),
+            "points of an interval must lie in",
+        ),
+        (
+            lambda: samplers.restart(LEVELS, intervals=[(3, 1, 2.0, 0.1)]),
+            "high of an interval must lie in",
+        ),
         (lambda: samplers.consistency([2.0, 1.0]), "the last of sigmas must be at most 0.002"),
-        (lambda: samplers.annealed_langevin(LEVELS, 0), "steps_per_level must lie in"),
+        (
+            lambda: samplers.annealed_langevin(LEVELS, steps_per_level=0),
+            "steps_per_level must lie in",
+        ),
         (lambda: samplers.ddim_inversion([1.0, 0.0]), "positive sigmas must be a list"),
         (lambda: samplers.pad(samplers.heun(LEVELS), 1), "registers must be at least 2, got 1"),
     ],

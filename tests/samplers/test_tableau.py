@@ -1,5 +1,7 @@
 """The one loop: randomness, transformations, precision; exact moments; bad tables."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,7 +108,7 @@ def test_eager_jit_vmap_and_devices_agree():
 
 def test_vmap_over_tableaux():
     alphas = [samplers.heun(timesteps.edm(6), alpha=alpha) for alpha in (0.5, 2 / 3, 1.0)]
-    stacked = samplers.Tableau(*(np.stack(fields) for fields in zip(*alphas)))
+    stacked = jax.tree.map(lambda *fields: np.stack(fields), *alphas)
     results = jax.vmap(lambda table: samplers.sample(ideal, table, NOISE))(stacked)
     for result, tableau in zip(results, alphas):
         np.testing.assert_allclose(result, samplers.sample(ideal, tableau, NOISE), atol=2e-6)
@@ -126,7 +128,7 @@ def test_gradients_are_finite_and_right_down_to_sigma_zero():
     for table in (HEUN, CHURNED):
         by_std, by_table = gradients(0.5, table)
         assert np.isfinite(by_std) and by_std != 0
-        assert all(np.isfinite(field).all() for field in by_table)
+        assert all(np.isfinite(field).all() for field in jax.tree.leaves(by_table))
     step = 1e-4
     with jax.enable_x64(True):
         noise = jnp.asarray(NOISE, jnp.float64)
@@ -151,7 +153,8 @@ def test_the_network_is_in_the_program_once():
     text = call.lower(CHURNED, NOISE, KEYS).as_text()
     assert text.count("dot_general") == 1
     assert traces == [()]
-    again = samplers.heun(timesteps.edm(6, rho=3.0), alpha=0.5)
+    churn = samplers.Churn(5)
+    again = samplers.heun(timesteps.edm(6, rho=3.0), alpha=0.5, churn=churn)
     call(CHURNED, NOISE, KEYS), call(again, NOISE, KEYS)
     assert len(traces) == 1 and call._cache_size() == 1
 
@@ -196,7 +199,7 @@ def test_the_state_keeps_its_dtype_under_a_bfloat16_denoiser():
 
 
 def broken(**fields):
-    return HEUN._replace(**fields)
+    return dataclasses.replace(HEUN, **fields)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +222,15 @@ def broken(**fields):
         (lambda: samplers.moments(broken(weights=HEUN.weights[:, :1]), 0, 1), "weights must have"),
         (
             lambda: samplers.moments(broken(weights=np.nan * HEUN.weights), 0, 1),
-            "weights has entries that are not finite",
+            "weights must be finite",
         ),
-        (lambda: samplers.assemble([[1.0, 0.0]], []), "sigma must have shape"),
+        (lambda: samplers.Tableau.from_rows([[1.0, 0.0]], []), "sigma must have shape"),
+        (lambda: samplers.sample(ideal, "heun", NOISE), "sampler must be a Tableau or a Loop"),
+        (lambda: samplers.moments("heun", 0, 1), "tableau must be a Tableau"),
+        (
+            lambda: samplers.moments(dataclasses.replace(CHURNED, stochastic=False), 0, 1),
+            "tableau.stochastic must be True where z has weights",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, message):

@@ -54,12 +54,12 @@ def weights_of(file: torch_tensors.TorchFile) -> dict[str, np.ndarray]:
     """The tensors of a saved state dict, by name.
 
     Raises:
-      WeightsError: an entry is no tensor, or all together are larger than the file.
+      WeightsError: an entry is no tensor of floats.
     """
-    weights, budget = {}, torch_tensors.Budget(file.size)
+    weights = {}
     for name, record in file.value.items():
         try:
-            weights[str(name)] = torch_tensors.array(record, file.storages, budget)
+            weights[str(name)] = torch_tensors.array(record, file.storages)
         except WeightsError as error:
             raise WeightsError(f"tensor {str(name)[:200]!r} {error}") from None
     return weights
@@ -98,7 +98,7 @@ def from_state_dict(
     Raises:
       WeightsError: tensors that are missing, extra or misshapen.
     """
-    u = tables.iddpm(1000, 0.001, 0.008, variant="network")
+    u = tables.iddpm(1000, c_1=0.001, c_2=0.008, variant="network")
     arguments = {
         "c_1": 0.001, "c_2": 0.008, "num_train_steps": 1000, "u": [float(x) for x in u],
     }  # fmt: skip

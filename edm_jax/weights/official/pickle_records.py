@@ -46,7 +46,7 @@ class Persistent:
     id: Any
 
 
-class Parsed(NamedTuple):
+class Stream(NamedTuple):
     """value: the pickled object; end: the position after it; persistent: its outside references."""
 
     value: Any
@@ -64,7 +64,7 @@ def parse(
     allowed: frozenset[Global],
     start: int = 0,
     max_opcodes: int = MAX_OPCODES,
-) -> Parsed:
+) -> Stream:
     """Reads one pickle into plain Python values and records.
 
     Args:
@@ -99,9 +99,8 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.persistent: list[Persistent] = []
-        self.encoded = 0  # bytes made of texts
 
-    def run(self, max_opcodes: int) -> Parsed:
+    def run(self, max_opcodes: int) -> Stream:
         if len(self.data) <= self.position:
             raise WeightsError("nothing to read: the file is empty or truncated")
         if self.data[self.position] != 0x80:
@@ -111,7 +110,7 @@ class _Machine:
             if code == 0x2E:  # STOP
                 if len(self.stack) != 1 or self.marks:
                     raise WeightsError(f"damaged: the pickle leaves {len(self.stack)} values")
-                return Parsed(self.stack[0], self.position, self.persistent)
+                return Stream(self.stack[0], self.position, self.persistent)
             operation = _OPERATIONS.get(code)
             if operation is None:
                 known = pickletools.code2op.get(chr(code))
@@ -192,21 +191,9 @@ class _Machine:
         if function == ORDERED_DICT and not arguments:
             self.push({})
         elif function == _LATIN1:
-            self.push(self.latin1(arguments))
+            self.push(_latin1(arguments))
         else:
             self.push(Call(function, arguments))
-
-    def latin1(self, arguments: tuple) -> memoryview:
-        """The bytes that protocol 2 writes as a text, which one file may name many times."""
-        if len(arguments) != 2 or type(arguments[0]) is not str or arguments[1] != "latin1":
-            raise WeightsError("damaged: bytes written as neither bytes nor latin1")
-        self.encoded += len(arguments[0])
-        if self.encoded > len(self.data):
-            raise WeightsError("damaged: the bytes written as texts are more than the file has")
-        try:
-            return memoryview(arguments[0].encode("latin1"))
-        except UnicodeEncodeError:
-            raise WeightsError("damaged: bytes written as neither bytes nor latin1") from None
 
 
 def _text(data: bytes | memoryview) -> str:
@@ -214,6 +201,15 @@ def _text(data: bytes | memoryview) -> str:
         return str(data, "utf-8")
     except UnicodeDecodeError:
         raise WeightsError("damaged: a string is not UTF-8") from None
+
+
+def _latin1(arguments: tuple) -> memoryview:
+    if len(arguments) != 2 or type(arguments[0]) is not str or arguments[1] != "latin1":
+        raise WeightsError("damaged: bytes written as neither bytes nor latin1")
+    try:
+        return memoryview(arguments[0].encode("latin1"))
+    except UnicodeEncodeError:
+        raise WeightsError("damaged: bytes written as neither bytes nor latin1") from None
 
 
 def _set_items(target: Any, pairs: list, position: int) -> None:

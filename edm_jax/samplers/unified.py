@@ -1,18 +1,21 @@
 """UniPC: a predictor-corrector whose corrector costs no evaluation."""
 
 import math
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax import checks
 from edm_jax.samplers.numerics import phi
-from edm_jax.samplers.tableau import Tableau, assemble, symbols
+from edm_jax.samplers.tableau import Tableau, symbols
 
 
 def unipc(
-    sigmas,
-    order: int = 2,
-    variant: str = "bh2",
+    sigmas: ArrayLike,
+    *,
+    order: Literal[1, 2, 3] = 2,
+    variant: Literal["bh1", "bh2"] = "bh2",
     corrector: bool = True,
     first_corrected: int = 1,
 ) -> Tableau:
@@ -71,7 +74,7 @@ def unipc(
             known = base - b * sum(w * d for w, d in zip(weights, slopes)) - correction * D
             registers.append(known if t > 0 and i + 2 < sigmas.size else 0 * z)
         rows.append((s, [*registers, *history[: order - 1]]))
-    return assemble([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (size - 1), rows)
+    return Tableau.from_rows([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (size - 1), rows)
 
 
 def _solve(ratios, h: float, b: float) -> np.ndarray:

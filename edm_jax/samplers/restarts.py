@@ -1,8 +1,10 @@
 """Restart sampling: an ODE sampler that jumps back up in noise and comes down again."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax import checks, schedules, timesteps
 from edm_jax.samplers import numerics
@@ -35,9 +37,16 @@ IMAGENET64 = (
     Interval(4, 5, 0.30, 0.59),
     Interval(6, 6, 0.06, 0.30),
 )
+NAMED = {"cifar10": CIFAR10, "imagenet64": IMAGENET64}
 
 
-def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -> Tableau:
+def restart(
+    sigmas: ArrayLike,
+    *,
+    intervals: Literal["cifar10", "imagenet64"] | Sequence[Interval] = "cifar10",
+    s_noise: float = 1.0,
+    rho: float = 7.0,
+) -> Tableau:
     """Heun's method with restarts (Xu, Deng, Cheng, Tian, Liu, Jaakkola 2023, algorithm 1).
 
         at sigma = low, `rounds` times:  x <- x + s_noise sqrt(high^2 - low^2) z,
@@ -50,8 +59,9 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
 
     Args:
       sigmas: `[N + 1]` descending noise levels, the last may be 0.
-      intervals: of `Interval` (or tuples of its fields); `CIFAR10`, `IMAGENET64`.
-      s_noise: scale of the noise (1.003 for `IMAGENET64`).
+      intervals: of `Interval` (or tuples of its fields); or the name of the authors' settings
+        for EDM's models, "cifar10" (`restart.CIFAR10`) or "imagenet64" (`restart.IMAGENET64`).
+      s_noise: scale of the noise (1.003 for "imagenet64").
       rho: of the grids of the intervals.
 
     Returns:
@@ -64,7 +74,9 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
     checks.between("s_noise", s_noise, 0.0)
     rho = checks.between("rho", rho, 0.0, open_low=True)
     positive = sigmas[sigmas > 0]
-    excursions = [[] for _ in sigmas]
+    excursions: list[list[np.ndarray]] = [[] for _ in sigmas]
+    if isinstance(intervals, str):
+        intervals = NAMED[checks.one_of("intervals", intervals, tuple(NAMED))]
     for interval in intervals if np.iterable(intervals) else [intervals]:
         if np.shape(interval) != (4,):
             raise ValueError(f"intervals must be (points, rounds, low, high) each, got {interval}")
@@ -74,7 +86,9 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
         index = int(np.abs(positive - low).argmin())
         low = float(positive[index])
         checks.between("high of an interval", high, low, open_low=True)
-        levels = timesteps.edm(int(points) - 1, low, high, rho, final="sigma_min")
+        levels = timesteps.edm(
+            int(points) - 1, sigma_min=low, sigma_max=high, rho=rho, final="sigma_min"
+        )
         levels[-1] = low
         excursions[index] += int(rounds) * [levels]
 
@@ -87,4 +101,7 @@ def restart(sigmas, intervals=CIFAR10, s_noise: float = 1.0, rho: float = 7.0) -
             for s, t in zip(levels, levels[1:]):
                 legs.append(Leg(s, s, t, t, up))
                 up = 0.0
-    return integrate(legs, schedules.edm(), "heun", 1.0, sigmas[0])
+    return integrate(legs, schedules.edm(), 1.0, sigmas[0])
+
+
+restart.CIFAR10, restart.IMAGENET64 = CIFAR10, IMAGENET64  # type: ignore[attr-defined]
