@@ -32,41 +32,49 @@ end at the outermost noise levels that their network knows:
 
 import dataclasses
 
-from edm_jax.training.config import Config, LossConfig, choices, neighbour
+from configs import afhqv2, cifar10, ffhq64
+from edm_jax.training.config import Config, LossConfig, choices
 
 ROWS = ("F", "E", "D", "C", "B", "A")
+RUNS = {"cifar10": cifar10, "ffhq64": ffhq64, "afhqv2": afhqv2}
 BASELINE_WIDTHS = {32: (1, 2, 2, 2), 64: (1, 1, 2, 2, 2)}
 
 
 def get_config(text: str = "") -> Config:
     """The final configuration with the paper's steps undone, from the last one down to the row."""
     row, data, labels, architecture = choices(
-        text, ROWS, ("cifar10", "ffhq64", "afhqv2"), ("cond", "uncond"), ("ddpmpp", "ncsnpp")
+        text, ROWS, tuple(RUNS), ("cond", "uncond"), ("ddpmpp", "ncsnpp")
     )
     words = (labels, architecture) if data == "cifar10" else (architecture,)
-    config = neighbour(__file__, data).get_config("-".join(words))
+    config = RUNS[data].get_config("-".join(words))
     song = {"ddpmpp": "vp", "ncsnpp": "ve"}[architecture]
     for undone in ROWS[: ROWS.index(row)]:
-        if undone == "F":  # non-leaky augmentation: mirrored copies instead
-            config.augment = 0.0
-            config.data.xflip = True
-        elif undone == "E":  # loss function
-            config.loss = LossConfig(song)
-        elif undone == "D":  # preconditioning
-            config.model = dataclasses.replace(config.model, preconditioner=song)
-        elif undone == "C":  # capacity: back to four and five levels
-            widths = BASELINE_WIDTHS[config.model.resolution]
-            config.model = dataclasses.replace(config.model, channel_mult=widths)
-        elif undone == "B":  # hyperparameters of score-SDE
-            config = _baseline_hyperparameters(config)
+        config = _without(undone, config, song)
     return config
+
+
+def _without(step: str, config: Config, song: str) -> Config:
+    """The configuration before a step; `song` is the architecture's name in score-SDE."""
+    if step == "F":  # non-leaky augmentation: mirrored copies instead
+        return dataclasses.replace(
+            config, augment=0.0, data=dataclasses.replace(config.data, xflip=True)
+        )
+    if step == "E":  # loss function
+        return dataclasses.replace(config, loss=LossConfig(song))
+    if step == "D":  # preconditioning
+        changes = {"preconditioner": song}
+    elif step == "C":  # capacity: back to four and five levels
+        changes = {"channel_mult": BASELINE_WIDTHS[config.model.resolution]}
+    else:  # hyperparameters of score-SDE
+        changes = {"dropout": 0.10}
+        config = _baseline_hyperparameters(config)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **changes))
 
 
 def _baseline_hyperparameters(config: Config) -> Config:
     elements = config.model.channels * config.model.resolution**2
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, dropout=0.10),
         batch_size=128,
         learning_rate=2e-4,
         rampup_kimg=640.0,

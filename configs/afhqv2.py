@@ -21,12 +21,15 @@ images of Heun's deterministic sampler with 40 steps, 79 network evaluations:
 
 import dataclasses
 
-from edm_jax.training.config import Config, neighbour
+from configs import ffhq64
+from edm_jax.training.config import Config
 
 
 def get_config(text: str = "") -> Config:
     """FFHQ's run on a smaller data set, hence with more dropout."""
-    config = neighbour(__file__, "ffhq64").get_config(text)
-    config.data.archive = "data/afhqv2-64.zip"
-    config.model = dataclasses.replace(config.model, dropout=0.25)
-    return config
+    config = ffhq64.get_config(text)
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, dropout=0.25),
+        data=dataclasses.replace(config.data, archive="data/afhqv2-64.zip"),
+    )

@@ -21,22 +21,25 @@ Samples of every class, by the default sampler; the paper's is --solver heun:
 
 import dataclasses
 
-from edm_jax.training.config import Config, neighbour
+from configs import cifar10
+from edm_jax.training.config import Config
 
 
 def get_config() -> Config:
     """CIFAR-10's run, smaller and shorter."""
-    config = neighbour(__file__, "cifar10").get_config()
-    config.model = dataclasses.replace(
-        config.model, model_channels=32, channel_mult=(1, 2, 2), num_blocks=1, dropout=0.0
+    config = cifar10.get_config()
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(
+            config.model, model_channels=32, channel_mult=(1, 2, 2), num_blocks=1, dropout=0.0
+        ),
+        data=dataclasses.replace(config.data, xflip=True),
+        augment=0.0,
+        duration_kimg=14.0,
+        batch_size=32,
+        rampup_kimg=2.5,
+        ema_halflife_kimg=1.25,
+        log_kimg=0.5,
+        sample_kimg=3.5,
+        checkpoint_kimg=3.5,
     )
-    config.data.xflip = True
-    config.augment = 0.0
-    config.duration_kimg = 14.0
-    config.batch_size = 32
-    config.rampup_kimg = 2.5
-    config.ema_halflife_kimg = 1.25
-    config.log_kimg = 0.5
-    config.sample_kimg = 3.5
-    config.checkpoint_kimg = 3.5
-    return config

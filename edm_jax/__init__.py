@@ -1,6 +1,15 @@
 """EDM (Karras, Aittala, Aila, Laine 2022) in JAX: every choice of the design space a function."""
 
-from edm_jax import ideal, objectives, preconditioning, samplers, schedules, score, timesteps
+from edm_jax import (
+    augment,
+    ideal,
+    objectives,
+    preconditioning,
+    samplers,
+    schedules,
+    score,
+    timesteps,
+)
 from edm_jax.generation import generate, requests
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, adm, ddpmpp, ncsnpp
@@ -9,11 +18,14 @@ from edm_jax.randomness import normal, sample_keys
 from edm_jax.samplers import Tableau, moments, sample
 from edm_jax.weights import load, save
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Model",
     "ModelConfig",
     "Tableau",
     "adm",
+    "augment",
     "ddpmpp",
     "denoiser",
     "generate",

@@ -5,6 +5,9 @@ import importlib
 import sys
 from collections.abc import Callable
 
+from edm_jax import __version__
+from edm_jax.cli.options import Parser
+
 COMMANDS = {
     "train": "train a model",
     "sample": "draw images from a model",
@@ -35,23 +38,31 @@ def run_command(name: str, arguments: list[str]) -> int:
     module = importlib.import_module(f"edm_jax.cli.{name.replace('-', '_')}")
     if hasattr(module, "main"):
         return run(lambda: module.main(arguments))
-    parser = argparse.ArgumentParser(prog=f"edm-jax {name}", description=module.__doc__)
+    parser = Parser(prog=f"edm-jax {name}", description=module.__doc__)
     module.add_arguments(parser)
-    parsed = parser.parse_args(arguments)
-    return run(lambda: module.run(parsed))
+    return run(lambda: module.run(parser.parse_args(arguments)))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The entry point: dispatches to `edm_jax.cli.COMMAND`."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    listing = "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:{width}} {text}" for name, text in COMMANDS.items())
+    parser = Parser(
         prog="edm-jax",
         description="EDM (Karras et al. 2022) in JAX.",
         epilog=f"commands:\n{listing}\n\nedm-jax COMMAND --help says more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"edm_jax {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parsed = parser.parse_args(arguments[:1])
-    return run_command(parsed.command, arguments[1:])
+    if not arguments:
+        parser.print_help()
+        return 0
+
+    def command() -> int:
+        # What follows the command's name is the command's own.
+        parsed = parser.parse_args(arguments[:1])
+        return run_command(parsed.command, arguments[1:])
+
+    return run(command)

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from edm_jax import generation
+from edm_jax.cli.options import add_process_arguments
 from edm_jax.cli.sampler import (
     add_model_arguments,
     add_sampler_arguments,
@@ -47,10 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, default=64, help="images at once on a device (64)")
     add("--trajectory", metavar="PNG", help="also draw the denoising paths of the first images")
     add("--list-solvers", action="store_true", help="print the solvers and stop")
-    add = parser.add_argument_group("processes").add_argument
-    add("--coordinator", metavar="HOST:PORT", help="where process 0 is")
-    add("--num-processes", type=int, metavar="N", help="how many there are")
-    add("--process-id", type=int, metavar="I", help="this one's number, from 0")
+    add_process_arguments(parser)
     add_sampler_arguments(parser)
 
 
@@ -105,7 +103,8 @@ def _draw_missing(
     if not silent:
         print(
             f"{len(wanted)} images of {'×'.join(map(str, model.image_shape))}, {args.solver}: "
-            f"{getattr(sampler, 'nfe', 'some')} network evaluations each, {processes.device_summary()}",
+            f"{getattr(sampler, 'nfe', 'some')} network evaluations each, "
+            f"{processes.device_summary()}",
             file=sys.stderr,
         )
     with tqdm(

@@ -1,35 +1,12 @@
 """The settings of a training run: typed dataclasses that `configs/*.py` fill in."""
 
 import dataclasses
-import importlib.util
 import json
-import pathlib
-import types
 from typing import Any
 
 from edm_jax import objectives
 from edm_jax.networks.config import ModelConfig, SongConfig, setting
 from edm_jax.training import averages as ema
-
-
-def neighbour(file: str, name: str) -> types.ModuleType:
-    """The configuration file `name`.py in the folder of `file`: what two runs share, they share so.
-
-    Args:
-      file: the `__file__` of the configuration that asks.
-      name: the other one's name, without .py.
-
-    Raises:
-      ValueError: there is no such file.
-    """
-    path = pathlib.Path(file).with_name(f"{name}.py")
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.py")))
-        raise ValueError(f"there is no configuration {name!r}; known are {known}")
-    spec = importlib.util.spec_from_file_location(f"configs_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def choices(text: str, *sets: tuple[str, ...]) -> list[str]:

@@ -8,13 +8,13 @@ A step is a few items, each a tree of arrays in a folder of its own, and one of 
     config      JSON: settings, the model's configuration, the data set's name
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 
 from edm_jax.model import Model, init_params
 from edm_jax.networks.config import ModelConfig
@@ -37,7 +37,7 @@ class Checkpoints:
           keep: how many of the newest steps stay; None is all.
           read_only: make no folder, and write nothing.
         """
-        logging.get_absl_logger().setLevel("ERROR")  # orbax narrates every call
+        logging.getLogger("absl").setLevel("ERROR")  # orbax narrates every call
         handlers = {name: _tree_handler() for name in _TREES}
         self._manager = ocp.CheckpointManager(
             files.absolute(workdir) / CHECKPOINTS,  # orbax needs it from the root, or as a URL

@@ -1,9 +1,17 @@
 """The train command: settings, help, and one clear line for what is wrong."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
-from edm_jax.cli.main import main
+import edm_jax
+from edm_jax.cli.main import COMMANDS, main
 from edm_jax.cli.train import parse
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 CONFIG = "--config=configs/digits.py"
 
@@ -15,22 +23,78 @@ def test_settings_override_the_file():
     assert values.config.batch_size == 64
     assert values.config.model.channel_mult == (1, 1)
     assert values.config.model.channels == 1
+    assert values.workdir == "x" and not values.quiet
 
 
-def test_settings_without_a_value_and_lists_can_be_given():
+def test_settings_without_a_value_and_entries_of_dictionaries_can_be_given():
     values = parse(
-        [CONFIG, "--config.loss.weight=min_snr", "--config.ema_power=(0.05,0.1)",
-         "--config.loss.importance=True", "--init=other.pkl", "--workdir=x"]
+        ["--config.loss.weight=min_snr", "--config.ema_power", "(0.05,0.1)", CONFIG, "--quiet",
+         "--config.loss.arguments.p_mean=-0.4", "--config.loss.arguments.p_std", "1",
+         "--config.model.preconditioner_arguments={'sigma_data': 0.3}", "--init=other.pkl"]
     )  # fmt: skip
-    assert values.config.loss.weight == "min_snr" and values.config.loss.importance is True
-    assert values.config.ema_power == (0.05, 0.1) and values.init == "other.pkl"
+    config = values.config
+    assert config.loss.weight == "min_snr" and config.ema_power == (0.05, 0.1)
+    assert config.loss.arguments == {"p_mean": -0.4, "p_std": 1}
+    assert config.model.preconditioner_arguments == {"sigma_data": 0.3}
+    assert config.init == "other.pkl" and values.quiet
+
+
+OWN = """
+import dataclasses
+from configs import digits
+from beside_{n} import SIZE
+
+def get_config(text="1"):
+    return dataclasses.replace(digits.get_config(), batch_size=SIZE * int(text))
+"""
+
+
+def test_a_configuration_of_ones_own_imports_ours_and_what_lies_beside_it(tmp_path):
+    for n, size in enumerate((8, 16)):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        (folder / "own.py").write_text(OWN.format(n=n))
+        (folder / f"beside_{n}.py").write_text(f"SIZE = {size}")
+        config = parse([f"--config={folder}/own.py:3"]).config
+        assert config.batch_size == 3 * size and config.data.archive == "digits"
+
+
+def test_a_configuration_is_found_from_anywhere(tmp_path):
+    """As by the installed command: no folder of the checkout is the current one, or on the path."""
+    code = (
+        "import sys; from edm_jax.cli.train import parse; root = sys.argv[1]; sys.path.remove(root)"
+        "; print(parse([f'--config={root}/configs/afhqv2.py:ncsnpp']).config.model.dropout)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT)], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert found.stdout.strip() == "0.25", found.stderr
+
+
+@pytest.mark.parametrize(
+    "content, argument, message",
+    [
+        ("", "", "must have a function get_config()"),
+        ("get_config = dict", "", "must return a Config, got dict"),
+        ("def get_config(): ...", ":x", "must be given without an argument, got 'x'"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path, content, argument, message, capsys):
+    (tmp_path / "own.py").write_text(content)
+    assert main(["train", f"--config={tmp_path}/own.py{argument}", "--workdir=x"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "own.py" in error
 
 
 def test_help_lists_every_setting_with_its_value(capsys):
     assert main(["train", CONFIG, "--help"]) == 0
     text = capsys.readouterr().out
     assert "--config.batch_size=" in text and "images per step over all devices" in text
-    assert "--config.model.model_channels=" in text and "--config.data.archive=digits" in text
+    assert "--config.model.model_channels=32" in text and "--config.data.archive=digits" in text
+    assert "--workdir FOLDER" in text and "--coordinator HOST:PORT" in text
+    assert main(["train", "--help", "--config.seed=7"]) == 0  # without a file: the defaults
+    assert "--config.seed=7 " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -38,22 +102,55 @@ def test_help_lists_every_setting_with_its_value(capsys):
     [
         ([CONFIG, "--config.batch_siz=8"], "did you mean --config.batch_size?"),
         ([CONFIG, "--config.model.chanels=8"], "did you mean --config.model.channels?"),
-        ([CONFIG, "--config.batch_size=many"], "batch_size=many"),
-        ([CONFIG, "--wrkdir=x"], "workdir"),
-        ([CONFIG], "--workdir is missing"),
-        (["--workdir=x"], "--config is missing"),
+        (
+            [CONFIG, "--config.batch_size=many"],
+            "--config.batch_size must be an integer, got 'many'",
+        ),
+        ([CONFIG, "--wrkdir=x"], "unrecognized arguments: --wrkdir=x"),
+        ([CONFIG], "--workdir must be the folder of the run"),
+        ([CONFIG, "--num-processes=two"], "--num-processes: invalid int value: 'two'"),
+        (["--workdir=x"], "--config must be the path of a file"),
+        ([CONFIG, "--workdir=x", "--config.seed"], "--config.seed must have a value"),
+        ([CONFIG, "--workdir=x", "--config.loss.arguments.p_men=1"], "p_men"),
         (["--config=configs/none.py", "--workdir=x"], "none.py"),
-        ([CONFIG, "--workdir=x", "extra"], "unexpected argument 'extra'"),
+        ([CONFIG, "--workdir=x", "extra"], "unrecognized arguments: extra"),
         ([CONFIG, "--workdir=/proc/none/x"], "/proc/none"),
         ([CONFIG, "--workdir=x", "--config.data.archive=none.zip"], "none.zip"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    import pathlib
-
-    root = pathlib.Path(__file__).parents[2]
-    arguments = [a.replace("configs/", f"{root}/configs/") for a in arguments]
+    arguments = [a.replace("configs/", f"{ROOT}/configs/") for a in arguments]
     assert main(["train", *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and error.startswith("error: ") and "\n" not in error
+
+
+def test_the_command_alone_prints_its_help(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: edm-jax") and all(f"\n  {name} " in text for name in COMMANDS)
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out.split() == [
+        "edm_jax",
+        edm_jax.__version__,
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["trian"], "'trian'"),
+        (["sample", "--stepz=3"], "unrecognized arguments: --stepz=3"),
+        (["sample", "--steps=three"], "--steps: invalid int value: 'three'"),
+        (["ema", "run"], "the following arguments are required: OUT, --std"),
+    ],
+)
+def test_words_that_no_command_knows_are_one_line_and_code_2(arguments, message, capsys):
+    assert main(arguments) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and error.startswith("error: ") and "\n" not in error

@@ -1,0 +1,19 @@
+"""What several commands have in common: the parser, and how processes find each other."""
+
+import argparse
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose errors are like all others here: one line, by `ValueError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """--coordinator, --num-processes and --process-id, where TPU, Slurm or Open MPI do not tell."""
+    add = parser.add_argument_group("processes").add_argument
+    add("--coordinator", metavar="HOST:PORT", help="where process 0 is")
+    add("--num-processes", type=int, metavar="N", help="how many there are")
+    add("--process-id", type=int, metavar="I", help="this one's number, from 0")
