@@ -242,3 +242,18 @@ def test_a_traced_tableau_of_wrong_shape_is_refused():
     call = jax.jit(lambda table, noise: samplers.sample(ideal, table, noise))
     with pytest.raises(ValueError, match="weights must have shape"):
         call(broken(weights=HEUN.weights[:, :1]), NOISE)
+
+
+def test_a_traced_stochastic_tableau_needs_keys_as_a_concrete_one_does():
+    call = jax.jit(lambda table, noise: samplers.sample(ideal, table, noise))
+    with pytest.raises(ValueError, match="keys must be given for a stochastic Tableau"):
+        call(CHURNED, NOISE)
+    assert jax.tree.map(lambda a: 2 * a, CHURNED).stochastic and not HEUN.stochastic
+    assert repr(HEUN) == "Tableau(nfe=11, registers=2, stochastic=False)"
+
+
+def test_rows_are_linear():
+    Y, D, _ = samplers.symbols(1)
+    for row in (lambda: Y[0] * D, lambda: Y[0] + 1.0, lambda: 1.0 / D, lambda: np.exp(D)):
+        with pytest.raises(ValueError, match="rows of a tableau must be linear in Y, D and z"):
+            row()
