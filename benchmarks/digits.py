@@ -14,8 +14,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import edm_jax
-from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS
 from edm_jax.data import archive
+from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS
 
 
 def main() -> None:
@@ -34,9 +34,8 @@ def main() -> None:
 
     model = edm_jax.load(args.checkpoint)
     tableau = edm_jax.samplers.build(args.solver, edm_jax.timesteps.edm(args.steps))
-    wanted = edm_jax.requests(model, range(100), "all")
-    drawn = np.concatenate([i for _, i in edm_jax.generate(model, tableau, wanted, batch_size=100)])
-    asked = np.array([request.label for request in wanted])
+    parts = edm_jax.generate(model, tableau, range(100), classes="all", batch_size=100)
+    _, asked, drawn = map(np.concatenate, zip(*parts))
     right = classifier.predict(drawn.reshape(len(drawn), -1).astype(float)) == asked
     nearest = classifier.kneighbors(drawn.reshape(len(drawn), -1).astype(float), 1)[0]
 

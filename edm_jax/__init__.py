@@ -10,7 +10,7 @@ from edm_jax import (
     score,
     timesteps,
 )
-from edm_jax.generation import generate, requests
+from edm_jax.generation import generate
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, adm, ddpmpp, ncsnpp
 from edm_jax.preconditioning import denoiser
@@ -36,7 +36,6 @@ __all__ = [
     "normal",
     "objectives",
     "preconditioning",
-    "requests",
     "sample",
     "sample_keys",
     "samplers",

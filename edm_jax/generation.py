@@ -31,6 +31,20 @@ class Request(NamedTuple):
     label: int | None = None
 
 
+class Samples(NamedTuple):
+    """A batch of images and what they were made from.
+
+    Attributes:
+      seeds: [n] integers.
+      labels: [n] class indices; None is "no label".
+      images: uint8 [n, H, W, C].
+    """
+
+    seeds: np.ndarray
+    labels: np.ndarray | None
+    images: np.ndarray
+
+
 def requests(
     model: Model, seeds: Sequence[int], classes: int | str | Sequence[int] | None = "random"
 ) -> list[Request]:
@@ -134,7 +148,7 @@ def _arrays(wanted: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([r.seed for r in wanted], np.uint32), np.array(labels, np.int32)
 
 
-def generate(
+def batches(
     model: Model,
     sampler: Tableau | Program,
     wanted: Sequence[Request],
@@ -176,13 +190,46 @@ def generate(
         yield part, np.asarray(images).reshape(-1, *model.image_shape)[: len(part)]
 
 
+def generate(
+    model: Model,
+    sampler: Tableau | Program,
+    seeds: Sequence[int],
+    *,
+    classes: int | str | Sequence[int] | None = "random",
+    batch_size: int = 64,
+    devices: int | None = None,
+) -> Iterator[Samples]:
+    """Samples of every class in `classes` with every seed, over the devices of this process.
+
+    Args:
+      model: what to sample from.
+      sampler: for example `samplers.heun(timesteps.edm(18))`, or a `Program`.
+      seeds: integers in [0, 2^32); an image depends on its own alone.
+      classes: a class or several, "all", or "random": one class per seed, drawn from it. None is
+        no label; a model without labels takes only None and "random", which mean the same there.
+      batch_size: images per device and batch. The last batch is padded, so every image goes
+        through the same program, whatever the number of devices.
+      devices: how many of this process's devices to use; None is all.
+
+    Yields:
+      Samples, class by class.
+
+    Raises:
+      ValueError: a class that the model does not have; `batch_size` or `devices` out of range.
+    """
+    wanted = requests(model, seeds, classes)
+    for part, images in batches(model, sampler, wanted, batch_size, devices):
+        labels = None if part[0].label is None else np.array([r.label for r in part])
+        yield Samples(np.array([r.seed for r in part]), labels, images)
+
+
 def paths(
     model: Model, tableau: Tableau, wanted: Sequence[Request], columns: int = 12
 ) -> np.ndarray:
     """Denoising paths to look at: states on the way, scaled to the data's range.
 
     Args:
-      model, tableau, wanted: as for `generate`; all in one batch on one device.
+      model, tableau, wanted: as for `batches`; all in one batch on one device.
       columns: at most so many states of each path, evenly spread, the image last.
 
     Returns:

@@ -114,7 +114,7 @@ def _draw_missing(
         desc="sampling",
         disable=silent,
     ) as bar:
-        for part, images in generation.generate(model, sampler, missing, args.batch):
+        for part, images in generation.batches(model, sampler, missing, args.batch):
             for request, pixels in zip(part, images):
                 files[request].parent.mkdir(exist_ok=True)
                 pictures.write(pictures.to_image(pixels), files[request])

@@ -213,12 +213,10 @@ def _grid(model: Model, config: Config):
     rows = min(10, model.config.label_dim) or 10
     classes = list(range(rows)) if model.config.label_dim else None
     seeds = range(10) if classes else range(100)
-    wanted = generation.requests(model, seeds, classes)
     tableau = heun(timesteps.edm(config.sample_steps))
-    images = [i for _, i in generation.generate(model, tableau, wanted, batch_size=50)]
-    return pictures.grid(
-        np.concatenate(images), columns=10, row_labels=list(map(str, classes or ()))
-    )
+    parts = generation.generate(model, tableau, seeds, classes=classes, batch_size=50)
+    images = np.concatenate([part.images for part in parts])
+    return pictures.grid(images, columns=10, row_labels=list(map(str, classes or ())))
 
 
 def _check_same_run(saved: dict[str, Any], config: Config, model_config: ModelConfig) -> None:

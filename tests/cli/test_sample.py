@@ -20,9 +20,10 @@ from edm_jax.samplers import SOLVERS, Churn, Tableau, heun
 
 def images_of(model, seeds, batch_size=4, devices=8, classes="random", churn=None):
     tableau = heun(timesteps.edm(4), churn=churn)
-    wanted = generation.requests(model, seeds, classes)
-    parts = generation.generate(model, tableau, wanted, batch_size, devices)
-    return np.concatenate([images for _, images in parts])
+    parts = generation.generate(
+        model, tableau, seeds, classes=classes, batch_size=batch_size, devices=devices
+    )
+    return np.concatenate([part.images for part in parts])
 
 
 def assert_same_bytes(model, churn, more=()):
@@ -60,7 +61,10 @@ def test_a_path_ends_in_its_image(model):
     tableau, wanted = heun(timesteps.edm(4)), generation.requests(model, range(4))
     paths = generation.paths(model, tableau, wanted, columns=3)
     assert paths.shape == (4, 3, 8, 8, 1)
-    ((_, images),) = generation.generate(model, tableau, wanted, batch_size=4, devices=1)
+    (part,) = generation.generate(model, tableau, range(4), batch_size=4, devices=1)
+    assert part.seeds.tolist() == [0, 1, 2, 3]
+    assert part.labels.tolist() == [r.label for r in wanted]
+    images = part.images
     assert np.abs(paths[:, -1].astype(int) - images).max() <= 1
 
 
