@@ -1,11 +1,13 @@
-# make quickstart: a trained model and a picture of its samples.   make test: the whole suite.
+# make quickstart: a trained model and a picture of its samples.
+# make test: the whole suite.   make check: style, types and the fast part of the suite.
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/digits
 OUT ?= samples/digits
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
-.PHONY: quickstart test clean
+.PHONY: quickstart test check check-style clean
 
 quickstart: $(VENV)/installed
 	$(VENV)/bin/python train.py --config configs/digits.py --workdir $(RUN)
@@ -13,8 +15,16 @@ quickstart: $(VENV)/installed
 	@echo
 	@echo "Digits that the model drew: $(OUT)/grid.png"
 
-test: $(VENV)/installed-for-tests
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/installed-for-work
+	$(PYTEST)
+
+check: check-style
+	$(PYTEST) -m "not slow and not processes"
+
+check-style: $(VENV)/installed-for-work
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -23,9 +33,9 @@ $(VENV)/installed: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/installed-for-tests: $(VENV)/bin/python setup.cfg pyproject.toml
-	$(VENV)/bin/python -m pip install --quiet --editable ".[test]"
+$(VENV)/installed-for-work: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
 	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .jax_cache
+	rm -rf .venv .venv-* build *.egg-info .pytest_cache .ruff_cache .mypy_cache .jax_cache
