@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/digits
 OUT ?= samples/digits
-PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test check check-style clean
 

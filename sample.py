@@ -1,4 +1,4 @@
-"""Draw images: `python sample.py --checkpoint runs/digits --seeds 0-99 --class all --out samples`."""
+"""Draws images: `python sample.py --checkpoint runs/digits --seeds 0-99 --out samples`."""
 
 import sys
 

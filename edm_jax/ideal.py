@@ -1,4 +1,4 @@
-"""Ideal denoisers: D(x; sigma) = E[y | x] in closed form, for a Gaussian, a mixture, a finite set."""
+"""Ideal denoisers: D(x; sigma) = E[y | x] of a Gaussian, a mixture and a finite set."""
 
 import functools
 

@@ -47,7 +47,8 @@ class Pickler(pickle._Pickler):
 
     def save(self, obj, save_persistent_id=True):
         if not isinstance(obj, (Named, Made)):
-            return super().save(obj, save_persistent_id)
+            super().save(obj, save_persistent_id)
+            return
         if id(obj) in self.memo:
             self.write(self.get(self.memo[id(obj)][0]))
         elif isinstance(obj, Named):

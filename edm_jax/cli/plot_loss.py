@@ -1,4 +1,4 @@
-"""Draws the loss of training runs by noise level, from their stats.jsonl (Karras et al. 2022, Fig. 5a).
+"""Draws the loss of runs by noise level, from their stats.jsonl (Karras et al. 2022, Fig. 5a).
 
 The loss is the weighted one that is trained, over the last part of each run. Needs matplotlib, the
 extra `plot`.

@@ -35,7 +35,7 @@ class Report(NamedTuple):
     def lines(self) -> list[str]:
         """Says it line by line."""
         colours = {1: "gray", 3: "RGB"}[self.channels]
-        lines = [
+        return [
             f"images      {self.count:,}",
             f"size        {self.resolution}x{self.resolution} {colours}",
             f"labels      {self._labels()}",
@@ -43,7 +43,6 @@ class Report(NamedTuple):
             f"std         {_numbers(self.std)}",
             f"sigma_data  {self.sigma_data:.4f}",
         ]
-        return lines
 
     def _labels(self) -> str:
         if not self.label_dim:

@@ -83,10 +83,10 @@ class Writer:
         self._partial = target.with_name(target.name + ".partial")
         self._journal_path = target.with_name(target.name + ".journal")
         self.records, end = self._recover(key)
-        self._file = open(self._partial, "r+b" if self.records else "w+b")
+        self._file = open(self._partial, "r+b" if self.records else "w+b")  # noqa: SIM115
         self._file.truncate(end)
         self._file.seek(end)
-        self._journal = open(self._journal_path, "w")
+        self._journal = open(self._journal_path, "w")  # noqa: SIM115
         self._write_lines([key, *self.records])
 
     def _recover(self, key: str) -> tuple[list[Record], int]:

@@ -69,9 +69,9 @@ def estimate(
 
         x = y + sigma n,   Gamma(sigma) = 1 - E |y - D(x; sigma)|^2 / (d sigma^2)
 
-    For a denoiser with errors E |y - D|^2 is the variance that goes best with the mean it gives (Bao
-    et al. 2022, "Estimating the optimal covariance with imperfect mean"). E |eps|^2 would be the
-    wrong one: it takes an error of D times sigma, and above some sigma leaves no variance at all.
+    For a denoiser with errors E |y - D|^2 is the variance that goes best with the mean it gives
+    (Bao et al. 2022, "Estimating the optimal covariance with imperfect mean"). E |eps|^2 would
+    be the wrong one: it takes an error of D times sigma, and above some sigma leaves no variance at all.
 
     Example i of the pass draws from `fold_in(key, i)`: batch sizes change the result by rounding.
 

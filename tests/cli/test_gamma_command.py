@@ -1,4 +1,4 @@
-"""The gamma command: a file that analytic_dpm samples with, the same for a seed, and clear errors."""
+"""The gamma command: a file that analytic_dpm samples with, the same for a seed; errors."""
 
 import dataclasses
 

@@ -197,6 +197,7 @@ def reduced(config, archive):
 
 
 # One of each kind: network (with its preconditioner), objective, augmentation, precision.
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["cifar10.py", "imagenet64.py", "ablation.py:A-uncond-ncsnpp"])
 def test_two_steps_on_eight_devices(text, archive, tmp_path):
     config = reduced(config_of(text), archive)
@@ -216,6 +217,7 @@ def test_two_steps_on_eight_devices(text, archive, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, again, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["cifar10.py:uncond-ncsnpp", "ffhq64.py", "afhqv2.py:ncsnpp", "ablation.py:E-ffhq64",

@@ -68,7 +68,7 @@ def test_cifar10(tmp_path, dump):
     images, targets, classes = cifar.read(path)
     expected = np.concatenate([b["data"] for b in batches[:5]]).reshape(15, 3, 32, 32)
     np.testing.assert_array_equal(images, expected.transpose(0, 2, 3, 1))
-    assert targets.tolist() == sum([b["labels"] for b in batches[:5]], [])
+    assert targets.tolist() == [label for b in batches[:5] for label in b["labels"]]
     assert classes == tuple("abcdefghij")
     images, targets, _ = cifar.read(path, "test")
     assert images[2, 5, 7, 1] == batches[5]["data"][2, 1024 + 5 * 32 + 7]

@@ -66,7 +66,7 @@ def test_another_key_starts_again(tmp_path):
 
 
 def test_two_writers_at_once_are_refused(tmp_path):
-    with writer.opened(tmp_path / "x.zip", "key"):
+    with writer.opened(tmp_path / "x.zip", "key"):  # noqa: SIM117
         with pytest.raises(BlockingIOError, match="another process is at work"):
             with writer.opened(tmp_path / "x.zip", "key"):
                 pass

@@ -140,9 +140,9 @@ def precisions(net, dtype, *inputs):
 
     def visit(jaxpr):
         for equation in jaxpr.eqns:
-            if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-                if equation.invars[0].aval.dtype == dtype:
-                    found.append(equation.params["precision"])
+            named = equation.primitive.name in ("dot_general", "conv_general_dilated")
+            if named and equation.invars[0].aval.dtype == dtype:
+                found.append(equation.params["precision"])
             for value in equation.params.values():
                 inner = getattr(value, "jaxpr", value)
                 if hasattr(inner, "eqns"):

@@ -9,6 +9,7 @@ import pytest
 SIGMAS = np.geomspace(0.002, 80, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddpmpp_edm_cond_augment", "ncsnpp_edm_uncond", "adm_edm_cond"])
 def test_bfloat16_stays_within_one_percent(golden, name):
     arrays = golden(f"{name}.npz")
@@ -28,6 +29,7 @@ def test_bfloat16_stays_within_one_percent(golden, name):
         assert error < 1e-2, (sigma[0], error)
 
 
+@pytest.mark.slow
 def test_float64_agrees_with_float32():
     x, c_noise, labels = cases.formula_inputs()
     net = cases.small("ncsnpp")

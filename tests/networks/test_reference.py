@@ -9,6 +9,7 @@ from edm_jax.model import parameter_count
 from edm_jax.weights.official.names import params_from_state_dict, state_dict_from_params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cases.GOLDEN)
 def test_denoiser_agrees_with_the_golden_file(golden, name):
     arrays = golden(f"{name}.npz")
@@ -60,6 +61,7 @@ FORMULA = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, name, keys, size, first, last, mean, std, unlabelled",
     FORMULA,

@@ -17,6 +17,8 @@ from edm_jax.cli.main import main
 from edm_jax.runtime import processes
 from edm_jax.training import loop, metrics
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 STEPS, EVERY = 40, 4
 SETTINGS = (
     "--config", str(ROOT / "configs/digits.py"),

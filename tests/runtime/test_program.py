@@ -26,6 +26,7 @@ def collectives(text: str) -> list[str]:
     return re.findall(rf"= .*? ({kinds})(?:-start)?\(", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pmap", "jit"])
 def test_one_all_reduce_a_step(name):
     # Every gradient, the loss and the sums by noise level, together.

@@ -34,11 +34,14 @@ def assert_same_run(found, wanted):
     assert np.median(error) < 1e-6 and error.max() < 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, devices", [("pmap", 2), ("jit", 4), ("pmap", 8)])
 def test_the_number_of_devices_does_not_matter(alone, name, devices):
     assert_same_run(same_steps.three_steps(engines.engine(name, devices=devices)), alone)
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_the_number_of_processes_does_not_matter(alone, tmp_path):
     port, out = free_port(), tmp_path / "out.npz"
     command = [sys.executable, str(HERE / "same_steps.py"), str(port), "2"]

@@ -79,7 +79,7 @@ def test_no_data_is_an_error():
 
 
 def test_an_error_of_the_denoiser_adds_its_square(data):
-    """E |y - D|^2 grows by e^2 at every sigma; E |eps|^2 would lose what e sigma correlates with n."""
+    """E |y - D|^2 grows by e^2 at every sigma; E |eps|^2 would lose what correlates with n."""
     wrong = lambda x, sigma: ideal(x, sigma) + 0.3 * jnp.tanh(x / sigma)
     found = analytic.estimate(wrong, [data], LEVELS, KEY)
     exact = analytic.estimate(ideal, [data], LEVELS, KEY)

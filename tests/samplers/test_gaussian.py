@@ -233,7 +233,7 @@ def test_consistency_sampling_is_exact_for_the_true_consistency_function():
     gain = lambda sigma: np.sqrt((STD**2 + low**2) / (STD**2 + sigma**2))
     for levels in ([80.0, 0.0], [80.0, 10.0, 0.0], [80.0, 10.0, 1.0, 0.1, 0.0]):
         tableau = samplers.consistency(levels, sigma_min=low)
-        mean, variance = samplers.moments(
+        _, variance = samplers.moments(
             tableau, 0.3, STD**2, gain=gain, start_variance=(STD**2 + 80.0**2) / 80.0**2
         )
         np.testing.assert_allclose(variance, STD**2 + low**2, rtol=1e-12)

@@ -69,7 +69,7 @@ def test_reference_outputs_on_a_mixture(reference):
         assert result.dtype == jnp.float32
         if np.abs(expected).max() < 3:
             np.testing.assert_allclose(result, expected, atol=1e-4, err_msg=name)
-    assert by_size._cache_size() == len({t for t in (9, 79, 18, 35, 63)})  # K, which fixes R here
+    assert by_size._cache_size() == len({9, 79, 18, 35, 63})  # K, which fixes R here
 
 
 def test_float64_on_the_device_is_the_reference(reference):

@@ -92,6 +92,7 @@ def test_every_file_beside_the_checkpoints_goes_to_the_bucket(bucket):
     jax.tree.map(np.testing.assert_array_equal, found.params, jax.device_get(model.params))
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket(small_networks, url, tmp_path):
     config = tiny(
         duration_kimg=0.064, log_kimg=0.016, sample_kimg=0.032, checkpoint_kimg=0.032,

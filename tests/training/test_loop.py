@@ -90,6 +90,7 @@ def test_a_run_leaves_its_numbers_checkpoints_and_samples(whole):
         restore_model(str(whole), step=3)
 
 
+@pytest.mark.slow
 def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_path, monkeypatch):
     # The signal comes at step 5: the run saves there, and says which signal it was.
     asked = loop.Interrupt.after
@@ -114,6 +115,8 @@ def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 5, 6, 8, 10, 12]
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
     code = (
         "import sys; sys.path[:0] = ['tests', 'tests/training']\n"

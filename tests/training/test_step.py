@@ -20,6 +20,7 @@ from edm_jax.weights.official import names
 TINY = ddpmpp(resolution=8, channels=1, label_dim=10)
 
 
+@pytest.mark.slow
 def test_six_steps_of_the_reference(golden):
     reference, weights = golden("training.npz"), golden("ddpmpp_edm_cond_augment.npz")
     settings, net = json.loads(str(reference["settings"])), json.loads(str(weights["config"]))

@@ -69,7 +69,7 @@ def params_from_state_dict(
 
     Args:
       weights: official names, each starting with `prefix`, to arrays; filter buffers may be absent.
-      like: tree of arrays or `jax.ShapeDtypeStruct`s of the network (`jax.eval_shape(net.init, …)`).
+      like: arrays or `jax.ShapeDtypeStruct`s of the network (`jax.eval_shape(net.init, …)`).
       prefix: of every name; "model." inside the official wrappers.
       resample_filter: taps that the network resamples with; when given, every filter buffer must
         agree with them.

@@ -110,7 +110,7 @@ def forward(weights, x, t, labels, num_blocks, levels):
         return y + (conv(f"{name}.skip_connection", h, 0) if h.shape != y.shape else h)
 
     def attend(name, h):
-        b, c, side, _ = h.shape
+        b, c, *_ = h.shape
         y = norm(f"{name}.norm", h).reshape(b, c, -1)
         y = jnp.einsum("oc,bcs->bos", weights[f"{name}.qkv.weight"][..., 0], y, precision=HIGHEST)
         y += weights[f"{name}.qkv.bias"][:, None]
@@ -157,6 +157,7 @@ def tiny():
     return weights
 
 
+@pytest.mark.slow
 def test_the_network_is_the_same_function(tiny):
     model = guided_diffusion.from_state_dict(tiny, resolution=4)
     rng = np.random.default_rng(1)

@@ -89,7 +89,7 @@ WRONG_STORAGES = {
             "saved": official.Stored(
                 ("storage", official.Named("torch", "FloatStorage"), "1", "cpu", 12, None)
             )
-        },  # fmt: skip
+        },
         "storages listed",
     ),
 }
