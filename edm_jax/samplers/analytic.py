@@ -71,7 +71,7 @@ def estimate(
 
     For a denoiser with errors E |y - D|^2 is the variance that goes best with the mean it gives
     (Bao et al. 2022, "Estimating the optimal covariance with imperfect mean"). E |eps|^2 would
-    be the wrong one: it takes an error of D times sigma, and above some sigma leaves no variance at all.
+    be the wrong one: it takes an error of D times sigma, and leaves none above some sigma.
 
     Example i of the pass draws from `fold_in(key, i)`: batch sizes change the result by rounding.
 

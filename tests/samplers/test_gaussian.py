@@ -179,7 +179,7 @@ def test_point_mass(name):
     options = {"posterior_variance": lambda sigma: 0.0} if name == "analytic_dpm" else {}
     for levels, end in ((timesteps.edm(6, final="sigma_min"), 0.002), (timesteps.edm(6), 0.0)):
         tableau = samplers.build(name, levels, **options)
-        mean, variance = samplers.moments(tableau, 0.0, 0.0)
+        _, variance = samplers.moments(tableau, 0.0, 0.0)
         if name in ("reverse_diffusion", "euler_maruyama"):
             assert end == 0 or abs(np.sqrt(variance) / end - 1) > 0.1  # not the posterior's
         else:
