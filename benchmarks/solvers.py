@@ -184,7 +184,7 @@ class Measure:
         self.moments, self.recognise = moments, recognise
         self.variance = analytic.estimate(
             denoise, [examples], timesteps.exponential(39, final="sigma_min"), jax.random.key(0)
-        ).posterior_variance
+        )
         self.floor = frechet(spread(self.flow), moments)
 
     def _sample(self, tableau, noise):

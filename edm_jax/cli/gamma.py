@@ -17,6 +17,7 @@ from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
 from edm_jax.model import Model
 from edm_jax.samplers import analytic
+from edm_jax.weights import posterior_variance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         levels(model, args.levels),
         jax.random.key(args.seed),
     )
-    measured.save(out)
+    posterior_variance.save(measured, out)
     print(f"{out}: {len(measured.sigma)} noise levels on {count // size * size} images")
     return 0
 

@@ -8,8 +8,7 @@ import math
 from edm_jax import generation, samplers, schedules, timesteps
 from edm_jax.model import Model
 from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Churn, Tableau, ablation
-from edm_jax.samplers.analytic import Gamma
-from edm_jax.weights import load
+from edm_jax.weights import load, posterior_variance
 
 # Values of --option that are no literals: by name here, or not on a command line at all.
 PYTHON_ONLY = ("predictor", "posterior_variance")
@@ -161,8 +160,7 @@ def solver_options(solver: str, words: list[str]) -> dict[str, object]:
             "by: python -m edm_jax gamma --checkpoint … --data … --out FILE"
         )
     if analytic:
-        measured = Gamma.load(str(options.pop("gamma")))
-        options["posterior_variance"] = measured.posterior_variance
+        options["posterior_variance"] = posterior_variance.load(str(options.pop("gamma")))
     if "schedule" in options:
         name = str(options["schedule"])
         options["schedule"] = schedules.build(name)

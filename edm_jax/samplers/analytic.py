@@ -1,34 +1,36 @@
-"""Analytic-DPM's Gamma: the mean posterior variance at every noise level, measured on data."""
+"""The mean posterior variance of data at every noise level, measured: what Analytic-DPM needs."""
 
-import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax import checks, randomness
 
 
-class Gamma(NamedTuple):
-    """Gamma(sigma) = 1 - E |y - D(x; sigma)|^2 / (d sigma^2), what data y leave to be explained.
+class PosteriorVariance(NamedTuple):
+    """V(sigma) = E |y - D(x; sigma)|^2 / d: what x = y + sigma n leaves open of a pixel of y.
 
-    For the exact denoiser it is Bao et al.'s E |eps|^2 / d, eps = (x - D) / sigma (2022, eq. 8).
+    It is called with a noise level, so it serves as the `posterior_variance` of `analytic_dpm`. It
+    is kept as 1 - V / sigma^2, which for the exact denoiser is E |eps|^2 / d, eps = (x - D) / sigma
+    (Bao et al. 2022, eq. 8).
 
     Attributes:
       sigma: `[M]` descending noise levels, positive.
-      value: `[M]` Gamma there, float64.
+      value: `[M]` 1 - V / sigma^2 there, float64.
     """
 
     sigma: np.ndarray
     value: np.ndarray
 
-    def posterior_variance(self, sigma: float, limit: float = 1.0) -> float:
-        """E Var[y | x] / d = sigma^2 (1 - Gamma(sigma)): what `analytic_dpm` asks for.
+    def __call__(self, sigma: float, limit: float = 1.0) -> float:
+        """V(sigma), at any level.
 
         Between levels log c^2 is linear in log sigma, with c^2 the variance of the Gaussian data
-        that have this Gamma, 1 - Gamma = c^2 / (c^2 + sigma^2); outside of them it is constant.
+        that have this V = sigma^2 c^2 / (sigma^2 + c^2); outside of them it is constant.
 
         Args:
           sigma: a noise level.
@@ -42,36 +44,21 @@ class Gamma(NamedTuple):
         c2 = np.exp(np.interp(np.log(sigma), np.log(levels), logs))
         return float(np.clip(sigma**2 * c2 / (sigma**2 + c2), 0.0, limit))
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes an .npz file."""
-        with open(path, "wb") as file:
-            np.savez(file, sigma=self.sigma, value=self.value)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "Gamma":
-        """Reads what `save` wrote; a ValueError names a file that is something else."""
-        with open(path, "rb") as file:
-            if file.read(4) != b"PK\x03\x04":
-                raise ValueError(f"{path} is no .npz file of a Gamma")
-        with np.load(path) as arrays:
-            if not {"sigma", "value"} <= set(arrays.files):
-                raise ValueError(f"{path} must hold sigma and value, got {arrays.files}")
-            return cls(arrays["sigma"], arrays["value"])
-
 
 def estimate(
     denoise: Callable[..., jax.Array],
     batches: Iterable[jax.Array | tuple],
-    sigmas,
+    sigmas: ArrayLike,
     key: jax.Array,
-) -> Gamma:
-    """Measures Gamma in one pass over data, with any denoiser.
+) -> PosteriorVariance:
+    """Measures the posterior variance in one pass over data, with any denoiser.
 
-        x = y + sigma n,   Gamma(sigma) = 1 - E |y - D(x; sigma)|^2 / (d sigma^2)
+        x = y + sigma n,   V(sigma) = E |y - D(x; sigma)|^2 / d
 
-    For a denoiser with errors E |y - D|^2 is the variance that goes best with the mean it gives
-    (Bao et al. 2022, "Estimating the optimal covariance with imperfect mean"). E |eps|^2 would
-    be the wrong one: it takes an error of D times sigma, and leaves none above some sigma.
+    For a denoiser with errors this is the variance that goes best with the mean it gives (Bao et
+    al. 2022, "Estimating the optimal covariance with imperfect mean"). sigma^2 (1 - E |eps|^2 / d)
+    would be the wrong one: it takes an error of D times sigma, and above some sigma leaves no
+    variance at all.
 
     Example i of the pass draws from `fold_in(key, i)`: batch sizes change the result by rounding.
 
@@ -84,7 +71,7 @@ def estimate(
       key: a typed key.
 
     Returns:
-      Gamma at the positive levels.
+      The variance at the positive levels.
 
     Raises:
       ValueError: a grid that does not descend, no data.
@@ -112,4 +99,4 @@ def estimate(
         count += y.shape[0]
     if not count:
         raise ValueError("batches must hold at least one example, got none")
-    return Gamma(levels, 1.0 - total / count / levels**2)
+    return PosteriorVariance(levels, 1.0 - total / count / levels**2)

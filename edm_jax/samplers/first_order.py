@@ -178,11 +178,11 @@ def analytic_dpm(
 
     The mean is DDIM's at `eta`. For Gaussian data the output is exact on any grid. The last step
     adds Var too: for images the authors cap its deviation at sqrt(pi/2) times two grey levels.
-    Weak order 1. NFE N, once Var is known (`gamma.estimate`).
+    Weak order 1. NFE N, once Var is known (`analytic.estimate`).
 
     Args:
       sigmas: `[N + 1]` descending noise levels, the last may be 0.
-      posterior_variance: sigma -> Var, such as `gamma.Gamma.posterior_variance`.
+      posterior_variance: sigma -> Var, such as an `analytic.PosteriorVariance`.
       eta: 1 is Analytic-DDPM, 0 Analytic-DDIM.
       last_noise: cap on the deviation of the last step's noise; 2/255 * 2 * sqrt(pi/2) = 0.0197
         for images in [-1, 1].

@@ -11,8 +11,7 @@ from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.model import Model
 from edm_jax.networks import ddpmpp
-from edm_jax.samplers.analytic import Gamma
-from edm_jax.weights import save
+from edm_jax.weights import posterior_variance, save
 
 
 def measure(saved, out, *options):
@@ -34,11 +33,14 @@ def measured(saved, tmp_path_factory):
 
 def test_a_seed_decides_the_file(saved, measured, tmp_path):
     assert measure(saved, tmp_path / "again.npz") == 0
-    first, again = Gamma.load(measured), Gamma.load(tmp_path / "again.npz")
+    first, again = (
+        posterior_variance.load(measured),
+        posterior_variance.load(tmp_path / "again.npz"),
+    )
     np.testing.assert_array_equal(first.value, again.value)
     np.testing.assert_allclose(first.sigma, np.geomspace(80, 0.002, 4), rtol=1e-6)
     assert measure(saved, tmp_path / "other.npz", "--seed=1") == 0
-    assert (Gamma.load(tmp_path / "other.npz").value != first.value).any()
+    assert (posterior_variance.load(tmp_path / "other.npz").value != first.value).any()
 
 
 def test_a_network_of_zeros_gives_the_number_that_it_must(tmp_path):
@@ -51,7 +53,7 @@ def test_a_network_of_zeros_gives_the_number_that_it_must(tmp_path):
     zero = fresh.replace(params=jax.tree.map(lambda p: 0 * p, fresh.params))
     save(zero, tmp_path / "zero")
     assert measure(tmp_path / "zero", tmp_path / "g.npz") == 0
-    found = Gamma.load(tmp_path / "g.npz")
+    found = posterior_variance.load(tmp_path / "g.npz")
     rows = np.linspace(0, 1797, 40, endpoint=False).astype(int)
     power = ((archive.load("digits").images[rows] / 127.5 - 1.0) ** 2).mean()
     w = 0.25 / (0.25 + found.sigma**2)
@@ -72,8 +74,8 @@ def test_sampling_uses_it(saved, measured, tmp_path, capsys):
 
 def test_the_sampler_holds_the_variances_of_the_file(saved, measured):
     levels = timesteps.edm(3)
-    variance = Gamma.load(measured).posterior_variance
-    noises = samplers.analytic_dpm(levels, variance).weights[:, 0, -1]
+    variance = posterior_variance.load(measured)
+    noises = samplers.analytic_dpm(levels, posterior_variance=variance).weights[:, 0, -1]
     assert noises[-1] == pytest.approx(np.sqrt(variance(levels[-2])))
 
 
