@@ -135,8 +135,10 @@ def cases(scratch: pathlib.Path) -> dict[str, Case]:
     return {
         "train": Case(
             train,
-            lambda folder: (folder / "run" / "checkpoints").is_dir()
-            and any((folder / "run" / "checkpoints").iterdir()),
+            lambda folder: (
+                (folder / "run" / "checkpoints").is_dir()
+                and any((folder / "run" / "checkpoints").iterdir())
+            ),
             whole_run,
             same_state,
         ),
