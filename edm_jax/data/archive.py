@@ -14,7 +14,7 @@ import os
 import pathlib
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -125,7 +125,7 @@ def load(
         names = tuple(str(digit) for digit in range(10))
         return Dataset(images, None if labels is False else known, "digits", names)
     path = pathlib.Path(path)
-    found = describe(path, labels)
+    found = survey(path, labels)
     size = (len(found.names), *found.shape)
     with naming(path):
         if np.prod(size, dtype=np.int64) <= memory_limit:
@@ -152,7 +152,7 @@ class Description(NamedTuple):
     fingerprint: str
 
 
-def describe(path: str | os.PathLike, labels: bool | None = None) -> Description:
+def survey(path: str | os.PathLike, labels: bool | None = None) -> Description:
     """Reads the names, the labels and the first image of an archive; see `load`."""
     path = pathlib.Path(path)
     names, fingerprint = members(path)
@@ -160,7 +160,7 @@ def describe(path: str | os.PathLike, labels: bool | None = None) -> Description
         shape = decode.decode_members(read, names[:1]).shape[1:]
         if shape[0] != shape[1]:
             raise ValueError(f"{names[0]}: is {shape[1]}x{shape[0]}; images must be square")
-        table, classes = (None, ()) if labels is False else label_table(read)
+        table, classes = (None, ()) if labels is False else label_table(read)[:2]
         known = None if table is None else targets(_looked_up(table, names))
         if labels and known is None:
             raise ValueError("has no labels (dataset.json is missing, or its labels are null)")
@@ -171,7 +171,7 @@ def describe(path: str | os.PathLike, labels: bool | None = None) -> Description
 def members(path: pathlib.Path) -> tuple[list[str], str]:
     """Lists the images of an archive by name, and makes a fingerprint of their content."""
     if path.is_dir():
-        listing = ((file, file.stat()) for file in path.rglob("*") if file.is_file())
+        listing = ((file, file.stat()) for file in _files_below(path))
         found = [
             (file.relative_to(path).as_posix(), f"{stat.st_size} {stat.st_mtime_ns}")
             for file, stat in listing
@@ -179,7 +179,9 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
     elif path.is_file():
         try:
             with zipfile.ZipFile(path) as file:
-                found = [(i.filename, f"{i.file_size} {i.CRC}") for i in file.infolist()]
+                # Of two members of one name the later is the one that is read.
+                infos = {info.filename: info for info in file.infolist()}
+            found = [(name, f"{info.file_size} {info.CRC}") for name, info in infos.items()]
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
             raise ValueError(f"{path}: not a readable zip file ({error})") from None
     else:
@@ -189,6 +191,19 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
         raise ValueError(f"{path}: holds no images ({', '.join(decode.SUFFIXES)})")
     digest = hashlib.sha256("\n".join(f"{name} {key}" for name, key in found).encode())
     return [name for name, _ in found], digest.hexdigest()[:20]
+
+
+def _files_below(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """All files in a folder and those below it, through links too, but in no circle."""
+    # `rglob` follows links to folders in some versions of Python and not in others.
+    for folder, folders, names in os.walk(path, followlinks=True):
+        above = pathlib.Path(folder).parents
+        if os.path.islink(folder) and os.path.realpath(folder) in map(os.path.realpath, above):
+            folders.clear()
+            continue
+        for file in (pathlib.Path(folder, name) for name in names):
+            if file.is_file():
+                yield file
 
 
 def _is_image(name: str) -> bool:
@@ -206,22 +221,33 @@ def naming(path: pathlib.Path):
         raise ValueError(f"{path}: {error}") from None
 
 
-def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, ...]]:
-    """Reads dataset.json: ({name: label} or None, names of the classes)."""
+def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, ...], bool]:
+    """Reads dataset.json.
+
+    Args:
+      read: from a member's name to its bytes.
+
+    Returns:
+      {name: label}, or None if there are no labels; the names of the classes; whether there is a
+      dataset.json at all, which then has the last word on labels.
+
+    Raises:
+      ValueError: it is damaged.
+    """
     try:
         content = json.loads(read("dataset.json"))
     except (KeyError, FileNotFoundError):
-        return None, ()
+        return None, (), False
     except Exception as error:  # damaged zips and texts fail in many ways
         raise ValueError(f"dataset.json: cannot be read ({decode.one_line(error)})") from None
     pairs = content.get("labels") if isinstance(content, dict) else None
     if pairs is None:
-        return None, ()
+        return None, (), True
     try:
         table = {name.replace("\\", "/"): label for name, label in pairs}
     except (TypeError, ValueError, AttributeError):
         raise ValueError("dataset.json: labels must be a list of [name, label]") from None
-    return table, tuple(str(name) for name in content.get("classes") or ())
+    return table, tuple(str(name) for name in content.get("classes") or ()), True
 
 
 def _looked_up(table: dict, names: list[str]) -> list:
@@ -282,6 +308,7 @@ def _cached(path, found, size, cache_dir, workers, progress) -> np.ndarray:
             os.close(handle)
             try:
                 images = np.lib.format.open_memmap(temporary, "w+", np.uint8, size)
+                files.reserve(temporary)
                 _decode_into(images, path, found.names, workers, progress)
                 images.flush()
                 del images

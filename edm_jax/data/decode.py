@@ -26,10 +26,12 @@ def to_array(image: Image.Image) -> np.ndarray:
     >>> to_array(Image.new("RGBA", (2, 3), (255, 0, 0, 0))).shape
     (3, 2, 3)
     """
+    if image.mode == "I" and image.format == "TIFF":  # what is white among 32 bits, nothing says
+        raise ValueError("images must have 8 or 16 bits a channel, got integers of 32 bits")
     if image.mode.startswith("I"):  # PNG and TIFF of 16 bits; Pillow's own conversion would clip
         return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None]
     if image.mode == "F":
-        raise ValueError("images of floating-point values are not read")
+        raise ValueError("images must have 8 or 16 bits a channel, got floating-point values")
     if "A" in image.getbands() or "transparency" in image.info:
         colour = image.mode not in ("LA", "La", "L", "1")
         image = image.convert("RGBA")
@@ -99,7 +101,7 @@ def decode_members(
             raise ValueError(f"{name}: {one_line(error)}") from None
         shape = shape or image.shape
         if image.shape != shape:
-            found, wanted = describe(image.shape), describe(shape)
+            found, wanted = shape_name(image.shape), shape_name(shape)
             raise ValueError(f"{name}: is {found} where {wanted} is expected")
         images.append(image)
     return np.stack(images)
@@ -142,10 +144,10 @@ def decode_all(
     yield from pool.imap(functools.partial(opened_decoder, path, shape), chunks, workers)
 
 
-def describe(shape: tuple[int, ...]) -> str:
+def shape_name(shape: tuple[int, ...]) -> str:
     """Names a shape the way people do: width x height x channels.
 
-    >>> describe((32, 48, 3))
+    >>> shape_name((32, 48, 3))
     '48x32x3'
     """
     return f"{shape[1]}x{shape[0]}x{shape[2]}"

@@ -80,9 +80,9 @@ def _files(path: pathlib.Path) -> Source:
     """A folder or a zip; labels from dataset.json, else from the sub-folders."""
     names, fingerprint = archive.members(path)
     with archive.naming(path), decode.opened(path) as read:
-        table, classes = archive.label_table(read)
+        table, classes, has_table = archive.label_table(read)
     targets = None if table is None else [table.get(name) for name in names]
-    if targets is None:
+    if not has_table:
         tops = [name.split("/")[0] if "/" in name else None for name in names]
         folders = sorted({top for top in tops if top is not None})
         if len(folders) > 1:

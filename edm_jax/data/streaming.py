@@ -69,7 +69,7 @@ def load(path: str | os.PathLike, *, labels: bool | None = None) -> archive.Data
     """
     if os.fspath(path) == "digits":
         return archive.load(path, labels=labels)
-    found = archive.describe(path, labels)
+    found = archive.survey(path, labels)
     images = Members(path, found.names, found.shape)
     return archive.Dataset(images, found.targets, found.title, found.classes)
 

@@ -154,21 +154,20 @@ def opened(target: str | os.PathLike, key: str, *, overwrite: bool = False) -> I
     """Opens a zip file for writing, or for going on.
 
     Args:
-      target: its name once it is whole; ends in .zip.
+      target: its name once it is whole; ends in .zip. Its folder is made.
       key: says what is written and how; another writer's partial file with another key is
         replaced.
       overwrite: whether `target` may exist; it is replaced at the end.
 
     Raises:
       FileExistsError: `target` exists.
-      FileNotFoundError: its folder does not.
+      OSError: its folder cannot be made.
       BlockingIOError: another process writes it.
     """
     target = pathlib.Path(target)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target}: exists already")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent}: no such folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(target.name + ".lock")
     with files.locked(lock, wait=False):
         writer = Writer(target, key)

@@ -60,6 +60,26 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def reserve(path: str | os.PathLike) -> None:
+    """Takes the space of a file on the disk, which a file of zeros may not have yet.
+
+    Without it a full disk kills a process that writes to the mapped file (SIGBUS), with no message.
+
+    Args:
+      path: a local file of its full size.
+
+    Raises:
+      OSError: the disk is full.
+    """
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from None
+
+
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[bool]:
     """Holds a lock file.

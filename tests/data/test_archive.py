@@ -1,7 +1,9 @@
 """Archives: every layout read exactly, every fault named with its file."""
 
+import errno
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -246,10 +248,49 @@ def test_jpeg_members_in_class_folders(jpeg_archive):
     names, _ = archive.members(jpeg_archive)
     assert len(names) == 120
     with decode.opened(jpeg_archive) as read:
-        table, classes = archive.label_table(read)
+        table, classes, _ = archive.label_table(read)
         images = decode.decode_members(read, names[::6])
     assert np.bincount(list(table.values())).tolist() == [40, 40, 40] and classes[1] == "cat"
     with zipfile.ZipFile(jpeg_archive) as file:
         for name, image in zip(names[::6], images, strict=True):
             expected = np.asarray(Image.open(io.BytesIO(file.read(name))))
             np.testing.assert_array_equal(image, expected)
+
+
+def test_of_two_members_of_one_name_the_later_counts(tmp_path):
+    first, second = picture(0), picture(1)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file, pytest.warns(UserWarning):
+        for image in (first, second):
+            file.writestr("a.png", encoded(image))
+    images = archive.load(tmp_path / "x.zip").images
+    np.testing.assert_array_equal(images, np.asarray(second)[None])
+
+
+def test_folders_behind_links_are_read(tmp_path):
+    write(tmp_path / "there", {"a.png": encoded(picture(0)), "deep/b.png": encoded(picture(1))})
+    write(tmp_path / "set", {"c.png": encoded(picture(2))})
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "there")
+    (tmp_path / "set" / "twice").symlink_to(tmp_path / "there" / "deep")
+    (tmp_path / "there" / "circle").symlink_to(tmp_path / "set")
+    names, _ = archive.members(tmp_path / "set")
+    assert names == ["c.png", "linked/a.png", "linked/deep/b.png", "twice/b.png"]
+
+
+@pytest.mark.parametrize("dtype, bits", [(np.int32, "32 bits"), (np.float32, "floating-point")])
+def test_tiffs_without_a_known_white_are_refused(dtype, bits):
+    data = encoded(Image.fromarray(np.full((8, 8), 200, dtype)), "tiff")
+    with pytest.raises(ValueError, match=f"must have 8 or 16 bits a channel, got .*{bits}"):
+        decode.decode(data)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, five, monkeypatch):
+    write(tmp_path / "x.zip", five)
+
+    def full(descriptor, offset, size):
+        assert os.fstat(descriptor).st_size == offset + size > 5 * 8 * 8 * 3
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left on device: '.*cache"):
+        archive.load(tmp_path / "x.zip", cache_dir=tmp_path / "cache", memory_limit=0)
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]

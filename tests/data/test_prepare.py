@@ -249,6 +249,7 @@ def test_bad_arguments_are_named(folder, tmp_path, settings, message):
 def test_faulty_sources(folder, tmp_path):
     with pytest.raises(ValueError, match="dest must end in .zip"):
         prepare.prepare(folder, tmp_path / "x")
+    assert prepare.prepare(folder, tmp_path / "new" / "x.zip").path.is_file()
     (tmp_path / "y.zip").write_bytes(b"")
     with pytest.raises(FileExistsError, match="y.zip: exists already"):
         prepare.prepare(folder, tmp_path / "y.zip")

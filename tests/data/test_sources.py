@@ -240,3 +240,14 @@ def test_unknown_and_missing_sources(tmp_path):
         sources.open_source(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match="holds no images"):
         sources.open_source(tmp_path)
+
+
+def test_folders_of_an_archive_without_labels_are_no_classes(tmp_path):
+    for folder in ("00000", "00001"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        image = RNG.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / "set" / folder / "img.png")
+    assert sources.open_source(tmp_path / "set").classes == ("00000", "00001")
+    (tmp_path / "set" / "dataset.json").write_text('{"labels": null}')
+    found = sources.open_source(tmp_path / "set")
+    assert found.targets is None and found.classes == ()
