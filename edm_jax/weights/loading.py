@@ -89,7 +89,7 @@ def _official(path: epath.Path) -> Model:
     file = torch_tensors.read_any(data, nvidia.ALLOWED)
     if guided_diffusion.recognises(file.value):
         return guided_diffusion.from_published(guided_diffusion.weights_of(file))
-    return nvidia.from_state_dict(*nvidia.network_of(file, len(data)))
+    return nvidia.from_state_dict(*nvidia.network_of(file))
 
 
 def _run(workdir: epath.Path, step: int | None = None) -> Model:

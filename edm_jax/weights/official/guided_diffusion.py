@@ -54,12 +54,12 @@ def weights_of(file: torch_tensors.TorchFile) -> dict[str, np.ndarray]:
     """The tensors of a saved state dict, by name.
 
     Raises:
-      WeightsError: an entry is no tensor of floats.
+      WeightsError: an entry is no tensor, or all together are larger than the file.
     """
-    weights = {}
+    weights, budget = {}, torch_tensors.Budget(file.size)
     for name, record in file.value.items():
         try:
-            weights[str(name)] = torch_tensors.array(record, file.storages)
+            weights[str(name)] = torch_tensors.array(record, file.storages, budget)
         except WeightsError as error:
             raise WeightsError(f"tensor {str(name)[:200]!r} {error}") from None
     return weights

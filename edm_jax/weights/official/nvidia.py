@@ -68,13 +68,11 @@ def read_pickle(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
 
 def parse_pickle(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """As `read_pickle`, from the bytes of the file."""
-    return network_of(torch_tensors.read_any(data, ALLOWED), len(data))
+    return network_of(torch_tensors.read_any(data, ALLOWED))
 
 
-def network_of(
-    file: torch_tensors.TorchFile, size: int
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """As `read_pickle`, from the records of a file of `size` bytes."""
+def network_of(file: torch_tensors.TorchFile) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """As `read_pickle`, from the records of a file."""
     snapshot = file.value
     if type(snapshot) is dict:
         found = [key for key in ("ema", "net") if snapshot.get(key) is not None]
@@ -87,7 +85,7 @@ def network_of(
         raise WeightsError(
             f"holds a {wrapper[:80]}; known networks are wrapped in {', '.join(WRAPPERS)}"
         )
-    return _Weights(size, file.storages).collect(snapshot), _arguments(wrapper, state)
+    return _Weights(file).collect(snapshot), _arguments(wrapper, state)
 
 
 def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, Any]) -> Model:
@@ -184,9 +182,9 @@ def weights_of_model(model: Model) -> dict[str, np.ndarray]:
 class _Weights:
     """Collects the tensors of a tree of modules, each module once and no more than is there."""
 
-    def __init__(self, file_size: int, storages: dict[str, np.ndarray]):
-        self.budget = file_size
-        self.storages = storages
+    def __init__(self, file: torch_tensors.TorchFile):
+        self.budget = torch_tensors.Budget(file.size)
+        self.storages = file.storages
         self.weights: dict[str, np.ndarray] = {}
         self.seen: set[int] = set()
 
@@ -215,14 +213,11 @@ class _Weights:
 
     def _tensor(self, record: Any, name: str) -> None:
         try:
-            value = torch_tensors.array(record, self.storages)
+            value = torch_tensors.array(record, self.storages, self.budget)
         except WeightsError as error:
             raise WeightsError(f"tensor {name!r} {error}") from None
         if not np.issubdtype(value.dtype, np.floating):
             raise WeightsError(f"tensor {name!r} is {value.dtype}; weights are floats")
-        self.budget -= value.nbytes // (2 if value.dtype == np.float32 else 1)
-        if self.budget < 0:
-            raise WeightsError("damaged: the tensors together are larger than the file")
         self.weights[name] = value
 
 

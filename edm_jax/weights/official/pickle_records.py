@@ -99,6 +99,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.persistent: list[Persistent] = []
+        self.encoded = 0  # bytes made of texts
 
     def run(self, max_opcodes: int) -> Stream:
         if len(self.data) <= self.position:
@@ -191,9 +192,21 @@ class _Machine:
         if function == ORDERED_DICT and not arguments:
             self.push({})
         elif function == _LATIN1:
-            self.push(_latin1(arguments))
+            self.push(self.latin1(arguments))
         else:
             self.push(Call(function, arguments))
+
+    def latin1(self, arguments: tuple) -> memoryview:
+        """The bytes that protocol 2 writes as a text, which one file may name many times."""
+        if len(arguments) != 2 or type(arguments[0]) is not str or arguments[1] != "latin1":
+            raise WeightsError("damaged: bytes written as neither bytes nor latin1")
+        self.encoded += len(arguments[0])
+        if self.encoded > len(self.data):
+            raise WeightsError("damaged: the bytes written as texts are more than the file has")
+        try:
+            return memoryview(arguments[0].encode("latin1"))
+        except UnicodeEncodeError:
+            raise WeightsError("damaged: bytes written as neither bytes nor latin1") from None
 
 
 def _text(data: bytes | memoryview) -> str:
@@ -201,15 +214,6 @@ def _text(data: bytes | memoryview) -> str:
         return str(data, "utf-8")
     except UnicodeDecodeError:
         raise WeightsError("damaged: a string is not UTF-8") from None
-
-
-def _latin1(arguments: tuple) -> memoryview:
-    if len(arguments) != 2 or type(arguments[0]) is not str or arguments[1] != "latin1":
-        raise WeightsError("damaged: bytes written as neither bytes nor latin1")
-    try:
-        return memoryview(arguments[0].encode("latin1"))
-    except UnicodeEncodeError:
-        raise WeightsError("damaged: bytes written as neither bytes nor latin1") from None
 
 
 def _set_items(target: Any, pairs: list, position: int) -> None:

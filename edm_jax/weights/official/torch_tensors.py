@@ -58,10 +58,27 @@ class _StorageId(NamedTuple):
 
 
 class TorchFile(NamedTuple):
-    """value: what was saved, as records; storages: by key, flat arrays over the file's bytes."""
+    """value: what was saved, as records; storages: by key, flat arrays; size: bytes of the file."""
 
     value: Any
     storages: dict[str, np.ndarray]
+    size: int
+
+
+class Budget:
+    """What the tensors of a file may take together: as many bytes as the file has.
+
+    Many tensors may be views of one storage, so that a small file could describe any amount.
+    """
+
+    def __init__(self, size: int):
+        self.left = size
+
+    def take(self, size: int) -> None:
+        """Counts a copy of `size` stored bytes, before it is made."""
+        self.left -= size
+        if self.left < 0:
+            raise WeightsError("is damaged: the tensors together are larger than the file")
 
 
 def read_any(data: bytes, allowed: frozenset[Global]) -> TorchFile:
@@ -84,7 +101,7 @@ def read_any(data: bytes, allowed: frozenset[Global]) -> TorchFile:
         return read_legacy(data, allowed)
     if stream.end != len(data):
         raise WeightsError(f"damaged: {len(data) - stream.end} bytes after the pickle")
-    return TorchFile(stream.value, {})
+    return TorchFile(stream.value, {}, len(data))
 
 
 def read_legacy(data: bytes | memoryview, allowed: frozenset[Global] = frozenset()) -> TorchFile:
@@ -133,7 +150,7 @@ def read_legacy(data: bytes | memoryview, allowed: frozenset[Global] = frozenset
         position = end
     if position != len(data):
         raise WeightsError(f"damaged: {len(data) - position} bytes after the last storage")
-    return TorchFile(saved.value, storages)
+    return TorchFile(saved.value, storages, len(data))
 
 
 def read_zip(data: bytes, allowed: frozenset[Global]) -> TorchFile:
@@ -185,21 +202,23 @@ def read_zip(data: bytes, allowed: frozenset[Global]) -> TorchFile:
                 f"{size * dtype.itemsize} are announced"
             )
         storages[key] = np.frombuffer(raw, dtype)
-    return TorchFile(saved.value, storages)
+    return TorchFile(saved.value, storages, len(data))
 
 
-def array(record: Any, storages: Mapping[str, np.ndarray]) -> np.ndarray:
+def array(record: Any, storages: Mapping[str, np.ndarray], budget: Budget) -> np.ndarray:
     """Copies a pickled tensor or parameter out of its storage.
 
     Args:
       record: the record of a tensor or of a parameter around one.
       storages: those of the file, for tensors that refer to them by key.
+      budget: what the copies of the file's tensors may still take.
 
     Returns:
       A C-contiguous array; bfloat16 becomes float32.
 
     Raises:
-      WeightsError: no tensor, or a view that leaves its storage or is larger than it.
+      WeightsError: no tensor, a view that leaves its storage or is larger than it, or more than
+        the budget has left.
     """
     if type(record) is Call and record.function == PARAMETER and record.arguments:
         record = record.arguments[0]
@@ -208,6 +227,7 @@ def array(record: Any, storages: Mapping[str, np.ndarray]) -> np.ndarray:
     storage, offset, sizes, strides = record.arguments[:4]
     flat = _storage(storage, storages)
     _check_view(flat.size, offset, sizes, strides)
+    budget.take(math.prod(sizes) * flat.itemsize)
     view = (
         np.ndarray(
             sizes,

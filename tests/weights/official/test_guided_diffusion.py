@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import io
+import tracemalloc
 import zipfile
 
 import jax
@@ -262,3 +263,22 @@ def test_it_can_be_exported(tiny):
     weights = weights_of_model(guided_diffusion.from_state_dict(tiny, 4))
     np.testing.assert_array_equal(weights["model.map_label.weight"], tiny["label_emb.weight"].T)
     assert weights["u"].shape == (1001,)
+
+
+def test_many_names_for_one_storage_are_not_copied(tmp_path):
+    kind, nothing = official.Named("torch", "FloatStorage"), collections.OrderedDict()
+    stored = official.Stored(("storage", kind, "0", "cpu", 100_000))
+    records = {
+        name: official.Made(official.TENSOR, (stored, 0, (100_000,), (1,), False, nothing))
+        for name in ("time_embed.0.weight", "out.2.weight", *map(str, range(500)))
+    }
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x/data/0", bytes(400_000))
+        file.writestr("x/data.pkl", official.dumps(records, 2))
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=r"bomb\.pt: .*together are larger than the file"):
+        load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6

@@ -3,6 +3,7 @@
 import collections
 import pickle
 import sys
+import tracemalloc
 
 import pytest
 
@@ -115,3 +116,19 @@ def test_nested_sharing_costs_nothing():
 def test_the_number_of_instructions_is_bounded():
     with pytest.raises(WeightsError, match="more than 1000 pickle instructions"):
         parse(b"\x80\x04" + b"N0" * 1000 + b"N.", NOTHING, max_opcodes=1000)
+
+
+def test_a_text_is_not_turned_to_bytes_again_and_again():
+    # Calls on one memoised text: 200 MB of bytes in a file of a quarter of a megabyte.
+    call = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
+    text = b"X" + (200_000).to_bytes(4, "little") + b"a" * 200_000 + b"q\x00"
+    data = b"\x80\x02]" + text + b"0(" + call * 1000 + b"e."
+    allowed = frozenset({Global("_codecs", "encode")})
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match="written as texts are more than the file has"):
+        parse(data, allowed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * len(data)
+    one = b"\x80\x02" + text + b"0" + call + b"."
+    assert len(parse(one, allowed).value) == 200_000

@@ -14,7 +14,9 @@ VALUES = np.random.default_rng(0).normal(size=(3, 4, 2, 5)).astype(np.float32)
 
 
 def read(record, protocol=4):
-    return torch_tensors.array(parse(official.dumps(record, protocol), ALLOWED).value, {})
+    return torch_tensors.array(
+        parse(official.dumps(record, protocol), ALLOWED).value, {}, torch_tensors.Budget(1 << 30)
+    )
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
