@@ -11,3 +11,15 @@ from edm_jax.augment.pipeline import (
     label_dim,
     labels,
 )
+
+__all__ = [
+    "Parameters",
+    "Settings",
+    "apply",
+    "augment",
+    "draw",
+    "edm",
+    "inverse_map",
+    "label_dim",
+    "labels",
+]

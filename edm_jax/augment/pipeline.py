@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax.augment import affine, colour
+from edm_jax.checks import check_keys
 
 
 class Settings(NamedTuple):
@@ -132,8 +133,7 @@ def draw(keys: jax.Array, settings: Settings) -> Parameters:
       ValueError: if keys are not [B] typed keys, a multiplier is negative or p outside [0, 1].
     """
     _check_settings(settings)
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.ndim != 1:
-        raise ValueError(f"keys must be [B] typed keys, got {keys.dtype}{list(keys.shape)}")
+    check_keys(keys)
     # One call of the generator: thirteen would take ten times as long to compile.
     lowest = np.nextafter(np.float32(-1), np.float32(0))
     table = (len(Parameters._fields), 4)

@@ -46,7 +46,7 @@ class Persistent:
     id: Any
 
 
-class Stream(NamedTuple):
+class Parsed(NamedTuple):
     """value: the pickled object; end: the position after it; persistent: its outside references."""
 
     value: Any
@@ -64,7 +64,7 @@ def parse(
     allowed: frozenset[Global],
     start: int = 0,
     max_opcodes: int = MAX_OPCODES,
-) -> Stream:
+) -> Parsed:
     """Reads one pickle into plain Python values and records.
 
     Args:
@@ -101,7 +101,7 @@ class _Machine:
         self.persistent: list[Persistent] = []
         self.encoded = 0  # bytes made of texts
 
-    def run(self, max_opcodes: int) -> Stream:
+    def run(self, max_opcodes: int) -> Parsed:
         if len(self.data) <= self.position:
             raise WeightsError("nothing to read: the file is empty or truncated")
         if self.data[self.position] != 0x80:
@@ -111,7 +111,7 @@ class _Machine:
             if code == 0x2E:  # STOP
                 if len(self.stack) != 1 or self.marks:
                     raise WeightsError(f"damaged: the pickle leaves {len(self.stack)} values")
-                return Stream(self.stack[0], self.position, self.persistent)
+                return Parsed(self.stack[0], self.position, self.persistent)
             operation = _OPERATIONS.get(code)
             if operation is None:
                 known = pickletools.code2op.get(chr(code))
