@@ -20,7 +20,7 @@ from edm_jax.samplers.multistep import (
 from edm_jax.samplers.registry import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Solver, build
 from edm_jax.samplers.restarts import Interval, restart
 from edm_jax.samplers.reverse_sde import euler_maruyama, reverse_diffusion
-from edm_jax.samplers.runge_kutta import Churn, euler, heun
+from edm_jax.samplers.runge_kutta import Churn, euler, heun, ode
 from edm_jax.samplers.sampling import Loop, sample
 from edm_jax.samplers.singlestep import (
     dpm_2,
@@ -77,6 +77,7 @@ __all__ = [
     "ipndm",
     "lms",
     "moments",
+    "ode",
     "pad",
     "plms",
     "pndm",

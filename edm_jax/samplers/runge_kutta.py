@@ -6,7 +6,7 @@ Karras, Aittala, Aila, Laine, "Elucidating the Design Space of Diffusion-Based G
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -73,8 +73,8 @@ def heun(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    checks.between("alpha", alpha, 0.0, 1.0, open_low=True)
-    return _churned(sigmas, alpha, schedule, churn, round_sigma)
+    schedule = schedule or schedules.edm()
+    return _churned(checks.descending(sigmas), None, schedule, "heun", alpha, churn, round_sigma)
 
 
 def euler(
@@ -104,15 +104,68 @@ def euler(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    return _churned(sigmas, None, schedule, churn, round_sigma)
-
-
-def _churned(sigmas, alpha, schedule, churn, round_sigma) -> Tableau:
-    """Algorithms 1 and 2; alpha = None is Euler's step."""
     schedule = schedule or schedules.edm()
+    return _churned(checks.descending(sigmas), None, schedule, "euler", 1.0, churn, round_sigma)
+
+
+def ode(
+    times: ArrayLike,
+    schedule: schedules.Schedule,
+    *,
+    solver: Literal["heun", "euler"] = "heun",
+    alpha: float = 1.0,
+    churn: Churn | None = None,
+    round_sigma: Callable | None = None,
+) -> Tableau:
+    """The general sampler of EDM on a grid of times: any sigma(t), any s(t), with churn.
+
+        x' = x^ + h dx/dt;   x^, h and dx/dt as in `heun`, h = t' - t^
+
+    Karras et al. 2022, algorithm 1, and with churn algorithm 2 for any schedule. `heun` and `euler`
+    are the same on a grid of noise levels. Order 2 (`heun`) or 1 (`euler`). NFE 2N - 1 or N on a
+    grid that ends at sigma = 0.
+
+    >>> ode([1.0, 0.5, 0.0], schedules.vp())
+    Tableau(nfe=3, registers=2, stochastic=False)
+
+    Args:
+      times: `[N + 1]` descending; sigma(t) is finite, and 0 at most at the last.
+      schedule: sigma(t) and s(t) of the ODE.
+      solver: "heun", the two-stage steps, or "euler".
+      alpha: where the second evaluation is: 1 Heun, 2/3 Ralston, 1/2 midpoint; in (0, 1].
+      churn: noise; None for the deterministic sampler.
+      round_sigma: sigma -> the nearest level that the network knows, where it has a table. Levels
+        that become equal make a step of length 0.
+
+    Returns:
+      The tableau, in the frame x / s; it starts from standard normal noise.
+
+    Raises:
+      ValueError: times that do not descend or where sigma does not, options out of range.
+    """
+    grid = np.asarray(times, np.float64)
+    if grid.ndim != 1 or grid.size < 2 or not (np.diff(grid) < 0).all():
+        raise ValueError(f"times must be at least two that descend strictly, got {times}")
+    sigmas = checks.descending(schedule.sigma(grid), name="sigma(times)")
+    return _churned(sigmas, grid, schedule, solver, alpha, churn, round_sigma)
+
+
+def _churned(
+    sigmas: np.ndarray,
+    times: np.ndarray | None,
+    schedule: schedules.Schedule,
+    solver: str,
+    alpha: float,
+    churn: Churn | None,
+    round_sigma: Callable | None,
+) -> Tableau:
+    """Algorithms 1 and 2; times of None are those of the levels."""
+    checks.one_of("solver", solver, ("heun", "euler"))
+    checks.between("alpha", alpha, 0.0, 1.0, open_low=True)
     churn = _check_churn(Churn() if churn is None else churn)
-    sigmas = timesteps.rounded(checks.descending(sigmas), round_sigma, keep_repeated=True)
-    times = schedules.times(schedule, sigmas)
+    sigmas = timesteps.rounded(sigmas, round_sigma, keep_repeated=True)
+    if times is None or round_sigma is not None:
+        times = schedules.times(schedule, sigmas)
     steps = sigmas.size - 1
     amount = min(churn.s_churn / steps, math.sqrt(2.0) - 1.0)
     inside = (churn.s_min <= sigmas[:-1]) & (sigmas[:-1] <= churn.s_max)
@@ -121,7 +174,7 @@ def _churned(sigmas, alpha, schedule, churn, round_sigma) -> Tableau:
     starts = np.where(raised == sigmas[:-1], times[:-1], schedule.sigma_inv(raised))
     added = churn.s_noise * numerics.difference_of_squares(raised, sigmas[:-1])
     legs = [Leg(starts[i], raised[i], times[i + 1], sigmas[i + 1], added[i]) for i in range(steps)]
-    return integrate(legs, schedule, alpha, sigmas[0])
+    return integrate(legs, schedule, alpha if solver == "heun" else None, sigmas[0])
 
 
 class Leg(NamedTuple):

@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import edm_outputs
 import jax
 import jax.numpy as jnp
@@ -280,9 +281,56 @@ def test_order_of_convergence_in_any_frame():
                 assert abs(measured - order) < 0.25, (name, make, options, measured, errors)
 
 
+def test_a_grid_of_times_is_the_grid_of_its_levels():
+    times = np.linspace(1.0, 0.0, 9)
+    churn = samplers.Churn(2.0, 0.05, 20.0, 1.01)
+    for schedule in (schedules.vp(), schedules.sub_vp(), schedules.ve()):
+        levels = schedule.sigma(times)
+        assert levels[-1] == 0
+        for solver, make, options in (
+            ("euler", samplers.euler, {}),
+            ("heun", samplers.heun, {}),
+            ("heun", samplers.heun, {"alpha": 0.5}),
+            ("heun", samplers.heun, {"churn": churn}),
+        ):
+            by_time = samplers.ode(times, schedule, solver=solver, **options)
+            by_level = make(levels, schedule=schedule, **options)
+            chex.assert_trees_all_close(by_time, by_level, rtol=1e-9, atol=1e-12)
+    rounded = samplers.ode(times, schedules.vp(), round_sigma=round_sigma)
+    chex.assert_trees_all_equal(
+        rounded,
+        samplers.heun(
+            schedules.vp().sigma(times), schedule=schedules.vp(), round_sigma=round_sigma
+        ),
+    )
+
+
+def test_steps_that_are_equal_in_time_follow_any_schedule():
+    """Algorithm 1 written out: x in its own frame, uniform steps in t."""
+    schedule, times = schedules.vp(), np.linspace(1.0, 1e-3, 7)
+    noise = np.array([[-1.3], [-0.4], [0.35], [1.7]])
+
+    def slope(x, t):
+        sigma, s = schedule.sigma(t), schedule.scale(t)
+        pull = schedule.sigma_dot(t) / sigma
+        return (pull + schedule.scale_dot(t) / s) * x - pull * s * toy()(x / s, sigma)
+
+    x = schedule.sigma(1.0) * schedule.scale(1.0) * noise
+    for t, after in zip(times, times[1:]):
+        first = slope(x, t)
+        x = x + (after - t) * (0.5 * first + 0.5 * slope(x + (after - t) * first, after))
+    result = run(samplers.ode(times, schedule), toy(), noise)
+    np.testing.assert_allclose(schedule.scale(times[-1]) * result, x, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
+        (lambda: samplers.ode([1.0], schedules.vp()), "times must be at least two that descend"),
+        (lambda: samplers.ode([0.5, 1.0], schedules.vp()), "times must be at least two that desc"),
+        (lambda: samplers.ode([1.0, 0.5], schedules.flow()), r"sigma\(times\) must be finite"),
+        (lambda: samplers.ode([1.0, 0.5], schedules.vp(), solver="rk4"), "solver must be one of"),
+        (lambda: samplers.ode([1.0, 0.5], schedules.vp(), alpha=2.0), "alpha must lie in"),
         (lambda: samplers.heun([1.0]), "sigmas must be a list of at least two"),
         (lambda: samplers.heun([1.0, 2.0, 0.0]), "sigmas must descend strictly"),
         (lambda: samplers.heun([1.0, -1.0]), "the last of sigmas must be positive or 0, got -1"),
