@@ -145,7 +145,7 @@ def ode(
     """
     grid = np.asarray(times, np.float64)
     if grid.ndim != 1 or grid.size < 2 or not (np.diff(grid) < 0).all():
-        raise ValueError(f"times must be at least two that descend strictly, got {times}")
+        raise ValueError(f"times must be at least two that descend strictly, got {times!r}")
     sigmas = checks.descending(schedule.sigma(grid), name="sigma(times)")
     return _churned(sigmas, grid, schedule, solver, alpha, churn, round_sigma)
 
