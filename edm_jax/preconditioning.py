@@ -31,6 +31,7 @@ class Preconditioner(NamedTuple):
     sigma_min: the lowest noise level the network was made for.
     sigma_max: the highest.
     round_sigma: sigma -> the nearest level the network knows; the identity for continuous ones.
+    sigma_data: the standard deviation of the data that it assumes, or None.
     """
 
     c_skip: Function
@@ -40,6 +41,7 @@ class Preconditioner(NamedTuple):
     sigma_min: float = 0.0
     sigma_max: float = float("inf")
     round_sigma: Function = host_or_device(lambda xp, sigma: sigma)
+    sigma_data: float | None = None
 
 
 def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
@@ -144,6 +146,7 @@ def edm(
         c_out=host_or_device(lambda xp, s: s * sd * _rsqrt(xp, s**2 + sd**2)),
         c_in=host_or_device(lambda xp, s: _rsqrt(xp, s**2 + sd**2)),
         c_noise=host_or_device(lambda xp, s: xp.log(s) / 4.0),
+        sigma_data=sd,
     )
 
 
@@ -286,6 +289,7 @@ def v(
         host_or_device(lambda xp, s: -s * _rsqrt(xp, 1.0 + s**2)),
         _unit_c_in,
         *_discrete(levels, nearest, c_noise),
+        sigma_data=1.0,
     )
 
 

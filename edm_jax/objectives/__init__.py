@@ -1,14 +1,6 @@
-"""What a network is trained on: noise levels, losses and their weights."""
+"""What a network is trained on: noise levels, losses and their weights, and records of them all."""
 
-from edm_jax.objectives.denoising import (
-    edm_weight,
-    flow_weight,
-    inverse_square_weight,
-    loss,
-    min_snr_weight,
-    unit_weight,
-    v_weight,
-)
+from edm_jax.objectives.denoising import Examples, denoising, hybrid_loss, loss
 from edm_jax.objectives.noise import (
     NoiseDistribution,
     cosine,
@@ -18,4 +10,13 @@ from edm_jax.objectives.noise import (
     ve,
     vp,
 )
-from edm_jax.objectives.registry import OBJECTIVES, WEIGHTS, Objective, objective
+from edm_jax.objectives.record import Losses, Model, Objective, State, Wrapped
+from edm_jax.objectives.registry import OBJECTIVES, WEIGHTS, Recipe, build, recipe
+from edm_jax.objectives.weighting import (
+    edm_weight,
+    flow_weight,
+    inverse_square_weight,
+    min_snr_weight,
+    unit_weight,
+    v_weight,
+)

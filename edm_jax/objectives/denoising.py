@@ -1,15 +1,21 @@
-"""The denoising loss, lambda(sigma) |D(y + sigma n; sigma) - y|^2, and its weights lambda."""
+"""The denoising loss, lambda(sigma) |D(y + sigma n; sigma) - y|^2, and the objectives of it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from edm_jax.checks import Denoiser, check_positive, column
-from edm_jax.schedules import Function, host_or_device
+from edm_jax import randomness
+from edm_jax.checks import Denoiser, column
+from edm_jax.objectives import uncertainty, variational
+from edm_jax.objectives.levels import Levels
+from edm_jax.objectives.record import Losses, Objective, State
+from edm_jax.schedules import Function
 
 
-def loss(
-    denoise: Denoiser, y: jax.Array, sigma: jax.Array, noise: jax.Array, weight: Function
-) -> jax.Array:
+def loss(denoise: Denoiser, y: Any, sigma: jax.Array, noise: Any, weight: Function) -> Any:
     """The weighted squared error of every element: lambda(sigma) (D(y + sigma n; sigma) - y)^2.
 
     Karras et al. 2022, eq. 2. Nothing is averaged; the expectation over n and sigma is the
@@ -17,93 +23,173 @@ def loss(
 
     Args:
       denoise: (x [B, ...], sigma [B]) -> x0 of x's shape.
-      y: [B, ...] clean data, in [-1, 1] for images.
+      y: [B, ...] clean data, in [-1, 1] for images; or a pytree of such arrays, which `denoise`
+        takes and returns whole.
       sigma: [] or [B] noise levels, positive.
-      noise: [B, ...] standard normal n.
+      noise: standard normal n, of y's structure and shapes.
       weight: lambda, sigma -> weight of its shape.
 
     Returns:
-      The shape of y, float32 (float64 for float64 data).
+      The structure and shapes of y, float32 (float64 for float64 data).
 
     Raises:
       ValueError: shapes that do not fit.
     """
-    x, sigma, level, y = perturbed(y, sigma, noise)
-    x0 = denoise(x, sigma).astype(y.dtype)
-    return weight(level) * (x0 - y) ** 2
+    x, sigma, y = perturbed(y, sigma, noise)
+    error = lambda x0, y: weight(column(sigma, y)) * (x0.astype(y.dtype) - y) ** 2
+    return jax.tree.map(error, denoise(x, sigma), y)
 
 
-def perturbed(
-    y: jax.Array, sigma: jax.Array, noise: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def hybrid_loss(
+    denoise: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    y: jax.Array,
+    sigma: jax.Array,
+    noise: jax.Array,
+    weight: Function,
+    *,
+    bound: variational.Bound,
+    level: jax.Array,
+    bound_weight: float = 1e-3,
+) -> jax.Array:
+    """L_hybrid = L_simple + bound_weight L_vlb of every element (Nichol and Dhariwal 2021, eq. 16).
+
+    L_vlb is T L_k, whose mean over levels is the bound; in it the mean of a step is held fixed, so
+    that it teaches the variance alone.
+
+    Args:
+      denoise: (x, sigma) -> (D, v); see `preconditioning.with_variance`.
+      y: [B, ...] data.
+      sigma: [B] noise levels.
+      noise: [B, ...] standard normal.
+      weight: lambda of L_simple, see `loss`.
+      bound: of the table of levels, see `variational.bound`.
+      level: [B] which level `sigma` is.
+      bound_weight: the weight of L_vlb.
+
+    Returns:
+      Of y's shape.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    x, sigma, y = perturbed(y, sigma, noise)
+    x0, v = denoise(x, sigma)
+    simple = weight(column(sigma, y)) * (x0 - y) ** 2
+    learned = variational.terms(bound, level, jax.lax.stop_gradient(x0), v, y)
+    return simple + bound_weight * len(bound.shift) * learned
+
+
+def perturbed(y: Any, sigma: jax.Array, noise: Any) -> tuple[Any, jax.Array, Any]:
     """What every loss begins with: x = y + sigma n, after a look at the shapes.
 
     Args:
-      y: [B, ...] clean data.
+      y: [B, ...] clean data, or a pytree.
       sigma: [] or [B] noise levels.
-      noise: [B, ...] standard normal n.
+      noise: standard normal n, of y's structure and shapes.
 
     Returns:
-      x, sigma, sigma as a column that multiplies x, and y; float32 (float64 for float64 data).
+      x, sigma and y; float32 (float64 for float64 data).
 
     Raises:
       ValueError: shapes that do not fit.
     """
-    dtype = jnp.promote_types(jnp.result_type(y), jnp.float32)
-    y, sigma, noise = (jnp.asarray(a, dtype) for a in (y, sigma, noise))
-    if noise.shape != y.shape:
-        raise ValueError(f"noise must have the shape of y, {y.shape}, got {noise.shape}")
-    level = column(sigma, y)
-    return y + level * noise, sigma, level, y
+    dtype = jnp.promote_types(jnp.result_type(*jax.tree.leaves(y)), jnp.float32)
+    y, sigma, noise = jax.tree.map(lambda a: jnp.asarray(a, dtype), (y, sigma, noise))
+    shapes, given = (jax.tree.map(lambda a: a.shape, tree) for tree in (y, noise))
+    if shapes != given:
+        raise ValueError(f"noise must have the shape of y, {shapes}, got {given}")
+    return jax.tree.map(lambda y, n: y + column(sigma, y) * n, y, noise), sigma, y
 
 
-def edm_weight(sigma_data: float = 0.5) -> Function:
-    """lambda = (sigma^2 + sd^2) / (sigma sd)^2 = 1 / c_out^2 of `preconditioning.edm`.
+class Examples(NamedTuple):
+    """What a denoising objective learns from: data and every draw.
 
-    It gives the network's own output unit weight at every noise level (Karras et al. 2022, eq. 8).
+    Attributes:
+      y: [b, ...] data, or a pytree.
+      sigma: [b] noise levels.
+      noise: standard normal, of y's structure and shapes.
+      conditions: what the model is given, by name.
+      level: [b] int32, which level of a table sigma is; None for continuous ones.
+      factor: [b] factors of the loss that undo how the levels were chosen, or None.
+    """
+
+    y: Any
+    sigma: jax.Array
+    noise: Any
+    conditions: dict[str, Any]
+    level: jax.Array | None = None
+    factor: jax.Array | None = None
+
+
+def denoising(
+    levels: Levels,
+    weight: Function,
+    *,
+    bound: variational.Bound | None = None,
+    bound_weight: float = 1e-3,
+    learn_uncertainty: bool = False,
+) -> Objective:
+    """The objective of a denoiser: the mean of `loss` over noise levels, data and noise.
 
     Args:
-      sigma_data: sd, positive.
+      levels: how noise levels are chosen.
+      weight: lambda, sigma -> weight of its shape.
+      bound: of the table of levels; teaches the variance, see `hybrid_loss`.
+      bound_weight: the weight of the bound beside the loss.
+      learn_uncertainty: weigh every level by how well it can be denoised, see `uncertainty`.
 
-    Raises:
-      ValueError: sigma_data <= 0.
-
-    >>> float(edm_weight(0.5)(1.0))
-    5.0
+    Returns:
+      The objective; its examples are `Examples`.
     """
-    check_positive(sigma_data=sigma_data)
-    # As a sum: (sigma sd)^2 would leave float32's range where 1/sigma^2 does not.
-    return host_or_device(lambda xp, sigma: 1.0 / sigma**2 + 1.0 / sigma_data**2)
+
+    def init() -> State:
+        return State(uncertainty.initial() if learn_uncertainty else (), levels.init())
+
+    def draw(state: State, keys: jax.Array, y: Any, conditions: dict[str, Any]) -> Examples:
+        sigma, level, factor = levels.draw(state.kept, keys[:, 0])
+        return Examples(y, sigma, normal_like(keys[:, 1], y), conditions, level, factor)
+
+    def errors(model, e: Examples) -> Any:
+        if bound is None:
+            return loss(model.denoiser(**e.conditions), e.y, e.sigma, e.noise, weight)
+        both = model.denoiser_with_variance(**e.conditions)
+        given = (e.y, e.sigma, e.noise, weight)
+        return hybrid_loss(both, *given, bound=bound, level=e.level, bound_weight=bound_weight)
+
+    def losses(model, state: State, e: Examples) -> Losses:
+        each = per_example(errors(model, e))
+        counted = uncertainty.loss(state.trained, e.sigma, each) if learn_uncertainty else each
+        factor = 1.0 if e.factor is None else e.factor
+        return Losses(elements(e.y) * (counted * factor), each * factor, each, e.sigma)
+
+    def update(state: State, e: Examples, losses: Losses, gather) -> State:
+        return state._replace(kept=levels.update(state.kept, e.level, losses.each, gather))
+
+    return Objective(init, draw, losses, update)
 
 
-def inverse_square_weight() -> Function:
-    """lambda = 1 / sigma^2: the squared error of the predicted noise (VP, VE, DDPM)."""
-    return host_or_device(lambda xp, sigma: 1.0 / sigma**2)
-
-
-def unit_weight() -> Function:
-    """lambda = 1: the squared error of the predicted data."""
-    return host_or_device(lambda xp, sigma: xp.ones_like(sigma))
-
-
-def min_snr_weight(gamma: float = 5.0) -> Function:
-    """lambda = min(1 / sigma^2, gamma) (Hang et al. 2023).
+def normal_like(keys: jax.Array, y: Any) -> Any:
+    """Standard normal noise of the structure and shapes of y, each sample from its own key.
 
     Args:
-      gamma: The largest weight, positive.
-
-    Raises:
-      ValueError: gamma <= 0.
+      keys: [b] typed keys; consumed.
+      y: [b, ...] an array, or a pytree of them, whose leaves draw from `fold_in(keys, leaf)`.
     """
-    check_positive(gamma=gamma)
-    return host_or_device(lambda xp, sigma: xp.minimum(1.0 / sigma**2, gamma))
+    leaves, tree = jax.tree.flatten(y)
+    if len(leaves) == 1:
+        return tree.unflatten([randomness.normal(keys, leaves[0].shape[1:])])
+    return tree.unflatten(
+        randomness.normal(randomness.fold_in(keys, i), leaf.shape[1:])
+        for i, leaf in enumerate(leaves)
+    )
 
 
-def flow_weight() -> Function:
-    """lambda = ((1 + sigma) / sigma)^2: the squared error of rectified flow's velocity n - y."""
-    return host_or_device(lambda xp, sigma: (1.0 / sigma + 1.0) ** 2)
+def elements(y: Any) -> int:
+    """The number of elements of one example of y, [b, ...] or a pytree of such arrays."""
+    return sum(leaf[0].size for leaf in jax.tree.leaves(y))
 
 
-def v_weight() -> Function:
-    """lambda = (1 + sigma^2) / sigma^2: the squared error of v (Salimans and Ho 2022)."""
-    return edm_weight(1.0)
+def per_example(values: Any) -> jax.Array:
+    """The mean over each example's elements, of [b, ...] or a pytree of such arrays: [b]."""
+    sums = [leaf.sum(range(1, leaf.ndim)) for leaf in jax.tree.leaves(values)]
+    return functools.reduce(jnp.add, sums) / elements(values)

@@ -1,13 +1,19 @@
-"""Objectives by name: a distribution of noise levels and a weight; any goes with any."""
+"""Objectives by name, for a model: its own noise levels and weight, with what may replace them."""
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import jax
 import numpy as np
 
 from edm_jax import tables
-from edm_jax.objectives.denoising import (
+from edm_jax.checks import one_of
+from edm_jax.objectives import levels, variational
+from edm_jax.objectives.denoising import denoising
+from edm_jax.objectives.noise import NoiseDistribution, cosine, discrete, log_normal, ve, vp
+from edm_jax.objectives.record import Model, Objective
+from edm_jax.objectives.weighting import (
     edm_weight,
     flow_weight,
     inverse_square_weight,
@@ -15,55 +21,78 @@ from edm_jax.objectives.denoising import (
     unit_weight,
     v_weight,
 )
-from edm_jax.objectives.noise import NoiseDistribution, cosine, discrete, log_normal, ve, vp
+from edm_jax.preconditioning import Preconditioner
 from edm_jax.schedules import Function
 
+_Made = TypeVar("_Made")
 
-class Objective(NamedTuple):
-    """What is trained: which noise levels, and how much each counts.
 
-    draw: (key, shape=()) -> sigma; one key per example under `jax.vmap`.
-    weight: sigma -> lambda.
-    levels: [T] ascending, where `draw` is uniform over a table of them; else None.
+class Recipe(NamedTuple):
+    """Which noise levels a denoiser is trained at, and how much each counts.
+
+    Attributes:
+      noise: the distribution of noise levels.
+      weight: lambda, sigma -> weight of its shape.
+      levels: [T] ascending, where `noise` is uniform over a table of them; else None.
     """
 
-    draw: Callable[..., jax.Array]
+    noise: NoiseDistribution
     weight: Function
     levels: np.ndarray | None = None
 
 
-def _edm(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 0.5) -> Objective:
-    return Objective(log_normal(p_mean, p_std), edm_weight(sigma_data))
+def _sigma_data(asked: float | None, preconditioner: Preconditioner) -> float:
+    """That of the weight: the preconditioner's, or one that does not contradict it."""
+    its = preconditioner.sigma_data
+    if asked is not None and its is not None and asked != its:
+        raise ValueError(
+            f"sigma_data of the weight must be that of the preconditioner, {its}, got {asked}"
+        )
+    return asked or its or 0.5
 
 
-def _flow(p_mean: float = 0.0, p_std: float = 1.0) -> Objective:
-    return Objective(log_normal(p_mean, p_std), flow_weight())
+def _edm(
+    preconditioner: Preconditioner,
+    p_mean: float = -1.2,
+    p_std: float = 1.2,
+    sigma_data: float | None = None,
+) -> Recipe:
+    weight = edm_weight(_sigma_data(sigma_data, preconditioner))
+    return Recipe(log_normal(p_mean, p_std), weight)
 
 
-def _v(sigma_min: float = 0.002, sigma_max: float = 80.0, sigma_data: float = 1.0) -> Objective:
-    return Objective(cosine(sigma_min, sigma_max, sigma_data), v_weight())
+def _vp(_: Preconditioner, beta_d=19.9, beta_min=0.1, epsilon_t=1e-5) -> Recipe:
+    return Recipe(vp(beta_d, beta_min, epsilon_t), inverse_square_weight())
 
 
-def _noise_prediction(distribution: Callable[..., NoiseDistribution]) -> Callable[..., Objective]:
-    return lambda **arguments: Objective(distribution(**arguments), inverse_square_weight())
+def _ve(_: Preconditioner, sigma_min=0.02, sigma_max=100.0) -> Recipe:
+    return Recipe(ve(sigma_min, sigma_max), inverse_square_weight())
 
 
-def _iddpm(num_train_steps: int = 1000, c_1: float = 0.001, c_2: float = 0.008) -> Objective:
-    levels = tables.iddpm(num_train_steps, c_1=c_1, c_2=c_2, variant="network")[-2::-1]
-    return Objective(discrete(levels), inverse_square_weight(), np.asarray(levels, np.float64))
+def _iddpm(_: Preconditioner, num_train_steps=1000, c_1=0.001, c_2=0.008) -> Recipe:
+    table = tables.iddpm(num_train_steps, c_1=c_1, c_2=c_2, variant="network")[-2::-1]
+    return Recipe(discrete(table), inverse_square_weight(), np.asarray(table, np.float64))
 
 
-def _ddpm(betas: str = "linear", num_train_steps: int = 1000) -> Objective:
-    levels = tables.sigmas(tables.alphas_cumprod(betas, num_train_steps))
-    return Objective(discrete(levels), inverse_square_weight(), levels)
+def _ddpm(_: Preconditioner, betas="linear", num_train_steps=1000) -> Recipe:
+    table = tables.sigmas(tables.alphas_cumprod(betas, num_train_steps))
+    return Recipe(discrete(table), inverse_square_weight(), table)
 
 
-# What a configuration chooses from: name -> constructor (edm, vp, ve, iddpm: Karras et al. 2022,
-# table 1). "flow" and "v" weigh the error of what their networks predict.
-OBJECTIVES: dict[str, Callable[..., Objective]] = {
+def _flow(_: Preconditioner, p_mean=0.0, p_std=1.0) -> Recipe:
+    return Recipe(log_normal(p_mean, p_std), flow_weight())
+
+
+def _v(_: Preconditioner, sigma_min=0.002, sigma_max=80.0, sigma_data=1.0) -> Recipe:
+    return Recipe(cosine(sigma_min, sigma_max, sigma_data), v_weight())
+
+
+# What denoisers are trained at (edm, vp, ve, iddpm: Karras et al. 2022, table 1). "flow" and "v"
+# weigh the error of what their networks predict.
+RECIPES: dict[str, Callable[..., Recipe]] = {
     "edm": _edm,
-    "vp": _noise_prediction(vp),
-    "ve": _noise_prediction(ve),
+    "vp": _vp,
+    "ve": _ve,
     "iddpm": _iddpm,
     "ddpm": _ddpm,
     "flow": _flow,
@@ -81,44 +110,135 @@ WEIGHTS: dict[str, Callable[..., Function]] = {
 }
 
 
-def objective(
-    name: str = "edm",
+def recipe(
+    name: str,
+    preconditioner: Preconditioner,
     *,
     weight: str | None = None,
     weight_arguments: dict[str, float] | None = None,
-    **arguments: float,
+    **arguments: Any,
+) -> Recipe:
+    """The noise levels and the weight of a denoising objective.
+
+    Args:
+      name: a key of `RECIPES`.
+      preconditioner: of the model; where the weight has a sigma_data, it is this one's.
+      weight: a key of `WEIGHTS`, in place of the objective's own weight.
+      weight_arguments: of that weight, such as `limit` of "min_snr".
+      **arguments: of the noise levels; "edm" takes p_mean, p_std, sigma_data.
+
+    Raises:
+      ValueError: an unknown name or argument, a value out of range, or a sigma_data that is not
+        the preconditioner's.
+
+    >>> from edm_jax import preconditioning
+    >>> float(recipe("edm", preconditioning.edm(sigma_data=1.0)).weight(1.0))
+    2.0
+    >>> float(recipe("edm", preconditioning.edm(), weight="min_snr").weight(0.1))
+    5.0
+    """
+    made = _call("name", RECIPES, name, preconditioner, **arguments)
+    if weight is None:
+        if weight_arguments:
+            raise ValueError(
+                f"weight_arguments must be empty where no weight is named, got {weight_arguments}"
+            )
+        return made
+    given = dict(weight_arguments or {})
+    if weight == "edm":
+        given["sigma_data"] = _sigma_data(given.get("sigma_data"), preconditioner)
+    return made._replace(weight=_call("weight", WEIGHTS, weight, **given))
+
+
+def _denoising(
+    name: str,
+    model: Model,
+    *,
+    weight: str | None = None,
+    weight_arguments: dict[str, float] | None = None,
+    uncertainty: bool = False,
+    variance_weight: float = 0.0,
+    importance: bool = False,
+    **arguments: Any,
 ) -> Objective:
+    made = recipe(
+        name,
+        model.preconditioner,
+        weight=weight,
+        weight_arguments=weight_arguments,
+        **arguments,
+    )
+    if variance_weight < 0:
+        raise ValueError(f"variance_weight must not be negative, got {variance_weight}")
+    if made.levels is None:
+        for option, value in (("variance_weight", variance_weight), ("importance", importance)):
+            if value:
+                raise ValueError(
+                    f"{option} must be left out for the objective {name!r}, which has no table "
+                    f"of levels as iddpm and ddpm have, got {value}"
+                )
+        chosen = levels.continuous(made.noise)
+    else:
+        chosen = (levels.by_importance if importance else levels.uniform)(made.levels)
+    return denoising(
+        chosen,
+        made.weight,
+        bound=variational.bound(made.levels) if variance_weight else None,
+        bound_weight=variance_weight,
+        learn_uncertainty=uncertainty,
+    )
+
+
+# What a configuration chooses from: name -> (model, **arguments) -> objective.
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    name: functools.partial(_denoising, name) for name in RECIPES
+}
+
+
+def build(name: str, model: Model, **arguments: Any) -> Objective:
     """An objective by name.
 
     Args:
-      name: A key of `OBJECTIVES`.
-      weight: A key of `WEIGHTS`, in place of the objective's own weight.
-      weight_arguments: Of that weight, such as gamma of "min_snr".
-      **arguments: Of the noise distribution of that name; "edm" takes p_mean, p_std, sigma_data.
+      name: a key of `OBJECTIVES`.
+      model: what is to be trained with it; its parameters are not used.
+      **arguments: of that objective. All of today's take
+        weight, weight_arguments: a key of `WEIGHTS` in place of its own weight, and its arguments;
+        uncertainty: learn how much each noise level counts (Karras et al. 2024);
+        variance_weight: of L_vlb beside the loss, which teaches the variance; needs a table of
+        levels and a network that predicts one;
+        importance: draw levels of large loss more often; needs a table of levels;
+        and those of its noise levels: "edm" and "flow" p_mean, p_std ("edm" also sigma_data),
+        "vp" beta_d, beta_min, epsilon_t, "ve" sigma_min, sigma_max, "iddpm" num_train_steps, c_1,
+        c_2, "ddpm" betas, num_train_steps, "v" sigma_min, sigma_max, sigma_data.
 
     Raises:
-      ValueError: unknown name or argument, or a value out of range.
+      ValueError: an unknown name or argument, a value out of range, arguments that do not go
+        together, or a sigma_data that is not the model's.
 
-    >>> import jax.numpy as jnp
-    >>> sigma = jnp.float32(0.1)
-    >>> float(objective("edm", sigma_data=1.0).weight(jnp.float32(1.0)))
-    2.0
-    >>> float(objective("edm", weight="min_snr").weight(sigma))
-    5.0
+    >>> import jax, jax.numpy as jnp
+    >>> from edm_jax import preconditioning
+    >>> from edm_jax.objectives import Wrapped
+    >>> model = Wrapped(lambda x, c_noise: 0.0 * x, preconditioning.edm())
+    >>> objective = build("edm", model, p_mean=-0.4, p_std=1.0)
+    >>> keys = jax.random.split(jax.random.key(0), (8, 2))
+    >>> examples = objective.draw(objective.init(), keys, jnp.ones((8, 4, 4, 3)), {})
+    >>> objective.loss(model, objective.init(), examples).minimised.shape
+    (8,)
     """
-    made = _construct("name", "objective", OBJECTIVES, name, arguments)
-    if weight is None:
-        if weight_arguments:
-            raise ValueError(f"weight_arguments is {weight_arguments}, but no weight is named")
-        return made
-    arguments = weight_arguments or {}
-    return made._replace(weight=_construct("weight", "weight", WEIGHTS, weight, arguments))
+    return _call("name", OBJECTIVES, name, model, **arguments)
 
 
-def _construct(argument: str, what: str, table: dict[str, Callable], name: str, arguments: dict):
-    if name not in table:
-        raise ValueError(f"{argument} must be one of {sorted(table)}, got {name!r}")
-    try:
-        return table[name](**arguments)
-    except TypeError as error:
-        raise ValueError(f"arguments of the {what} {name!r}: {error}") from None
+def _call(
+    what: str, table: dict[str, Callable[..., _Made]], name: str, *given: Any, **arguments: Any
+) -> _Made:
+    make = table[one_of(what, name, tuple(table))]
+    known = inspect.signature(make).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        names = list(known)[len(given) :]
+        for argument in arguments:
+            if argument not in names:
+                raise ValueError(
+                    f"the arguments of {name!r} must be among {', '.join(names) or 'none'}, "
+                    f"got {argument!r}"
+                )
+    return make(*given, **arguments)

@@ -7,14 +7,11 @@ Written in the frame of EDM, x = y + sigma n, where the posterior of a step from
 and Kullback-Leibler divergences are those of the scaled process.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from edm_jax.objectives.denoising import perturbed
 
 
 class Bound(NamedTuple):
@@ -97,38 +94,3 @@ def discretized_log_likelihood(y: jax.Array, mean: jax.Array, log_std: jax.Array
     inside = jnp.exp(above) + jnp.exp(below) - 1.0
     inside = jnp.log(jnp.maximum(inside, 1e-12))
     return jnp.where(y < -0.999, above, jnp.where(y > 0.999, below, inside))
-
-
-def hybrid_loss(
-    denoise: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-    y: jax.Array,
-    sigma: jax.Array,
-    noise: jax.Array,
-    weight: Callable[[jax.Array], jax.Array],
-    bound: Bound,
-    level: jax.Array,
-    bound_weight: float = 1e-3,
-) -> jax.Array:
-    """L_hybrid = L_simple + bound_weight L_vlb of every element (Nichol and Dhariwal 2021, eq. 16).
-
-    L_vlb is T L_k, whose mean over levels is the bound; in it the mean of a step is held fixed, so
-    that it teaches the variance alone.
-
-    Args:
-      denoise: (x, sigma) -> (D, v); see `preconditioning.with_variance`.
-      y: [B, ...] data.
-      sigma: [B] noise levels.
-      noise: [B, ...] standard normal.
-      weight: lambda of L_simple, see `objectives.loss`.
-      bound: of the table of levels.
-      level: [B] which level `sigma` is.
-      bound_weight: the weight of L_vlb.
-
-    Returns:
-      Of y's shape.
-    """
-    x, sigma, column, y = perturbed(y, sigma, noise)
-    x0, v = denoise(x, sigma)
-    simple = weight(column) * (x0 - y) ** 2
-    learned = terms(bound, level, jax.lax.stop_gradient(x0), v, y)
-    return simple + bound_weight * len(bound.shift) * learned

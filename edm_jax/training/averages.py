@@ -1,7 +1,8 @@
 """Moving averages of the parameters: by half-life in images, and by a power of the time."""
 
-from collections.abc import Callable
-from typing import Any
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +35,26 @@ def decay(
 Share = Callable[[jax.Array], jax.Array]
 
 
-def by_halflife(batch_size: int, halflife: float, rampup_ratio: float | None) -> Share:
-    """`decay` as a function of the step. Args: as there; `halflife` in images."""
+class Averages(NamedTuple):
+    """The moving averages that a run keeps.
+
+    Attributes:
+      main: what samples are drawn from.
+      further: others by name, see `shares`.
+    """
+
+    main: Share
+    further: Mapping[str, Share] = types.MappingProxyType({})
+
+
+def by_halflife(batch_size: int, halflife: float, *, rampup_ratio: float | None = 0.05) -> Share:
+    """The average of a half-life, `decay` as a function of the step.
+
+    Args:
+      batch_size: images of a step.
+      halflife: in images.
+      rampup_ratio: the half-life is at most this share of the images seen; None turns that off.
+    """
 
     def share(step):
         # In float32: int32 overflows at 2^31 images.
@@ -45,9 +64,9 @@ def by_halflife(batch_size: int, halflife: float, rampup_ratio: float | None) ->
 
 
 def by_power(std: float) -> Share:
-    """The average whose weights grow as t^gamma (Karras et al. 2024, EDM2, eq. 2 to 4).
+    """The average whose weights grow as t^e (Karras et al. 2024, EDM2, eq. 2 to 4).
 
-        beta = (1 - 1 / t)^(gamma + 1),    t = step + 1
+        beta = (1 - 1 / t)^(e + 1),    t = step + 1
 
     Its width is a constant share of the training so far, and averages of two widths, kept on the
     way, give any other afterwards: see `posthoc`.
@@ -62,29 +81,32 @@ def by_power(std: float) -> Share:
     >>> float(share(jnp.int32(0)))
     1.0
     """
-    exponent = gamma(std) + 1.0
+    power = exponent(std) + 1.0
 
     def share(step):
         t = step.astype(jnp.float32) + 1.0
-        return -jnp.expm1(exponent * jnp.log1p(-1.0 / t))
+        return -jnp.expm1(power * jnp.log1p(-1.0 / t))
 
     return share
 
 
-def gamma(std: float) -> float:
-    """The power whose average has a relative standard deviation of `std`.
+def exponent(std: float) -> float:
+    """The power of the time whose average has a relative standard deviation of `std`.
 
-    The largest root of g^3 + 7 g^2 + (16 - std^-2) g + (12 - std^-2); uniform weights, g = 0, have
+    The largest root of e^3 + 7 e^2 + (16 - std^-2) e + (12 - std^-2); uniform weights, e = 0, have
     the deviation 12^-1/2.
+
+    Args:
+      std: the standard deviation of the weights over [0, t], as a share of t.
 
     Raises:
       ValueError: std not in (0, 12^-1/2).
 
-    >>> round(gamma(0.05), 2), round(gamma(0.10), 2)
+    >>> round(exponent(0.05), 2), round(exponent(0.10), 2)
     (16.97, 6.94)
     """
     if not 0.0 < std < 12**-0.5:
-        raise ValueError(f"std is {std}; it must lie between 0 and 12^-1/2 = 0.2887")
+        raise ValueError(f"std must lie between 0 and 12^-1/2 = 0.2887, got {std}")
     roots = np.roots([1.0, 7.0, 16.0 - std**-2, 12.0 - std**-2])
     return float(roots.real.max())
 
@@ -103,8 +125,8 @@ def shares(
     named: dict[str, Share] = {}
     for kimg in halflives_kimg:
         if not kimg > 0:
-            raise ValueError(f"ema_more_kimg holds {kimg}; it must be positive")
-        named[f"halflife-{kimg:g}"] = by_halflife(batch_size, kimg * 1e3, rampup_ratio)
+            raise ValueError(f"ema_more_kimg must hold positive half-lives, got {kimg}")
+        named[f"halflife-{kimg:g}"] = by_halflife(batch_size, kimg * 1e3, rampup_ratio=rampup_ratio)
     for std in powers:
         named[f"power-{std:.3f}"] = by_power(round(std, 3))
     return named

@@ -5,8 +5,9 @@ import json
 from typing import Any
 
 from edm_jax import objectives
+from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, SongConfig, setting
-from edm_jax.training import averages as ema
+from edm_jax.training import averages
 
 
 def choices(text: str, *sets: tuple[str, ...]) -> list[str]:
@@ -60,37 +61,34 @@ class LossConfig:
     weight: str | None = setting(
         None, "instead of its own weight: edm, epsilon, x0, v, flow or min_snr"
     )
-    weight_arguments: dict[str, Any] = setting({}, "of that weight, such as gamma of min_snr")
+    weight_arguments: dict[str, Any] = setting({}, "of that weight, such as limit of min_snr")
     uncertainty: bool = setting(False, "learn how much each noise level counts (EDM2)")
     variance_weight: float = setting(
         0.0, "of L_vlb beside the loss: learns the variance (iddpm: 0.001); 0: none"
     )
     importance: bool = setting(False, "draw levels of large loss more often (iddpm, ddpm)")
 
-    def build(self, model: ModelConfig) -> objectives.Objective:
+    def build(self, model: Model) -> objectives.Objective:
         """The objective.
 
         Args:
-          model: what is to be trained with it.
+          model: what is to be trained with it; its parameters are not used.
 
         Raises:
-          ValueError: an unknown name, or settings that do not go together.
+          ValueError: an unknown name, or settings that do not go together, or not with the model.
         """
-        objective = objectives.objective(
-            self.name, weight=self.weight, weight_arguments=self.weight_arguments, **self.arguments
-        )
-        for name in ("variance_weight", "importance"):
-            if getattr(self, name) and objective.levels is None:
-                raise ValueError(
-                    f"loss.{name} is {getattr(self, name)}, but loss.name is {self.name!r}; "
-                    "it needs an objective with a table of levels: iddpm or ddpm"
-                )
-        if self.variance_weight < 0 or (self.variance_weight and not model.predicts_variance):
+        if self.variance_weight and not model.config.predicts_variance:
             raise ValueError(
-                f"loss.variance_weight is {self.variance_weight}; it must not be negative, and "
-                "needs model.learned_variance=True"
+                "model.learned_variance must be True where loss.variance_weight is not 0, got "
+                f"{model.config.learned_variance}"
             )
-        return objective
+        # An objective is told only what differs from "nothing of the kind": not all know all.
+        chosen = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("name", "arguments") and getattr(self, field.name)
+        }
+        return objectives.build(self.name, model, **self.arguments, **chosen)
 
 
 @dataclasses.dataclass
@@ -169,7 +167,7 @@ def check(config: Config, devices: int) -> None:
             f"ema_snapshot_kimg is {config.ema_snapshot_kimg}, but ema_power is empty; "
             "snapshots are of averages such as ema_power=(0.05, 0.1)"
         )
-    ema.shares(config.batch_size, config.ema_more_kimg, config.ema_power)
+    averages.shares(config.batch_size, config.ema_more_kimg, config.ema_power)
     if config.batch_size % devices:
         raise ValueError(
             f"batch_size is {config.batch_size}; it must be a multiple of the {devices} devices"

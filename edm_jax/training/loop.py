@@ -19,8 +19,7 @@ from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import engines, files, pictures, processes
 from edm_jax.runtime.files import locked
 from edm_jax.samplers import heun
-from edm_jax.training import averages as ema
-from edm_jax.training import bins, checkpoint, metrics, posthoc, warm_start
+from edm_jax.training import averages, bins, checkpoint, metrics, posthoc, warm_start
 from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
@@ -147,7 +146,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
                     pictures.write(image, folder / f"samples-{step:08d}.png")
                 watch.restart()
             if snapshot_every and (step == total or step % snapshot_every == 0):
-                for name in ema.shares(batch_size, powers=config.ema_power):
+                for name in averages.shares(batch_size, powers=config.ema_power):
                     averaged = processes.gather_local(current.averages[name])
                     if processes.is_main():
                         posthoc.save(model.replace(params=averaged), folder, name, step)

@@ -1,8 +1,26 @@
 """Adam as EDM runs it: finite gradients, and a learning rate that ramps up in images."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
+
+
+class Optimizer(NamedTuple):
+    """An optax transformation, and what a network asks of it.
+
+    Attributes:
+      init: tree -> optax's state.
+      update: (gradients, state, tree) -> (updates, state).
+      project: params -> params, where a step begins: the gradient is taken there, and the update
+        goes from there (EDM2's forced weight normalisation). The identity by default.
+    """
+
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any]]
+    project: Callable[[Any], Any] = lambda params: params
 
 
 def learning_rate(peak: float, rampup_images: float, batch_size: int) -> optax.Schedule:
@@ -41,11 +59,12 @@ def replace_nonfinite() -> optax.GradientTransformation:
 
 def adam(
     schedule: optax.Schedule,
+    *,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
     clip: float = 0.0,
-) -> optax.GradientTransformation:
+) -> Optimizer:
     """Adam with non-finite gradients replaced, without weight decay (Karras et al. 2022, Table 7).
 
     Args:
@@ -54,10 +73,14 @@ def adam(
       b2: decay of the second moment.
       eps: added to the root of the second moment.
       clip: the largest global norm of the gradient; 0 is any, as in the paper.
+
+    Returns:
+      The optimizer, which projects nothing; `_replace(project=...)` for a network that asks.
     """
-    return optax.chain(
+    chain = optax.chain(
         replace_nonfinite(),
         *([optax.clip_by_global_norm(clip)] if clip else []),
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
         optax.scale_by_learning_rate(schedule),
     )
+    return Optimizer(chain.init, chain.update)

@@ -1,6 +1,6 @@
 """Moving averages chosen after training, from snapshots of power-function averages (EDM2).
 
-An average of relative width std weighs the parameters of time t' by t'^gamma, up to its own time t.
+An average of relative width std weighs the parameters of time t' by t'^e, up to its own time t.
 Any such profile is nearly a linear combination of the snapshots' (Karras et al. 2024, section 3.2).
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from edm_jax.model import Model
-from edm_jax.training.averages import gamma
+from edm_jax.training.averages import exponent
 from edm_jax.weights import load
 from edm_jax.weights import save as save_model
 
@@ -44,18 +44,21 @@ def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
     return found
 
 
-def correlation(t_a, gamma_a, t_b, gamma_b) -> np.ndarray:
-    """The inner product of two profiles t'^gamma, each of integral 1 up to its t (EDM2, app. C).
+def correlation(
+    t_a: np.ndarray, power_a: np.ndarray, t_b: np.ndarray, power_b: np.ndarray
+) -> np.ndarray:
+    """The inner product of two profiles t'^e, each of integral 1 up to its t (EDM2, app. C).
 
-        (ga + 1) (gb + 1) / ((ga + gb + 1) max(ta, tb)) (min / max)^(g of the later one)
+        (ea + 1) (eb + 1) / ((ea + eb + 1) max(ta, tb)) (min / max)^(e of the later one)
 
     Args:
-      t_a, gamma_a, t_b, gamma_b: arrays that broadcast.
+      t_a, t_b: the times up to which they go.
+      power_a, power_b: their powers; all four broadcast.
     """
-    t_a, t_b = np.asarray(t_a, np.float64), np.asarray(t_b, np.float64)
-    power = np.where(t_a < t_b, gamma_b, -np.asarray(gamma_a, np.float64))
-    scale = (gamma_a + np.float64(1)) * (gamma_b + np.float64(1))
-    return scale * (t_a / t_b) ** power / ((gamma_a + gamma_b + 1) * np.maximum(t_a, t_b))
+    t_a, t_b, power_a, power_b = (np.asarray(a, np.float64) for a in (t_a, t_b, power_a, power_b))
+    power = np.where(t_a < t_b, power_b, -power_a)
+    scale = (power_a + 1) * (power_b + 1)
+    return scale * (t_a / t_b) ** power / ((power_a + power_b + 1) * np.maximum(t_a, t_b))
 
 
 def solve(times: Sequence[float], stds: Sequence[float], time: float, std: float) -> np.ndarray:
@@ -77,10 +80,10 @@ def solve(times: Sequence[float], stds: Sequence[float], time: float, std: float
     array([0., 1.])
     """
     if not 0 < time <= max(times):
-        raise ValueError(f"the time is {time}; it must be positive and at most {max(times)}")
-    t, g = np.asarray(times, np.float64), np.array([gamma(s) for s in stds])
-    a = correlation(t[:, None], g[:, None], t[None], g[None])
-    b = correlation(t, g, float(time), gamma(std))
+        raise ValueError(f"time must be positive and at most {max(times)}, got {time}")
+    t, e = np.asarray(times, np.float64), np.array([exponent(s) for s in stds])
+    a = correlation(t[:, None], e[:, None], t[None], e[None])
+    b = correlation(t, e, np.float64(time), np.float64(exponent(std)))
     weights = np.linalg.lstsq(a, b, rcond=1e-14)[0]
     return weights / weights.sum()
 

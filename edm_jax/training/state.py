@@ -6,11 +6,9 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
-import optax
 
-from edm_jax.model import init_params
-from edm_jax.networks.config import ModelConfig
-from edm_jax.objectives import importance, uncertainty
+from edm_jax.objectives import Objective, State
+from edm_jax.training.optimizer import Optimizer
 
 
 @flax.struct.dataclass
@@ -21,10 +19,9 @@ class TrainState:
       step: [] int32, optimizer steps taken.
       params: parameters of the network.
       ema: their moving average, which is what samples are drawn from.
-      opt_state: optax's own state.
-      averages: further moving averages, by name (`ema.shares`).
-      uncertainty: weights of the learned uncertainty, or None.
-      history: losses by level, for importance sampling, or None.
+      opt_state: optax's own state, of the pair of `params` and what the objective trains.
+      averages: further moving averages, by name (`averages.shares`).
+      objective: what the objective remembers.
     """
 
     step: jax.Array
@@ -32,60 +29,30 @@ class TrainState:
     ema: Any
     opt_state: Any
     averages: dict[str, Any] = flax.struct.field(default_factory=dict)
-    uncertainty: jax.Array | None = None
-    history: importance.History | None = None
-
-    def trained(self) -> Any:
-        """What the optimizer moves: the parameters, with those of the objective if it has any."""
-        return self.params if self.uncertainty is None else (self.params, self.uncertainty)
-
-    def with_trained(self, trained: Any) -> "TrainState":
-        """The state with what `trained` returns replaced."""
-        if self.uncertainty is None:
-            return self.replace(params=trained)
-        return self.replace(params=trained[0], uncertainty=trained[1])
+    objective: State = State()
 
 
 def create(
-    params: Any,
-    optimizer: optax.GradientTransformation,
-    *,
-    averages: Iterable[str] = (),
-    learn_uncertainty: bool = False,
-    num_levels: int = 0,
+    params: Any, objective: Objective, optimizer: Optimizer, *, averages: Iterable[str] = ()
 ) -> TrainState:
     """The state before the first step, with every average a copy of `params`.
 
+    Call it under jit, so that all is made where it lives; or under `jax.eval_shape`.
+
     Args:
       params: the network's parameters.
-      optimizer: an optax transformation.
+      objective: what is to be learned.
+      optimizer: what moves them.
       averages: names of further moving averages.
-      learn_uncertainty: whether the loss learns its own weights.
-      num_levels: noise levels that are importance-sampled; 0 for none.
     """
     # Copies, not aliases: the state is donated to the step, and a buffer only once.
     copy = lambda: jax.tree.map(jnp.copy, params)
-    fresh = TrainState(
+    memory = objective.init()
+    return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         ema=copy(),
-        opt_state=None,
+        opt_state=optimizer.init((params, memory.trained)),
         averages={name: copy() for name in averages},
-        uncertainty=uncertainty.initial() if learn_uncertainty else None,
-        history=importance.empty(num_levels) if num_levels else None,
+        objective=memory,
     )
-    return fresh.replace(opt_state=optimizer.init(fresh.trained()))
-
-
-def init(
-    key: jax.Array, config: ModelConfig, optimizer: optax.GradientTransformation, **options: Any
-) -> TrainState:
-    """A fresh state; call it under jit, or `jax.eval_shape` for the abstract one.
-
-    Args:
-      key: a typed key; consumed.
-      config: of the model.
-      optimizer: an optax transformation.
-      **options: see `create`.
-    """
-    return create(init_params(key, config), optimizer, **options)

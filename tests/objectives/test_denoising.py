@@ -171,20 +171,26 @@ def test_objectives_by_name():
         ("ve", objectives.ve()),
         ("iddpm", objectives.iddpm()),
     ):
-        found = objectives.objective(name)
-        assert found.draw(key) == draw(key) and found.weight(0.5) == 4.0
-    edm = objectives.objective("edm", p_mean=-0.4, p_std=1.0, sigma_data=1.0)
-    assert edm.draw(key) == objectives.log_normal(-0.4, 1.0)(key)
-    assert edm.weight(0.5) == 5.0 and objectives.objective().weight(0.5) == 8.0
+        found = objectives.recipe(name, preconditioning.edm())
+        assert found.noise(key) == draw(key) and found.weight(0.5) == 4.0
+    edm = objectives.recipe("edm", preconditioning.edm(1.0), p_mean=-0.4, p_std=1.0)
+    assert edm.noise(key) == objectives.log_normal(-0.4, 1.0)(key)
+    assert edm.weight(0.5) == 5.0
+    assert objectives.recipe("edm", preconditioning.edm()).weight(0.5) == 8.0
+    assert objectives.recipe("edm", preconditioning.epsilon(), sigma_data=1.0).weight(0.5) == 5.0
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: objectives.objective("edn"), r"name must be one of \['ddpm', 'edm', .*got 'edn'"),
+        (lambda: objectives.build("edn", None), "name must be one of edm, vp, .*got 'edn'"),
         (
-            lambda: objectives.objective("vp", p_mean=1.0),
-            "arguments of the objective 'vp': .*p_mean",
+            lambda: objectives.recipe("edm", preconditioning.edm(1.0), sigma_data=0.5),
+            "sigma_data of the weight must be that of the preconditioner, 1.0, got 0.5",
+        ),
+        (
+            lambda: objectives.recipe("vp", preconditioning.vp(), p_mean=1.0),
+            "the arguments of 'vp' must be among beta_d, .*got 'p_mean'",
         ),
         (lambda: objectives.log_normal(p_std=0.0), "p_std must be positive and finite, got 0.0"),
         (lambda: objectives.vp(epsilon_t=2.0), "epsilon_t must lie in"),
@@ -193,7 +199,7 @@ def test_objectives_by_name():
         (lambda: objectives.iddpm(u=[1.0, 0.5]), "u must be"),
         (lambda: objectives.cosine(sigma_data=-1.0), "sigma_data must be positive"),
         (lambda: objectives.edm_weight(0.0), "sigma_data must be positive"),
-        (lambda: objectives.min_snr_weight(0.0), "gamma must be positive"),
+        (lambda: objectives.min_snr_weight(0.0), "limit must be positive"),
     ],
 )
 def test_bad_arguments_are_named(make, message):
@@ -201,33 +207,46 @@ def test_bad_arguments_are_named(make, message):
         make()
 
 
-@pytest.mark.parametrize("name", ["edm", "vp", "ve", "flow", "v", "iddpm", "ddpm"])
-def test_every_objective_weighs_the_network_s_own_error_equally(name):
+@pytest.mark.parametrize(
+    "name, row, arguments",
+    [
+        *((name, name, {}) for name in ("edm", "vp", "ve", "flow", "v", "iddpm")),
+        ("ddpm", "epsilon", {}),
+        ("edm", "edm", {"sigma_data": 1.0}),
+        ("edm", "trigflow", {"sigma_data": 0.3}),
+        ("edm", "v", {}),
+        ("vp", "iddpm", {}),
+        ("ve", "epsilon", {}),
+    ],
+)
+def test_every_objective_weighs_the_network_s_own_error_equally(name, row, arguments):
     """lambda = 1 / c_out^2: the squared error of what the network predicts."""
-    row = {"ddpm": "epsilon"}.get(name, name)
-    c_out = getattr(preconditioning, row)().c_out(SIGMAS)
-    np.testing.assert_allclose(objectives.objective(name).weight(SIGMAS) * c_out**2, 1.0, rtol=1e-5)
+    made = preconditioning.build(row, **arguments)
+    weight = objectives.recipe(name, made).weight
+    np.testing.assert_allclose(weight(SIGMAS) * made.c_out(SIGMAS) ** 2, 1.0, rtol=1e-5)
 
 
 def test_flow_draws_the_logit_normal_time():
     u = jnp.array([0.1587, 0.5, 0.8413])
-    sigma = objectives.objective("flow").draw.quantile(u)
+    sigma = objectives.recipe("flow", preconditioning.flow()).noise.quantile(u)
     np.testing.assert_allclose(jnp.log(sigma), [-1, 0, 1], atol=1e-3)  # ln t / (1 - t)
 
 
 def test_the_levels_of_the_discrete_objectives():
-    cosine = objectives.objective("iddpm")
+    cosine = objectives.recipe("iddpm", preconditioning.iddpm())
     np.testing.assert_allclose(
         cosine.levels, tables.sigmas(tables.alphas_cumprod("cosine")), rtol=1e-3
     )
-    drawn = cosine.draw.quantile(jnp.array([0.0005, 0.5, 0.9999]))
+    drawn = cosine.noise.quantile(jnp.array([0.0005, 0.5, 0.9999]))
     np.testing.assert_allclose(drawn, cosine.levels[[0, 500, 999]], rtol=1e-6)
-    assert len(objectives.objective("ddpm", betas="linear", num_train_steps=100).levels) == 100
-    assert objectives.objective("edm").levels is None
+    row = preconditioning.epsilon()
+    assert len(objectives.recipe("ddpm", row, betas="linear", num_train_steps=100).levels) == 100
+    assert objectives.recipe("edm", row).levels is None
 
 
 def test_a_weight_replaces_the_objective_s_own():
-    found = objectives.objective("vp", weight="min_snr", weight_arguments={"gamma": 4.0}).weight
+    row = preconditioning.vp()
+    found = objectives.recipe("vp", row, weight="min_snr", weight_arguments={"limit": 4.0}).weight
     np.testing.assert_allclose(found(SIGMAS), jnp.minimum(SIGMAS**-2, 4.0), rtol=1e-6)
     with pytest.raises(ValueError, match="weight must be one of"):
-        objectives.objective("vp", weight="snr")
+        objectives.recipe("vp", row, weight="snr")

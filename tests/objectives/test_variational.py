@@ -72,7 +72,9 @@ def test_the_bound_teaches_the_variance_alone():
 
     def hybrid(p):
         both = with_variance(network(p), preconditioning.iddpm())
-        return variational.hybrid_loss(both, y, sigma, noise, weight, bound, level).mean()
+        return objectives.hybrid_loss(
+            both, y, sigma, noise, weight, bound=bound, level=level
+        ).mean()
 
     def simple(p):
         denoise = preconditioning.denoiser(network(p), preconditioning.iddpm())

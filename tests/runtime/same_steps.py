@@ -15,8 +15,9 @@ from edm_jax.data import archive, loader
 from edm_jax.model import Model
 from edm_jax.networks import ddpmpp
 from edm_jax.runtime import engines, processes
-from edm_jax.training import optimizer, state
-from edm_jax.training.step import example_keys, make_draw, make_train_step
+from edm_jax.training import averages, optimizer, state
+from edm_jax.training.examples import example_keys, prepare
+from edm_jax.training.step import make_train_step
 
 CONFIG = ddpmpp(resolution=8, channels=1, label_dim=10, augment_dim=9)
 BATCH = 16
@@ -30,16 +31,20 @@ def gathered(tree, axis_name):
 
 def parts(engine: engines.Engine):
     """The draw, the training step around it, and what makes the first state."""
-    objective = objectives.objective("edm")
     settings = augment.edm(0.5)
-    draw = make_draw(objective, functools.partial(augment.augment, settings=settings))
+    prepared = prepare(functools.partial(augment.augment, settings=settings))
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, BATCH))
     model = Model(None, SmallNetwork(), preconditioning.edm(), CONFIG)
+    objective = objectives.build("edm", model)
+    average = averages.Averages(averages.by_halflife(BATCH, 100.0))
     step = make_train_step(
-        model, draw, objective.weight, adam, batch_size=BATCH, ema_halflife=100.0,
-        axis_name=engine.axis_name,
-    )  # fmt: skip
-    return draw, step, functools.partial(initial, model, adam)
+        model, objective, adam, average, prepared=prepared, axis_name=engine.axis_name
+    )
+
+    def draw(now, batch, keys):
+        return objective.draw(now.objective, keys[:, :2], *prepared(batch, keys[:, 2:]))
+
+    return draw, step, functools.partial(initial, model, objective, adam)
 
 
 def three_steps(engine: engines.Engine) -> dict[str, np.ndarray]:
@@ -49,9 +54,10 @@ def three_steps(engine: engines.Engine) -> dict[str, np.ndarray]:
 
     def step(now, batch, key):
         keys = example_keys(key, now.step, batch["images"].shape[0], engine.axis_name)
-        examples = draw(batch, keys)
-        masks = jax.vmap(jax.random.bits)(examples.dropout_keys)
-        shown = examples._replace(dropout_keys=masks)
+        examples = draw(now, batch, keys)._asdict()
+        examples |= examples.pop("conditions")
+        masks = jax.vmap(jax.random.bits)(examples["dropout_keys"])
+        shown = {**examples, "dropout_keys": masks}
         now, metrics = train_step(now, batch, key)
         return now, (metrics["loss"], gathered(shown, engine.axis_name))
 
@@ -65,7 +71,7 @@ def three_steps(engine: engines.Engine) -> dict[str, np.ndarray]:
         for batch in batches:
             now, (loss, examples) = run(now, batch, key)
             seen.append(float(processes.to_host(loss)))
-    examples = jax.tree.map(whole, examples._asdict())
+    examples = jax.tree.map(whole, examples)
     params = [np.asarray(a) for a in jax.tree.leaves(processes.to_host(now.params))]
     return {
         "loss": np.array(seen),
@@ -74,9 +80,9 @@ def three_steps(engine: engines.Engine) -> dict[str, np.ndarray]:
     }
 
 
-def initial(model, adam) -> state.TrainState:
+def initial(model, objective, adam) -> state.TrainState:
     inputs = (np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,), (9,)))
-    return state.create(model.network.init(jax.random.key(1), *inputs)["params"], adam)
+    return state.create(model.network.init(jax.random.key(1), *inputs)["params"], objective, adam)
 
 
 def whole(a: jax.Array) -> np.ndarray:

@@ -4,23 +4,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edm_jax.training import averages as ema
-from edm_jax.training import posthoc
+from edm_jax.training import averages, posthoc
 
 
 def weights_of(std, steps):
     """The weight of each step's parameters in the average, by the recursion itself, in float64."""
-    exponent = ema.gamma(std) + 1
-    beta = (1 - 1 / np.arange(1.0, steps + 1)) ** exponent
+    power = averages.exponent(std) + 1
+    beta = (1 - 1 / np.arange(1.0, steps + 1)) ** power
     return (1 - beta) * np.append(np.cumprod(beta[:0:-1])[::-1], 1.0)
 
 
 @pytest.mark.parametrize("std", [0.03, 0.05, 0.10, 0.20])
 def test_the_recursion_has_the_width_it_says(std):
     steps = 4000
-    share = ema.by_power(std)
+    share = averages.by_power(std)
     found = np.array([share(jnp.int32(s)) for s in (0, 9, 99, 3999)])
-    g = ema.gamma(std)
+    g = averages.exponent(std)
     np.testing.assert_allclose(
         found, 1 - (1 - 1 / np.array([1.0, 10, 100, 4000])) ** (g + 1), rtol=2e-6
     )
@@ -45,8 +44,8 @@ def test_any_average_from_twenty_snapshots_of_two(std, error):
 
 def test_widths_that_cannot_be_are_named():
     for std in (0.0, 0.3):
-        with pytest.raises(ValueError, match=f"std is {std}"):
-            ema.gamma(std)
-    with pytest.raises(ValueError, match="ema_more_kimg holds -1"):
-        ema.shares(8, halflives_kimg=(-1.0,))
-    assert list(ema.shares(8, (250.0,), (0.05,))) == ["halflife-250", "power-0.050"]
+        with pytest.raises(ValueError, match=f"std must lie .*got {std}"):
+            averages.exponent(std)
+    with pytest.raises(ValueError, match="ema_more_kimg must hold .*got -1"):
+        averages.shares(8, halflives_kimg=(-1.0,))
+    assert list(averages.shares(8, (250.0,), (0.05,))) == ["halflife-250", "power-0.050"]

@@ -12,11 +12,9 @@ import edm_jax
 from edm_jax import objectives, preconditioning
 from edm_jax.model import Model, init_params
 from edm_jax.networks import ddpmpp
-from edm_jax.objectives import variational
 from edm_jax.runtime import engines, processes
-from edm_jax.training import averages as ema
-from edm_jax.training import bins, optimizer, state, warm_start
-from edm_jax.training.step import make_draw, make_train_step
+from edm_jax.training import averages, bins, optimizer, state, warm_start
+from edm_jax.training.step import make_train_step
 from edm_jax.weights import save
 
 TINY = ddpmpp(
@@ -42,21 +40,24 @@ def initial(network):
 def improved(engine_name, rounds):
     """Five steps of improved DDPM with everything: L_hybrid, importance, uncertainty, averages."""
     # Few levels: the history is full after ten steps of sixteen images or so.
-    objective = objectives.objective("iddpm", weight="x0", num_train_steps=4)
     engine = engines.engine(engine_name)
-    averages = ema.shares(16, (0.1,), (0.05,))
+    average = averages.Averages(
+        averages.by_halflife(16, 50.0), averages.shares(16, (0.1,), (0.05,))
+    )
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     network = SmallNetwork(out_channels=2, dropout=0.0, zero=True)
     model = Model(None, network, preconditioning.x0(levels="cosine"), TINY)
+    objective = objectives.build(
+        "iddpm", model, weight="x0", num_train_steps=4, variance_weight=1e-3, uncertainty=True,
+        importance=True,
+    )  # fmt: skip
     step = make_train_step(
-        model, make_draw(objective), objective.weight, adam, batch_size=16, ema_halflife=50.0,
-        averages=averages, bound=variational.bound(objective.levels), rounds=rounds,
-        shards=engine.shards, unroll=True, axis_name=engine.axis_name,
+        model, objective, adam, average, rounds=rounds, shards=engine.shards, unroll=True,
+        axis_name=engine.axis_name,
     )  # fmt: skip
 
     def start():
-        options = dict(averages=averages, learn_uncertainty=True, num_levels=4)
-        return state.create(initial(network), adam, **options)
+        return state.create(initial(network), objective, adam, averages=average.further)
 
     now, key, seen = engine.init(start), engine.key(3), []
     step = engine.compile(step, jax.eval_shape(start))
@@ -71,11 +72,13 @@ def test_every_option_at_once_under_both_engines_and_in_microbatches():
     for name in ("loss", bins.SUMS, bins.COUNTS):
         for a, b in zip(seen, seen_jit):
             np.testing.assert_allclose(a[name], b[name], rtol=2e-3, atol=1e-5)
-    np.testing.assert_array_equal(final.history.count, final_jit.history.count)
-    np.testing.assert_allclose(final.history.losses, final_jit.history.losses, rtol=2e-3)
-    assert final.history.count.sum() == 5 * 16 and (final.history.count >= 10).all()
-    assert np.abs(final.uncertainty).max() > 0
-    np.testing.assert_allclose(final.uncertainty, final_jit.uncertainty, atol=3e-3)
+    np.testing.assert_array_equal(final.objective.kept.count, final_jit.objective.kept.count)
+    np.testing.assert_allclose(
+        final.objective.kept.losses, final_jit.objective.kept.losses, rtol=2e-3
+    )
+    assert final.objective.kept.count.sum() == 5 * 16 and (final.objective.kept.count >= 10).all()
+    assert np.abs(final.objective.trained).max() > 0
+    np.testing.assert_allclose(final.objective.trained, final_jit.objective.trained, atol=3e-3)
     # The newest losses in the history are those of the last step's metrics.
     assert seen[-1][bins.COUNTS].sum() == 16
     # The power average: beta_1 = 0, so it left the initial weights behind at once.
@@ -84,17 +87,15 @@ def test_every_option_at_once_under_both_engines_and_in_microbatches():
 
 
 def test_half_precision_and_loss_scaling_change_the_gradient_little():
-    objective = objectives.objective("edm")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
 
     def first_moment(scale, dtype):
         network = SmallNetwork(width=16, dropout=0.0, block=True, dtype=dtype)
         model = Model(None, network, preconditioning.edm(), TINY)
-        step = make_train_step(
-            model, make_draw(objective), objective.weight, adam, batch_size=16, ema_halflife=50.0,
-            loss_scale=scale,
-        )  # fmt: skip
-        start = jax.jit(lambda: state.create(initial(network), adam))()
+        objective = objectives.build("edm", model)
+        average = averages.Averages(averages.by_halflife(16, 50.0))
+        step = make_train_step(model, objective, adam, average, loss_scale=scale)
+        start = jax.jit(lambda: state.create(initial(network), objective, adam))()
         now, numbers = jax.jit(step)(start, batch_of(16), jax.random.key(3))
         flat = np.concatenate([np.ravel(a) for a in jax.tree.leaves(now.opt_state[1].mu)])
         return flat, float(numbers["loss"])
@@ -115,7 +116,9 @@ def test_what_does_not_fit_stays_fresh(tmp_path):
     params = jax.jit(lambda: init_params(jax.random.key(7), wide))()
     save(Model.build(wide, params), tmp_path / "model")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
-    fresh = jax.jit(lambda: state.init(jax.random.key(1), TINY, adam))()
+    objective = objectives.build("edm", Model.build(TINY, None))
+    make = lambda: state.create(init_params(jax.random.key(1), TINY), objective, adam)
+    fresh = jax.jit(make)()
     found, note = warm_start.start_from(fresh, str(tmp_path / "model"))
     assert "fresh: map_label/kernel" in note and "unused there: map_label/kernel" in note
     same(found.params["map_label"]["kernel"], fresh.params["map_label"]["kernel"])

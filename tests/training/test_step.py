@@ -12,9 +12,9 @@ from edm_jax import objectives, preconditioning
 from edm_jax.model import Model, init_params
 from edm_jax.networks import ddpmpp
 from edm_jax.runtime import engines, processes
-from edm_jax.training import averages as ema
-from edm_jax.training import optimizer, state
-from edm_jax.training.step import Examples, make_draw, make_train_step, microbatches
+from edm_jax.training import averages, optimizer, state
+from edm_jax.training.examples import microbatches
+from edm_jax.training.step import make_train_step
 from edm_jax.weights.official import names
 
 TINY = ddpmpp(resolution=8, channels=1, label_dim=10)
@@ -41,19 +41,27 @@ def test_six_steps_of_the_reference(golden):
     schedule = optimizer.learning_rate(
         settings["lr"], settings["lr_rampup_images"], settings["batch"]
     )
-    adam = optimizer.adam(schedule, *settings["betas"], settings["eps"])
+    b1, b2 = settings["betas"]
+    adam = optimizer.adam(schedule, b1=b1, b2=b2, eps=settings["eps"])
+    objective = objectives.build("edm", model)._replace(
+        draw=lambda state, keys, y, conditions: objectives.Examples(**y, conditions=conditions)
+    )
     step = jax.jit(
         make_train_step(
             model,
-            lambda batch, keys: Examples(**{k: v for k, v in batch.items() if k != "images"}),
-            objectives.edm_weight(0.5),
+            objective,
             adam,
-            batch_size=settings["batch"],
-            ema_halflife=settings["ema_halflife_images"],
-            ema_rampup_ratio=settings["ema_rampup_ratio"],
+            averages.Averages(
+                averages.by_halflife(
+                    settings["batch"],
+                    settings["ema_halflife_images"],
+                    rampup_ratio=settings["ema_rampup_ratio"],
+                )
+            ),
+            prepared=lambda batch, keys: (batch["data"], batch["conditions"]),
         )
     )
-    now = state.create(jax.tree.map(jnp.asarray, params), adam)
+    now = state.create(jax.tree.map(jnp.asarray, params), objective, adam)
     for i in range(6):
         batch = {
             "y": reference["y"][i],
@@ -63,7 +71,8 @@ def test_six_steps_of_the_reference(golden):
             "augment_labels": reference["augment_labels"][i],
         }
         batch = {k: np.asarray(v, np.float32) for k, v in batch.items()}
-        now, metrics = step(now, {**batch, "images": batch["y"]}, jax.random.key(0))
+        data = {name: batch.pop(name) for name in ("y", "sigma", "noise")}
+        now, metrics = step(now, {"data": data, "conditions": batch}, jax.random.key(0))
         assert metrics["loss"] == pytest.approx(reference["loss"][i], rel=1e-5)
         assert metrics["grad_norm"] == pytest.approx(reference["grad_norm"][i], rel=1e-5)
         assert metrics["ema_beta"] == pytest.approx(reference["ema_beta"][i], rel=1e-6, abs=1e-7)
@@ -92,15 +101,14 @@ def batch_of(count, key=0):
 
 def step_of(zero=False, batch_size=16, **options):
     """The step of EDM's objective with a small network, and a function that makes its state."""
-    objective = objectives.objective("edm")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     model = Model(None, SmallNetwork(zero=zero), preconditioning.edm(), TINY)
-    step = make_train_step(
-        model, make_draw(objective), objective.weight, adam, batch_size=batch_size,
-        ema_halflife=100.0, **options,
-    )  # fmt: skip
+    objective = objectives.build("edm", model)
+    average = averages.Averages(averages.by_halflife(batch_size, 100.0))
+    step = make_train_step(model, objective, adam, average, **options)
     inputs = [np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,))]
-    start = lambda: state.create(model.network.init(jax.random.key(1), *inputs)["params"], adam)
+    init = lambda: model.network.init(jax.random.key(1), *inputs)["params"]
+    start = lambda: state.create(init(), objective, adam)
     return step, start
 
 
@@ -165,14 +173,14 @@ def test_the_average_has_the_half_life_it_says():
     # A parameter that jumps from 0 to 1: after one half-life the average is 1/2.
     average, steps = jnp.zeros(()), 50
     for step in range(steps):
-        share = ema.decay(jnp.float32(1e6 + step * 20), 20, halflife=1000.0, rampup_ratio=0.05)
-        average = ema.update(average, jnp.ones(()), share)
+        share = averages.decay(jnp.float32(1e6 + step * 20), 20, halflife=1000.0, rampup_ratio=0.05)
+        average = averages.update(average, jnp.ones(()), share)
     assert float(average) == pytest.approx(0.5, abs=1e-5)
 
 
 def test_the_average_starts_as_a_copy():
-    assert float(ema.decay(jnp.float32(0.0), 8, 1000.0, 0.05)) == 1.0
-    assert float(ema.decay(jnp.float32(0.0), 8, 1000.0, None)) == pytest.approx(
+    assert float(averages.decay(jnp.float32(0.0), 8, 1000.0, 0.05)) == 1.0
+    assert float(averages.decay(jnp.float32(0.0), 8, 1000.0, None)) == pytest.approx(
         1 - 0.5 ** (8 / 1000), rel=1e-6
     )
 
