@@ -32,25 +32,28 @@ def column(sigma: jax.Array, x: jax.Array) -> jax.Array:
     return sigma.reshape(sigma.shape + (1,) * (x.ndim - 1) * sigma.ndim)
 
 
-def check_keys(keys: Any, batch: int | None = None, dimensions: Sequence[int] = (1,)) -> None:
+def check_keys(
+    keys: Any, batch: int | None = None, dimensions: Sequence[int] = (1,), *, name: str = "keys"
+) -> None:
     """Raises ValueError unless `keys` are typed keys of the right shape.
 
     Args:
       keys: what was given.
       batch: how many there must be; None is any number.
       dimensions: the allowed numbers of dimensions.
+      name: what the message calls them.
     """
     dtype = getattr(keys, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise ValueError(
-            "keys must be typed keys (edm_jax.sample_keys or jax.random.key), "
+            f"{name} must be typed keys (edm_jax.sample_keys or jax.random.key), "
             f"got {type(keys).__name__} of dtype {dtype}"
         )
     if keys.ndim not in dimensions:
         allowed = " or ".join("[B]" if d else "[]" for d in dimensions)
-        raise ValueError(f"keys must have shape {allowed}, got {keys.shape}")
+        raise ValueError(f"{name} must have shape {allowed}, got {keys.shape}")
     if batch is not None and keys.shape != (batch,):
-        raise ValueError(f"keys must have shape [B] = ({batch},), got {keys.shape}")
+        raise ValueError(f"{name} must have shape [B] = ({batch},), got {keys.shape}")
 
 
 def check_positive(**arguments: float) -> None:

@@ -60,7 +60,8 @@ class QueryKeyValue(nn.Module):
         x = jnp.dot(x, kernel.astype(self.dtype), precision=layers.precision(self.dtype))
         x = x + bias.astype(self.dtype)
         shape = (*x.shape[:2], self.heads, channels // self.heads)
-        return tuple(part.reshape(shape) for part in jnp.split(x, 3, axis=-1))
+        q, k, v = (part.reshape(shape) for part in jnp.split(x, 3, axis=-1))
+        return q, k, v
 
 
 class UNetBlock(nn.Module):
@@ -117,7 +118,7 @@ class UNetBlock(nn.Module):
         norm1 = layers.GroupNorm(self.eps, dtype=dtype, name="norm1")
         if self.adaptive_scale:
             scale, shift = jnp.split(a, 2, axis=-1)
-            h = norm1(h, scale + 1, shift)
+            h = norm1(h, factor=scale + 1, shift=shift)
         else:
             h = norm1(h + a)
         h = layers.dropout(h, dropout_keys, self.index, self.dropout)
@@ -145,7 +146,7 @@ class UNetBlock(nn.Module):
     @nn.nowrap
     def _attend(self, x: jax.Array) -> jax.Array:
         if self.features % self.heads:
-            raise ValueError(f"{self.features} channels do not divide into {self.heads} heads")
+            raise ValueError(f"features must divide into {self.heads} heads, got {self.features}")
         initial = self.initial if self.initial_attention is None else self.initial_attention
         h = layers.GroupNorm(self.eps, activate=False, dtype=self.dtype, name="norm2")(x)
         h = h.reshape(x.shape[0], -1, self.features)

@@ -56,10 +56,11 @@ class Init(NamedTuple):
             "kaiming_uniform": ("uniform", (3 / fan_in) ** 0.5),
             "kaiming_normal": ("normal", (1 / fan_in) ** 0.5),
         }[self.distribution]
-        return tuple(
-            Law(distribution, factor * size) if factor else Law("constant", 0.0)
-            for factor in (self.weight, self.bias)
-        )
+
+        def law(factor: float) -> Law:
+            return Law(distribution, factor * size) if factor else ZEROS
+
+        return law(self.weight), law(self.bias)
 
 
 ONES = Law("constant", 1.0)

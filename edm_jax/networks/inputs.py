@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from edm_jax.checks import check_keys
 from edm_jax.networks import layers
-from edm_jax.networks.resample import normalized
 
 
 def check_arguments(net: Any) -> None:
@@ -32,13 +32,6 @@ def check_arguments(net: Any) -> None:
         f"divisible by 2^{halvings}, for {halvings + 1} levels of channel_mult",
     )
     require("dtype", jnp.issubdtype(net.dtype, jnp.floating), "a floating point type")
-    normalized(getattr(net, "resample_filter", (1, 1)))
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError unless value is one of the allowed ones."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def check_inputs(
@@ -57,17 +50,12 @@ def check_inputs(
     if c_noise.size not in (1, x.shape[0]):
         raise ValueError(f"c_noise must have 1 or {x.shape[0]} values, got {c_noise.size}")
     if dropout_keys is not None:
-        typed = jnp.issubdtype(dropout_keys.dtype, jax.dtypes.prng_key)
-        if not typed or dropout_keys.shape != x.shape[:1]:
-            raise ValueError(
-                f"dropout_keys must be typed keys of shape [{x.shape[0]}], got {dropout_keys.dtype}"
-                f" of shape {dropout_keys.shape}"
-            )
+        check_keys(dropout_keys, x.shape[0], name="dropout_keys")
     return jnp.broadcast_to(c_noise, (x.shape[0],))
 
 
 def conditioning(
-    name: str, labels: jax.Array | None, width: int, batch: int, dtype: Any
+    name: str, labels: jax.Array | None, width: int, like: jax.Array
 ) -> jax.Array | None:
     """Returns labels as [B, width] floats: zeros when None, None when the network takes none.
 
@@ -75,12 +63,12 @@ def conditioning(
       name: of the argument, for the message.
       labels: [B, width] or [1, width] or None.
       width: label_dim or augment_dim of the network; 0 if it takes none.
-      batch: B.
-      dtype: of the result.
+      like: [B, ...] gives B and the type of the result.
 
     Raises:
       ValueError: if the shape is another one (an empty [B, 0] counts as None).
     """
+    batch, dtype = like.shape[0], like.dtype
     if labels is not None and labels.size == 0:
         labels = None
     if labels is None:

@@ -142,6 +142,12 @@ def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps:
     return x * (jax.lax.rsqrt(group_mean(jnp.square(x)) + eps) * scale) + bias
 
 
+def norm_groups(channels: int) -> int:
+    """Returns the groups of a norm over C channels, min(32, C // 4), or 0 if C has no such part."""
+    groups = min(32, channels // 4)
+    return groups if groups and channels % groups == 0 else 0
+
+
 class GroupNorm(nn.Module):
     """Group normalisation with min(32, C // 4) groups, then silu if wanted, in float32.
 
@@ -159,7 +165,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, factor: jax.Array | None = None, shift: jax.Array | None = None
+        self, x: jax.Array, *, factor: jax.Array | None = None, shift: jax.Array | None = None
     ) -> jax.Array:
         """Maps [B, H, W, C] to the same shape; norm(x) factor + shift when these are given.
 
@@ -167,12 +173,14 @@ class GroupNorm(nn.Module):
           ValueError: if the channels do not divide into their groups.
         """
         channels = x.shape[-1]
-        groups = min(32, channels // 4)
-        if not groups or channels % groups:
-            raise ValueError(f"{channels} channels do not divide into {groups} groups")
+        groups = norm_groups(channels)
+        if not groups:
+            raise ValueError(
+                f"channels must divide into min(32, channels // 4) groups, got {channels}"
+            )
         scale = param(self, "scale", ONES, (channels,))
         bias = param(self, "bias", ZEROS, (channels,))
-        if factor is not None:
+        if factor is not None and shift is not None:
             scale, bias = scale * factor, bias * factor + shift
 
         @jax.checkpoint
@@ -183,7 +191,7 @@ class GroupNorm(nn.Module):
         return norm(x, scale, bias)
 
 
-def positional_embedding(values: jax.Array, channels: int, endpoint: bool = False) -> jax.Array:
+def positional_embedding(values: jax.Array, channels: int, *, endpoint: bool = False) -> jax.Array:
     """Returns [cos(v f) | sin(v f)], f_i = 10000^(-i / (channels / 2 - endpoint)).
 
     Args:

@@ -77,7 +77,7 @@ def _up_axis(x: jax.Array, taps: np.ndarray, axis: int) -> jax.Array:
 
 
 def downsample(
-    x: jax.Array, resample_filter: Sequence[float] = (1, 1), padding: int | None = None
+    x: jax.Array, resample_filter: Sequence[float] = (1, 1), *, padding: int | None = None
 ) -> jax.Array:
     """Filters and halves height and width: out[m] = sum_k f[k] x[2m + k - padding], zeros outside.
 

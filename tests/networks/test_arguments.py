@@ -8,6 +8,7 @@ import pytest
 from edm_jax.networks import DhariwalUNet, SongUNet
 
 BASE = dict(img_resolution=8, in_channels=3, out_channels=3, model_channels=16)
+BASE |= dict(attn_resolutions=(8,))
 
 
 @pytest.mark.parametrize("make", [SongUNet, DhariwalUNet])
@@ -67,7 +68,58 @@ def test_labels_for_a_network_without_are_refused():
         )
 
 
-def test_heads_that_do_not_divide_are_named():
-    net = DhariwalUNet(8, 3, 3, model_channels=200, channel_mult=(1,), attn_resolutions=(8,))
-    with pytest.raises(ValueError, match="200 channels do not divide into"):
-        cases.abstract_params(net)
+@pytest.mark.parametrize(
+    "make, channels, mult, blocks, nearest",
+    [
+        (SongUNet, 48, (1, 2, 2, 2), 4, "40 or 64"),
+        (SongUNet, 48, (1, 1), 1, None),
+        (SongUNet, 132, (1,), 1, "128 or 160"),
+        (DhariwalUNet, 48, (1, 2, 3, 4), 1, "32 or 64"),
+        (DhariwalUNet, 224, (1,), 1, "192 or 256"),  # 3 heads
+    ],
+)
+def test_widths_that_do_not_divide_name_those_that_do(make, channels, mult, blocks, nearest):
+    settings = BASE | dict(channel_mult=mult, num_blocks=blocks, attn_resolutions=(8,))
+
+    def build(model_channels):
+        return cases.abstract_params(make(**settings | dict(model_channels=model_channels)))
+
+    if nearest is None:
+        assert build(channels)
+        return
+    with pytest.raises(
+        ValueError, match=f"model_channels must .*such as {nearest}, got {channels}"
+    ):
+        build(channels)
+    for width in map(int, nearest.split(" or ")):
+        assert build(width)
+
+
+@pytest.mark.parametrize("make", [SongUNet, DhariwalUNet])
+def test_every_width_that_is_let_through_can_be_made(make):
+    made = 0
+    for mult, blocks in (((1, 3), 1), ((2, 1), 2), ((3,), 1)):
+        settings = BASE | dict(channel_mult=mult, num_blocks=blocks, attn_resolutions=(8,))
+        for channels in (20, 32, 44, 68, 96, 132, 160, 224):
+            arguments = settings | dict(model_channels=channels)
+            try:
+                net = make(**arguments)
+            except ValueError:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(make, "_fits", lambda *_: True)
+                    with pytest.raises(ValueError, match="must divide into"):
+                        cases.abstract_params(make(**arguments))
+            else:
+                assert cases.abstract_params(net)
+                made += 1
+    assert 5 < made < 24
+
+
+@pytest.mark.parametrize("make", [SongUNet, DhariwalUNet])
+def test_attention_at_no_level_is_told(make):
+    settings = BASE | dict(model_channels=64, channel_mult=(1, 1))
+    del settings["attn_resolutions"]
+    with pytest.warns(UserWarning, match=r"attn_resolutions must be among .* 8, 4 .*got \(16,\)"):
+        make(**settings, attn_resolutions=(16,))
+    for silent in ((), (4,), (16, 8)):
+        make(**settings, attn_resolutions=silent)
