@@ -31,7 +31,7 @@ class Dataset(NamedTuple):
     images: uint8 [N, H, W, C], in memory or memory-mapped.
     targets: int32 [N] class indices, or float32 [N, L] label vectors, or None.
     name: of the archive, without its suffix.
-    classes: the names of the classes, or ().
+    classes: the names of the classes, one for each of `label_dim`, or ().
 
     >>> dataset = load("digits")
     >>> len(dataset.images), dataset.resolution, dataset.channels, dataset.label_dim
@@ -56,9 +56,7 @@ class Dataset(NamedTuple):
     @property
     def label_dim(self) -> int:
         """The width L of a label: the largest class index + 1, or the length of the vectors."""
-        if self.targets is None:
-            return 0
-        return int(self.targets.max()) + 1 if self.targets.ndim == 1 else self.targets.shape[1]
+        return label_dim(self.targets)
 
     @property
     def num_classes(self) -> int:
@@ -122,8 +120,9 @@ def load(
     """
     if os.fspath(path) == "digits":
         images, known = digits.read()
-        names = tuple(str(digit) for digit in range(10))
-        return Dataset(images, None if labels is False else known, "digits", names)
+        if labels is False:
+            return Dataset(images, None, "digits")
+        return Dataset(images, known, "digits", tuple(str(digit) for digit in range(10)))
     path = pathlib.Path(path)
     found = survey(path, labels)
     size = (len(found.names), *found.shape)
@@ -164,6 +163,7 @@ def survey(path: str | os.PathLike, labels: bool | None = None) -> Description:
         known = None if table is None else targets(_looked_up(table, names))
         if labels and known is None:
             raise ValueError("has no labels (dataset.json is missing, or its labels are null)")
+        classes = one_each(classes, known)
     title = path.stem if path.is_file() else path.name
     return Description(names, shape, known, classes, title, fingerprint)
 
@@ -247,7 +247,10 @@ def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, .
         table = {name.replace("\\", "/"): label for name, label in pairs}
     except (TypeError, ValueError, AttributeError):
         raise ValueError("dataset.json: labels must be a list of [name, label]") from None
-    return table, tuple(str(name) for name in content.get("classes") or ()), True
+    classes = content.get("classes") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("dataset.json: classes must be a list of names")
+    return table, tuple(classes), True
 
 
 def _looked_up(table: dict, names: list[str]) -> list:
@@ -256,6 +259,23 @@ def _looked_up(table: dict, names: list[str]) -> list:
         return [table[name] for name in names]
     except KeyError as error:
         raise ValueError(f"dataset.json: has no label for {error.args[0]}") from None
+
+
+def one_each(classes: tuple[str, ...], targets: np.ndarray | None) -> tuple[str, ...]:
+    """A name for each of `label_dim` classes; those after the last that occurs are dropped."""
+    if targets is None or not classes:
+        return ()
+    count = label_dim(targets)
+    if len(classes) < count:
+        raise ValueError(f"dataset.json: classes must be {count} names or none, got {len(classes)}")
+    return classes[:count]
+
+
+def label_dim(targets: np.ndarray | None) -> int:
+    """The width of a label: the largest class index + 1, or the length of the vectors."""
+    if targets is None:
+        return 0
+    return int(targets.max()) + 1 if targets.ndim == 1 else targets.shape[1]
 
 
 def targets(labels: list) -> np.ndarray:

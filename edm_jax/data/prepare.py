@@ -164,7 +164,8 @@ def _finish(source, dest, images, chosen, format_, out) -> Summary:
             content["classes"] = images.classes
         with archive.naming(source):
             targets = archive.targets(labels)
-        label_dim = targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1
+            archive.one_each(images.classes, targets)  # a reader would refuse too few
+        label_dim = archive.label_dim(targets)
     out.finish("dataset.json", json.dumps(content, separators=(",", ":")).encode())
     return Summary(dest, len(kept), len(chosen), format_, label_dim, skipped, notes)
 

@@ -50,6 +50,7 @@ class ModelConfig:
     resolution: int = setting(32, "side of the square images; 0: the data's")
     channels: int = setting(3, "of the images; 0: the data's")
     label_dim: int = setting(0, "number of classes, from the data; 0: none")
+    class_names: tuple[str, ...] = setting((), "of the classes, from the data; empty: unnamed")
     augment_dim: int = setting(0, "width of the augmentation labels, from `augment`; 0: none")
     model_channels: int = setting(128, "width that channel_mult multiplies")
     channel_mult: tuple[int, ...] = setting(
@@ -72,6 +73,13 @@ class ModelConfig:
         for field in dataclasses.fields(self):  # JSON has lists for tuples
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
+        names = self.class_names
+        if type(names) is not tuple or not all(type(name) is str for name in names):
+            raise ValueError(f"class_names must be a list of texts, got {str(names)[:80]}")
+        if names and len(names) != self.label_dim:
+            raise ValueError(
+                f"class_names must be as many as label_dim, {self.label_dim}, got {len(names)}"
+            )
 
     @property
     def predicts_variance(self) -> bool:
@@ -123,8 +131,8 @@ class ModelConfig:
 
 
 _NOT_THE_NETWORKS = {
-    "architecture", "resolution", "channels", "preconditioner", "preconditioner_arguments",
-    "learned_variance",
+    "architecture", "resolution", "channels", "class_names", "preconditioner",
+    "preconditioner_arguments", "learned_variance",
 }  # fmt: skip
 
 

@@ -33,14 +33,20 @@ class Parts(NamedTuple):
 
 
 def assemble(
-    config: Config, engine: engines.Engine, *, resolution: int, channels: int, label_dim: int
+    config: Config,
+    engine: engines.Engine,
+    *,
+    resolution: int,
+    channels: int,
+    label_dim: int,
+    class_names: tuple[str, ...] = (),
 ) -> Parts:
     """Builds what `config` describes; nothing is allocated.
 
     Args:
       config: the run's settings.
       engine: what will run the step.
-      resolution, channels, label_dim: of the data set.
+      resolution, channels, label_dim, class_names: of the data set.
 
     Raises:
       ValueError: settings that do not go together, or not with the data set.
@@ -52,6 +58,7 @@ def assemble(
         channels=channels,
         label_dim=label_dim,
         augment_dim=augment.label_dim(augmentation) if augmentation else 0,
+        class_names=class_names,
     )
     model = Model.build(model_config, None)
     schedule = optimizer.learning_rate(

@@ -179,11 +179,15 @@ def check(config: Config, devices: int) -> None:
         )
 
 
-def fit(config: ModelConfig, resolution: int, channels: int, label_dim: int, augment_dim: int):
+def fit(
+    config: ModelConfig,
+    resolution: int,
+    channels: int,
+    label_dim: int,
+    augment_dim: int,
+    class_names: tuple[str, ...] = (),
+) -> ModelConfig:
     """`config` for the data at hand: zeros are filled in, anything else must agree.
-
-    Returns:
-      A ModelConfig.
 
     Raises:
       ValueError: the configuration asks for another resolution or number of channels.
@@ -201,4 +205,5 @@ def fit(config: ModelConfig, resolution: int, channels: int, label_dim: int, aug
         channels=channels,
         label_dim=label_dim,
         augment_dim=augment_dim,
+        class_names=class_names,
     )

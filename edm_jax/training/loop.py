@@ -71,6 +71,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
         resolution=dataset.resolution,
         channels=dataset.channels,
         label_dim=dataset.label_dim,
+        class_names=dataset.classes,
     )
     model, batch_size, total = parts.model, config.batch_size, config.total_steps
     abstract = jax.eval_shape(parts.initial)
@@ -215,13 +216,16 @@ def _grid(model: Model, config: Config):
     tableau = heun(timesteps.edm(config.sample_steps))
     parts = generation.generate(model, tableau, seeds, classes=classes, batch_size=50)
     images = np.concatenate([part.images for part in parts])
-    return pictures.grid(images, columns=10, row_labels=list(map(str, classes or ())))
+    names = model.config.class_names[:rows] or map(str, classes or ())
+    return pictures.grid(images, columns=10, row_labels=list(names))
 
 
 def _check_same_run(saved: dict[str, Any], config: Config, model_config: ModelConfig) -> None:
     now = json.loads(json.dumps(dataclasses.asdict(model_config)))
     # Through ModelConfig: a field that is newer than the run has its default there.
     before = json.loads(json.dumps(dataclasses.asdict(ModelConfig.from_dict(saved["model"]))))
+    for model in (now, before):
+        del model["class_names"]  # older runs do not know them, and they change no number
     was = {f"model.{name}": value for name, value in before.items()}
     now = {f"model.{name}": value for name, value in now.items()}
     defaults, settings = (json.loads(c.to_json()) for c in (Config(), config))

@@ -67,7 +67,18 @@ def test_zip_and_folder_in_the_order_of_names(tmp_path, five, container):
     np.testing.assert_array_equal(dataset.images, expected)
     np.testing.assert_array_equal(dataset.labels, np.eye(5)[order])
     assert (dataset.name, dataset.num_classes, dataset.classes) == ("set", 5, tuple("abcde"))
-    assert archive.load(path, labels=False).labels.shape == (5, 0)
+    unlabelled = archive.load(path, labels=False)
+    assert unlabelled.labels.shape == (5, 0) and unlabelled.classes == ()
+
+
+@pytest.mark.parametrize("path", ["digits", "a.zip"])
+def test_there_is_a_name_for_each_class_or_none(tmp_path, five, path):
+    if path != "digits":
+        labels = [[name, 1] for name in five]
+        path = write(tmp_path / path, five, {"labels": labels, "classes": ["a", "b", "absent"]})
+    dataset = archive.load(path)
+    assert len(dataset.classes) == dataset.label_dim
+    assert archive.load(path, labels=False).classes == ()
 
 
 def test_one_hot_width_is_the_largest_index_plus_one(tmp_path, five):
@@ -171,6 +182,9 @@ def test_workers_decode_the_same(tmp_path):
         archive.load(bad, workers=2)
 
 
+CLASSES = {"names": "abc", "number names": [0, 1, 2], "few names": ["a", "b"]}
+
+
 def faulty(kind, folder, five):
     """Makes an archive with one fault; returns its path."""
     path = folder / "a.zip"
@@ -202,6 +216,9 @@ def faulty(kind, folder, five):
         return path
     if kind == "label missing":
         return write(path, five, {"labels": [[name, 0] for name in sorted(five)[1:]]})
+    if kind in CLASSES:
+        labels = [[name, 2] for name in sorted(five)]
+        return write(path, five, {"labels": labels, "classes": CLASSES[kind]})
     if kind == "json":
         return write(path, {**five, "dataset.json": b"{"})
     labels = {"text": "cat", "negative": -1, "half": [1.0], "true": True, "nan": [float("nan"), 0]}
@@ -224,6 +241,9 @@ def faulty(kind, folder, five):
         ("damaged member", "img3.png: "),
         ("label missing", "dataset.json: has no label for 0/img0.png"),
         ("json", "dataset.json: cannot be read"),
+        ("names", "dataset.json: classes must be a list of names"),
+        ("number names", "dataset.json: classes must be a list of names"),
+        ("few names", "dataset.json: classes must be 3 names or none, got 2"),
         ("text", "labels must be all integers from 0"),
         ("negative", "labels must be all integers from 0"),
         ("half", "labels must be all integers from 0"),

@@ -33,7 +33,7 @@ def test_records_of_the_time_when_one_class_had_all_settings():
     assert not set(FORMER) & set(record)
     assert ModelConfig.from_dict(record | FORMER) == adm(num_blocks=2)
     record = json.loads(ddpmpp().to_json())
-    del record["architecture"], record["remat"]
+    del record["architecture"], record["remat"], record["class_names"]
     assert ModelConfig.from_dict(record) == ddpmpp()
 
 
@@ -44,9 +44,12 @@ def test_records_of_the_time_when_one_class_had_all_settings():
         ({"architecture": ["song"]}, "architecture must be one of song, dhariwal"),
         ({"colour": 1}, "the settings of 'song' must be among .*, got 'colour'"),
         ({"architecture": "dhariwal", "embedding": 1}, "of 'dhariwal' .*, got 'embedding'"),
+        ({"label_dim": 3, "class_names": ["a"]}, "class_names must be as many as label_dim, 3"),
+        ({"label_dim": 1, "class_names": [1]}, r"must be a list of texts, got \(1,\)"),
+        ({"label_dim": 1, "class_names": 1}, "must be a list of texts, got 1"),
     ],
 )
-def test_unknown_names_are_refused(record, message):
+def test_wrong_records_are_refused(record, message):
     with pytest.raises(ValueError, match=message):
         ModelConfig.from_dict(record)
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,18 @@ def test_a_run_leaves_its_numbers_checkpoints_and_samples(whole):
 
 
 @pytest.mark.slow
+def test_class_names_stay_with_the_model_and_older_runs_go_on(whole, tmp_path):
+    assert restore_model(str(whole)).config.class_names == tuple("0123456789")
+    older = tmp_path / "older"
+    shutil.copytree(whole, older)
+    for path in older.glob("checkpoints/*/config/metadata"):
+        record = json.loads(path.read_text())
+        del record["model"]["class_names"]
+        path.write_text(json.dumps(record))
+    assert loop.train(tiny(sample_kimg=0.096), str(older), quiet=True) is None
+    assert restore_model(str(older)).config.class_names == ()
+
+
 def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_path, monkeypatch):
     # The signal comes at step 5: the run saves there, and says which signal it was.
     asked = loop.Interrupt.after

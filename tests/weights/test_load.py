@@ -48,10 +48,11 @@ def same(first, second):
         {},
         {"preconditioner": "flow", "preconditioner_arguments": {"time_scale": 1000.0}},
         {"preconditioner": "iddpm", "dtype": "bfloat16"},
+        {"label_dim": 2, "class_names": ("circle", "écran")},
         {"embedding_type": "fourier", "channel_mult_noise": 2, "encoder_type": "residual",
          "resample_filter": (1, 3, 3, 1), "preconditioner": "ve"},
     ],
-    ids=["edm", "flow", "iddpm", "ve"],
+    ids=["edm", "flow", "iddpm", "names", "ve"],
 )  # fmt: skip
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path, changes):
     model = tiny(**changes)
