@@ -14,7 +14,7 @@ from edm_jax.generation import generate
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, adm, ddpmpp, ncsnpp
 from edm_jax.preconditioning import denoiser
-from edm_jax.randomness import normal, sample_keys
+from edm_jax.randomness import normal, sample_keys, split
 from edm_jax.samplers import Tableau, moments, sample
 from edm_jax.weights import load, save
 
@@ -42,5 +42,6 @@ __all__ = [
     "save",
     "schedules",
     "score",
+    "split",
     "timesteps",
 ]

@@ -33,7 +33,7 @@ def column(sigma: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def check_keys(
-    keys: Any, batch: int | None = None, dimensions: Sequence[int] = (1,), *, name: str = "keys"
+    keys: Any, batch: int | None = None, *, dimensions: Sequence[int] = (1,), name: str = "keys"
 ) -> None:
     """Raises ValueError unless `keys` are typed keys of the right shape.
 
@@ -116,7 +116,7 @@ def one_of(name: str, value, allowed):
     """Checks that value is one of `allowed`, naming the argument and the nearest word."""
     if value not in allowed:
         words = [str(word) for word in allowed]
-        near = difflib.get_close_matches(str(value), words, n=1)
+        near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{hint}")
     return value

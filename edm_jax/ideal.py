@@ -12,6 +12,7 @@ from edm_jax.checks import Denoiser, column
 def gaussian(
     mean: jax.Array | float,
     std: jax.Array | float | None = None,
+    *,
     covariance: jax.Array | None = None,
 ) -> Denoiser:
     """The ideal denoiser of Gaussian data: D = mean + C (C + sigma^2 I)^-1 (x - mean).
@@ -34,7 +35,9 @@ def gaussian(
     0.5
     """
     if (std is None) == (covariance is None):
-        raise ValueError(f"give either std or covariance, got {std!r} and {covariance!r}")
+        raise ValueError(
+            f"std or covariance must be given, not both, got {std!r} and {covariance!r}"
+        )
     if covariance is None:
         std = np.asarray(std, np.float64)
         if not (std >= 0).all():
@@ -111,7 +114,7 @@ def mixture(means: jax.Array, stds: jax.Array, weights: jax.Array) -> Denoiser:
     return denoise
 
 
-def dataset(images: jax.Array, chunk: int = 512) -> Denoiser:
+def dataset(images: jax.Array, *, chunk: int = 512) -> Denoiser:
     """The ideal denoiser of a finite data set, exact: D = sum_i softmax_i(-|x-y_i|^2/2sigma^2) y_i.
 
     Karras et al. 2022, eq. 57. The images pass by in chunks with a running maximum and running

@@ -4,7 +4,6 @@ An entry is a function whose keyword-only parameters are its options. Nothing is
 command line, the documentation and the checks all read the signature.
 """
 
-import difflib
 import inspect
 import types
 import typing
@@ -12,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
+
+from edm_jax.checks import one_of
 
 Entry = TypeVar("Entry")
 
@@ -74,18 +75,18 @@ def check_options(name: str, options: Mapping[str, Option], given: Mapping[str, 
       given: what it gets.
 
     Raises:
-      ValueError: an option that it does not take, with the nearest ones; a required one that is
+      ValueError: an option that it does not take, with the nearest one; a required one that is
         missing; a value for a switch that is not True or False.
     """
     for option, value in given.items():
-        if option not in options:
-            allowed = f"its options are {', '.join(options)}" if options else "it has no options"
-            raise ValueError(f"{name} has no option {option!r}: {_near(option, options)}{allowed}")
+        if not options:
+            raise ValueError(f"{name} must be given no options, got {option!r}")
+        one_of(f"an option of {name}", option, tuple(options))
         if options[option].type is bool and not isinstance(value, (bool, np.bool_)):
             raise ValueError(f"{option} must be True or False, got {value!r}")
     for option, about in options.items():
         if about.required and option not in given:
-            raise ValueError(f"{name} needs the option {option!r}")
+            raise ValueError(f"{option} must be given for {name}, got none")
 
 
 def find(kind: str, name: str, entries: Mapping[str, Entry]) -> Entry:
@@ -100,14 +101,6 @@ def find(kind: str, name: str, entries: Mapping[str, Entry]) -> Entry:
       The entry.
 
     Raises:
-      ValueError: there is none of that name; the message has the nearest ones.
+      ValueError: there is none of that name; the message has the nearest one.
     """
-    if isinstance(name, str) and name in entries:
-        return entries[name]
-    hint = _near(str(name), entries) or f"they are {', '.join(entries)}"
-    raise ValueError(f"there is no {kind} {name!r}; {hint.removesuffix('; ')}")
-
-
-def _near(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
-    return f"did you mean {' or '.join(near)}?; " if near else ""
+    return entries[one_of(kind, name, tuple(entries))]

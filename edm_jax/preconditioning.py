@@ -8,7 +8,7 @@ in float32 on the device (float64 for float64 arrays) and in float64 on the host
 import functools
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from edm_jax.checks import Denoiser, check_positive, check_range, column, one_of
 from edm_jax.schedules import Function, host_or_device
 
 Network = Callable[[jax.Array, jax.Array], jax.Array]
+# How a level of a table is found: by sigma, by log sigma, or between two, by log sigma.
+Nearest = Literal["linear", "log", "interpolate"]
 
 
 class Preconditioner(NamedTuple):
@@ -115,7 +117,7 @@ def _evaluate(network, preconditioner, x, sigma) -> tuple[jax.Array, jax.Array]:
 
 
 def edm(
-    sigma_data: float = 0.5, sigma_min: float = 0.0, sigma_max: float = float("inf")
+    sigma_data: float = 0.5, *, sigma_min: float = 0.0, sigma_max: float = float("inf")
 ) -> Preconditioner:
     """EDM: input and training target of the network have unit variance at every sigma.
 
@@ -151,6 +153,7 @@ def edm(
 
 
 def vp(
+    *,
     beta_d: float = 19.9,
     beta_min: float = 0.1,
     num_train_steps: int = 1000,
@@ -183,7 +186,7 @@ def vp(
     )
 
 
-def ve(sigma_min: float = 0.02, sigma_max: float = 100.0) -> Preconditioner:
+def ve(*, sigma_min: float = 0.02, sigma_max: float = 100.0) -> Preconditioner:
     """VE: the network of score-SDE's NCSN++ (Karras et al. 2022, table 1).
 
         c_skip = 1,  c_out = sigma,  c_in = 1,  c_noise = ln(sigma / 2)
@@ -208,6 +211,7 @@ def ve(sigma_min: float = 0.02, sigma_max: float = 100.0) -> Preconditioner:
 
 def iddpm(
     u: np.ndarray | None = None,
+    *,
     c_1: float = 0.001,
     c_2: float = 0.008,
     num_train_steps: int = 1000,
@@ -246,7 +250,10 @@ def iddpm(
 
 
 def epsilon(
-    levels: str | np.ndarray = "linear", nearest: str = "linear", c_noise: Function | None = None
+    levels: str | np.ndarray = "linear",
+    *,
+    nearest: Nearest = "linear",
+    c_noise: Function | None = None,
 ) -> Preconditioner:
     """The network predicts the noise: D = x - sigma F(x / sqrt(1 + sigma^2); c_noise).
 
@@ -264,17 +271,31 @@ def epsilon(
 
 
 def x0(
-    levels: str | np.ndarray = "linear", nearest: str = "linear", c_noise: Function | None = None
+    levels: str | np.ndarray = "linear",
+    *,
+    nearest: Nearest = "linear",
+    c_noise: Function | None = None,
 ) -> Preconditioner:
     """The network predicts the data: D = F(x / sqrt(1 + sigma^2); c_noise).
 
-    Args, Raises: as `epsilon`.
+    Args:
+      levels: The noise levels of the training steps k = 0 .. T-1: [T] ascending, or a name of
+        `tables.alphas_cumprod`. c_noise is the index k that belongs to sigma.
+      nearest: How k is found: "linear" or "log", the nearest level by sigma or log sigma, to
+        which `round_sigma` then rounds; or "interpolate", fractional in log sigma.
+      c_noise: sigma -> conditioning, in place of the index (the range remains that of `levels`).
+
+    Raises:
+      ValueError: levels or nearest not of these.
     """
     return Preconditioner(_ZERO, _ONE, _unit_c_in, *_discrete(levels, nearest, c_noise))
 
 
 def v(
-    levels: str | np.ndarray = "linear", nearest: str = "linear", c_noise: Function | None = None
+    levels: str | np.ndarray = "linear",
+    *,
+    nearest: Nearest = "linear",
+    c_noise: Function | None = None,
 ) -> Preconditioner:
     """The network predicts v = (n - sigma y) / sqrt(1 + sigma^2) (Salimans and Ho 2022).
 
@@ -282,7 +303,15 @@ def v(
 
     This is EDM with sigma_data = 1 and the sign of F turned.
 
-    Args, Raises: as `epsilon`.
+    Args:
+      levels: The noise levels of the training steps k = 0 .. T-1: [T] ascending, or a name of
+        `tables.alphas_cumprod`. c_noise is the index k that belongs to sigma.
+      nearest: How k is found: "linear" or "log", the nearest level by sigma or log sigma, to
+        which `round_sigma` then rounds; or "interpolate", fractional in log sigma.
+      c_noise: sigma -> conditioning, in place of the index (the range remains that of `levels`).
+
+    Raises:
+      ValueError: levels or nearest not of these.
     """
     return Preconditioner(
         host_or_device(lambda xp, s: 1.0 / (1.0 + s**2)),
@@ -334,7 +363,7 @@ def trigflow(sigma_data: float = 0.5) -> Preconditioner:
     )
 
 
-def consistency(sigma_data: float = 0.5, sigma_min: float = 0.002) -> Preconditioner:
+def consistency(sigma_data: float = 0.5, *, sigma_min: float = 0.002) -> Preconditioner:
     """A consistency function: the identity at sigma_min (Song et al. 2023, appendix C).
 
         c_skip = sd^2 / ((sigma - sigma_min)^2 + sd^2)     c_in = 1 / sqrt(sigma^2 + sd^2)
@@ -415,8 +444,7 @@ def _discrete(levels, nearest, c_noise) -> tuple[Any, ...]:
     levels = np.asarray(levels, dtype=np.float64)
     if levels.ndim != 1 or not len(levels) or levels[0] <= 0 or not (np.diff(levels) > 0).all():
         raise ValueError(f"levels must be [T] ascending positive noise levels, got {levels}")
-    if nearest not in ("linear", "log", "interpolate"):
-        raise ValueError(f"nearest must be 'linear', 'log' or 'interpolate', got {nearest!r}")
+    one_of("nearest", nearest, get_args(Nearest))
 
     def index(xp, s):
         if nearest == "linear":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from edm_jax.checks import check_keys
 
@@ -77,7 +78,30 @@ def fold_in(keys: jax.Array, data: int | np.ndarray | jax.Array) -> jax.Array:
     )
 
 
-def normal(keys: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.Array:
+def split(keys: jax.Array, count: int = 2) -> tuple[jax.Array, ...]:
+    """Derives keys for draws that must not share theirs, such as a start and the path from it.
+
+    >>> for_start, for_path = split(sample_keys([7, 8, 9]))
+    >>> for_start.shape, bool((for_start == for_path).any())
+    ((3,), False)
+
+    Args:
+      keys: [B] typed keys; consumed.
+      count: How many keys to make of each, at least 1.
+
+    Returns:
+      `count` arrays of [B] typed keys; sample i of each depends on key i alone.
+
+    Raises:
+      ValueError: count is no positive integer, or keys are none.
+    """
+    check_keys(keys)
+    if not (isinstance(count, (int, np.integer)) and count >= 1):
+        raise ValueError(f"count must be a positive integer, got {count!r}")
+    return tuple(jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys))
+
+
+def normal(keys: jax.Array, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Draws standard normal noise, each sample from its own key.
 
     Args:
@@ -95,7 +119,8 @@ def normal(keys: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.Arra
 def uniform(
     keys: jax.Array,
     shape: Sequence[int] = (),
-    dtype=jnp.float32,
+    *,
+    dtype: DTypeLike = jnp.float32,
     minval: float = 0.0,
     maxval: float = 1.0,
 ) -> jax.Array:
@@ -117,7 +142,9 @@ def uniform(
     )
 
 
-def rademacher(keys: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.Array:
+def rademacher(
+    keys: jax.Array, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32
+) -> jax.Array:
     """Draws random signs, each sample from its own key: the probes of Hutchinson's trace.
 
     Args:

@@ -330,7 +330,7 @@ def build(name: str, **options: Any) -> Schedule:
       The schedule.
 
     Raises:
-      ValueError: an unknown name, with the nearest ones; an option that the schedule does not have.
+      ValueError: an unknown name, with the nearest one; an option that the schedule does not have.
     """
     make = find("schedule", name, SCHEDULES)
     check_options(f"the schedule {name!r}", options_of(make), options)

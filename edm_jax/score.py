@@ -142,7 +142,7 @@ def probability_flow(denoise: Denoiser, schedule: Schedule) -> Field:
 
 
 def reverse_sde(
-    denoise: Denoiser, schedule: Schedule, stochasticity: float = 1.0
+    denoise: Denoiser, schedule: Schedule, *, stochasticity: float = 1.0
 ) -> tuple[Field, Callable[[jax.Array], jax.Array]]:
     """The reverse-time SDE: dx = [f x - (1 + e^2)/2 g^2 score] dt + e g dw, with t decreasing.
 

@@ -20,7 +20,7 @@ ALIGN_YOUR_STEPS = {
 }
 
 
-def alphas_cumprod(betas: Betas = "linear", num_train_steps: int = 1000) -> np.ndarray:
+def alphas_cumprod(betas: Betas = "linear", *, num_train_steps: int = 1000) -> np.ndarray:
     """alpha-bar of a DDPM: the cumulative product of 1 - beta_k, k = 0 .. T-1.
 
     "linear": beta from 1e-4 to 0.02 (Ho et al. 2020), both times 1000/T. "scaled_linear":

@@ -345,7 +345,7 @@ def ddpm(
     array([157.407,  17.247,   3.424,   0.953,   0.   ])
     """
     _count(num_steps, final)
-    alphas_cumprod = tables.alphas_cumprod(betas, num_train_steps)
+    alphas_cumprod = tables.alphas_cumprod(betas, num_train_steps=num_train_steps)
     return from_alphas_cumprod(
         alphas_cumprod, num_steps, spacing=spacing, offset=offset, final=final
     )
@@ -465,7 +465,7 @@ def build(
       [num_steps + 1] descending noise levels.
 
     Raises:
-      ValueError: an unknown name, with the nearest ones; an option that the grid does not have; a
+      ValueError: an unknown name, with the nearest one; an option that the grid does not have; a
         grid of given levels with some outside of `bounds`; what the grid says of its options.
     """
     grid = find("grid", name, GRIDS)

@@ -165,11 +165,14 @@ class TestRounding:
     def test_discrete_rows(self):
         levels = tables.sigmas(tables.alphas_cumprod())
         for nearest in ("linear", "log", "interpolate"):
-            row = preconditioning.epsilon("linear", nearest)
+            row = preconditioning.epsilon("linear", nearest=nearest)
             np.testing.assert_allclose(row.c_noise(levels), np.arange(1000), atol=1e-9)
             np.testing.assert_allclose(row.round_sigma(levels), levels, rtol=1e-15)
         between = np.array([1.4, 1.45])  # of 1 and 2: means 1.5 and sqrt 2
-        rows = {n: preconditioning.v([1.0, 2.0, 4.0], n) for n in ("linear", "log", "interpolate")}
+        rows = {
+            n: preconditioning.v([1.0, 2.0, 4.0], nearest=n)
+            for n in ("linear", "log", "interpolate")
+        }
         np.testing.assert_array_equal(rows["linear"].c_noise(between), [0, 0])
         np.testing.assert_array_equal(rows["log"].c_noise(between), [0, 1])
         np.testing.assert_allclose(rows["interpolate"].c_noise(between), np.log2(between))
@@ -260,7 +263,7 @@ class TestDenoiser:
     [
         (lambda: preconditioning.edm(0.0), "sigma_data must be positive"),
         (lambda: preconditioning.vp(epsilon_t=0.0), r"epsilon_t must lie in \(0, 1\), got 0.0"),
-        (lambda: preconditioning.ve(2.0, 1.0), "sigma_min must be below"),
+        (lambda: preconditioning.ve(sigma_min=2.0, sigma_max=1.0), "sigma_min must be below"),
         (lambda: preconditioning.iddpm(u=[1.0, 2.0, 0.0]), "u must be"),
         (lambda: preconditioning.iddpm(u=[2.0, 1.0]), "u must be"),
         (lambda: preconditioning.epsilon(levels=[2.0, 1.0]), "levels must be"),

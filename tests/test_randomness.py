@@ -1,5 +1,6 @@
 """A draw depends on its key alone; keys depend on their seed alone."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,9 +99,9 @@ def test_moments():
 
 def test_dtype():
     keys = randomness.sample_keys([0, 1])
-    assert randomness.normal(keys, (2,), jnp.bfloat16).dtype == jnp.bfloat16
+    assert randomness.normal(keys, (2,), dtype=jnp.bfloat16).dtype == jnp.bfloat16
     with jax.enable_x64(True):
-        assert randomness.normal(keys, (2,), jnp.float64).dtype == jnp.float64
+        assert randomness.normal(keys, (2,), dtype=jnp.float64).dtype == jnp.float64
 
 
 def test_bad_keys_are_named():
@@ -110,3 +111,26 @@ def test_bad_keys_are_named():
         randomness.normal(jax.random.key(0), (3,))
     with pytest.raises(ValueError, match="data must be integers"):
         randomness.fold_in(jax.random.key(0), 0.5)
+
+
+def test_split_keys_belong_to_the_sample_and_to_one_draw_each():
+    keys = randomness.sample_keys(range(5))
+    parts = randomness.split(keys, 3)
+    assert len(parts) == 3 and len(randomness.split(keys)) == 2
+    chex.assert_shape(parts, (5,))
+    draws = np.concatenate([randomness.normal(part, (4,)) for part in (keys, *parts)])
+    assert len(np.unique(draws)) == draws.size  # no two share a number, nor the keys they are from
+    for count in (1, 2, 3):  # key i alone decides
+        alone = randomness.split(keys[2:3], count)
+        for one, all_of_them in zip(alone, randomness.split(keys, count)):
+            chex.assert_trees_all_equal(
+                jax.random.key_data(one), jax.random.key_data(all_of_them[2:3])
+            )
+    expected = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+    for j, part in enumerate(jax.jit(randomness.split, static_argnums=1)(keys, 3)):
+        chex.assert_trees_all_equal(jax.random.key_data(part), jax.random.key_data(expected[:, j]))
+    for count in (0, 1.5, None):
+        with pytest.raises(ValueError, match=f"count must be a positive integer, got {count}"):
+            randomness.split(keys, count)
+    with pytest.raises(ValueError, match="keys must"):
+        randomness.split(jnp.zeros((3, 2)))

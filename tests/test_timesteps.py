@@ -190,7 +190,7 @@ class TestTables:
         np.testing.assert_allclose(cosine[[0, -2, -1]], (0.00642541, 641.66235, 20291.1696), 1e-6)
 
     def test_fewer_training_steps_cover_the_same_range(self):
-        last = tables.alphas_cumprod("linear", 250)[-1]
+        last = tables.alphas_cumprod("linear", num_train_steps=250)[-1]
         assert math.log(last) == pytest.approx(math.log(tables.alphas_cumprod()[-1]), rel=0.03)
 
     @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ class TestTables:
 
     @pytest.mark.parametrize("spacing", tables.SPACINGS)
     def test_all_steps_are_the_whole_table(self, spacing):
-        bar = tables.alphas_cumprod("linear", 50)
+        bar = tables.alphas_cumprod("linear", num_train_steps=50)
         whole = timesteps.from_alphas_cumprod(bar, 50, spacing=spacing)
         np.testing.assert_array_equal(whole, np.append(tables.sigmas(bar)[::-1], 0.0))
         np.testing.assert_array_equal(timesteps.from_alphas_cumprod(bar), whole)

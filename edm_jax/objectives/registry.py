@@ -75,7 +75,7 @@ def _iddpm(_: Preconditioner, num_train_steps=1000, c_1=0.001, c_2=0.008) -> Rec
 
 
 def _ddpm(_: Preconditioner, betas="linear", num_train_steps=1000) -> Recipe:
-    table = tables.sigmas(tables.alphas_cumprod(betas, num_train_steps))
+    table = tables.sigmas(tables.alphas_cumprod(betas, num_train_steps=num_train_steps))
     return Recipe(discrete(table), inverse_square_weight(), table)
 
 

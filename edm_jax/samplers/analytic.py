@@ -26,7 +26,7 @@ class PosteriorVariance(NamedTuple):
     sigma: np.ndarray
     value: np.ndarray
 
-    def __call__(self, sigma: float, limit: float = 1.0) -> float:
+    def __call__(self, sigma: float, *, limit: float = 1.0) -> float:
         """V(sigma), at any level.
 
         Between levels log c^2 is linear in log sigma, with c^2 the variance of the Gaussian data
@@ -85,7 +85,7 @@ def estimate(
 
         def at(row):
             index, sigma = row
-            n = randomness.normal(randomness.fold_in(keys, index), y.shape[1:], y.dtype)
+            n = randomness.normal(randomness.fold_in(keys, index), y.shape[1:], dtype=y.dtype)
             gap = y - jnp.asarray(denoise(y + sigma * n, sigma, *rest), y.dtype)
             return (gap * gap).mean(tuple(range(1, y.ndim)))
 

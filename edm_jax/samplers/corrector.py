@@ -74,7 +74,7 @@ def predictor_corrector(
         def step(x, row):
             index, correcting, sigma, alpha, weights = row
             denoised = jnp.asarray(denoise(x, sigma), x.dtype)
-            z = randomness.normal(randomness.fold_in(keys, index), x.shape[1:], x.dtype)
+            z = randomness.normal(randomness.fold_in(keys, index), x.shape[1:], dtype=x.dtype)
             score = (denoised - x) / (sigma * sigma)
             size = norm(z) / norm(score) if corrector == "langevin" else sigma
             eta = 2 * alpha * (snr * size) ** 2

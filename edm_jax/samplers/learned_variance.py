@@ -41,7 +41,7 @@ def improved_ddpm(sigmas: ArrayLike) -> Loop:
             index, sigma, weights, (log_low, log_high), noisy = row
             denoised, v = denoise(x, sigma)
             denoised, v = jnp.asarray(denoised, x.dtype), jnp.asarray(v, x.dtype)
-            z = randomness.normal(randomness.fold_in(keys, index), x.shape[1:], x.dtype)
+            z = randomness.normal(randomness.fold_in(keys, index), x.shape[1:], dtype=x.dtype)
             deviation = noisy * jnp.exp(v * log_high + (1 - v) * log_low)
             return weights[0] * x + weights[1] * denoised + deviation * z, None
 

@@ -145,7 +145,7 @@ def build(name: str, sigmas: ArrayLike, **options: Any) -> Tableau | Loop:
       The tableau, or the loop of a solver that is none.
 
     Raises:
-      ValueError: an unknown name, with the nearest ones; an option that the solver does not take,
+      ValueError: an unknown name, with the nearest one; an option that the solver does not take,
         or one that it cannot do without; what the solver says of the options' values.
     """
     solver = find("solver", name, SOLVERS)

@@ -153,7 +153,7 @@ def _run_tableau(
         if given is not None:
             return (given,)
         keys_of_row = randomness.fold_in(keys, row)
-        return (randomness.normal(keys_of_row, noise.shape[1:], noise.dtype),)
+        return (randomness.normal(keys_of_row, noise.shape[1:], dtype=noise.dtype),)
 
     def step(registers, row):
         index, level, table, given = row

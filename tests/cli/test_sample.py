@@ -132,7 +132,7 @@ def test_random_classes_go_flat_and_match_explicit_ones(saved, tmp_path):
         (["--solver=restart", "--option=intervals=(3,2,0.14,0.3)"], "(points, rounds, low, high)"),
         (
             ["--solver=euler_maruyama", "--option=schedule=vq"],
-            "there is no schedule 'vq'; did you mean",
+            "got 'vq'; did you mean",
         ),
         (["--solver=predictor_corrector", "--option=snr=-1"], "snr must lie in"),
         (["--solver=heun", "--option=churn=40"], "its churn is --s-churn"),

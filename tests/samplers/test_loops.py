@@ -261,10 +261,10 @@ LOOP = samplers.predictor_corrector([1.0, 0.0])
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: samplers.build("adaptiv", [1, 0]), "did you mean adaptive"),
+        (lambda: samplers.build("adaptiv", [1, 0]), "did you mean 'adaptive'"),
         (
             lambda: samplers.build("adaptive", [1, 0.5, 0], eta=1),
-            "adaptive has no option 'eta'",
+            "an option of adaptive must be one of rtol, .*got 'eta'",
         ),
         (lambda: samplers.sample(ideal, LOOP, NOISE), "keys must be given for a stochastic Loop"),
         (

@@ -307,11 +307,20 @@ def test_every_solver_documents_itself():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: samplers.build("dpmpp2m", LEVELS), "no solver 'dpmpp2m'; did you mean dpmpp_2m"),
-        (lambda: samplers.build("qqqq", LEVELS), "no solver 'qqqq'; they are euler, heun"),
-        (lambda: samplers.build("heun", LEVELS, eta=1), "heun has no option 'eta': its options"),
-        (lambda: samplers.build("dpm_2", LEVELS, r=1), "dpm_2 has no option 'r': it has no"),
-        (lambda: samplers.build("analytic_dpm", LEVELS), "needs the option 'posterior_variance'"),
+        (lambda: samplers.build("dpmpp2m", LEVELS), "got 'dpmpp2m'; did you mean 'dpmpp_2m'"),
+        (
+            lambda: samplers.build("qqqq", LEVELS),
+            "solver must be one of euler, heun, .*, got 'qqqq'",
+        ),
+        (
+            lambda: samplers.build("heun", LEVELS, eta=1),
+            "an option of heun must be one of alpha, .*got 'eta'",
+        ),
+        (lambda: samplers.build("dpm_2", LEVELS, r=1), "dpm_2 must be given no options, got 'r'"),
+        (
+            lambda: samplers.build("analytic_dpm", LEVELS),
+            "posterior_variance must be given for analytic_dpm",
+        ),
         (lambda: samplers.ddim(LEVELS, eta=1.5), r"eta must lie in \[0.0, 1.0\], got 1.5"),
         (lambda: samplers.ddim(LEVELS, convention="k"), "convention must be one of ddim"),
         (lambda: samplers.ddpm(LEVELS, variance="huge"), "variance must be one of small"),
