@@ -116,7 +116,7 @@ def one_of(name: str, value, allowed):
     """Checks that value is one of `allowed`, naming the argument and the nearest word."""
     if value not in allowed:
         words = [str(word) for word in allowed]
-        near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{hint}")
     return value

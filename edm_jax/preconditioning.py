@@ -131,6 +131,9 @@ def edm(
       sigma_min: The lowest noise level the network is used at.
       sigma_max: The highest.
 
+    Returns:
+      The preconditioner.
+
     Raises:
       ValueError: sigma_data <= 0, or not 0 <= sigma_min < sigma_max.
     """
@@ -172,6 +175,9 @@ def vp(
       num_train_steps: M.
       epsilon_t: The least time seen in training, in (0, 1): sigma_min = sigma(epsilon_t).
 
+    Returns:
+      The preconditioner.
+
     Raises:
       ValueError: an argument out of range.
     """
@@ -194,6 +200,9 @@ def ve(*, sigma_min: float = 0.02, sigma_max: float = 100.0) -> Preconditioner:
     Args:
       sigma_min: The lowest noise level, positive.
       sigma_max: The highest.
+
+    Returns:
+      The preconditioner.
 
     Raises:
       ValueError: not 0 < sigma_min < sigma_max.
@@ -264,6 +273,9 @@ def epsilon(
         which `round_sigma` then rounds; or "interpolate", fractional in log sigma.
       c_noise: sigma -> conditioning, in place of the index (the range remains that of `levels`).
 
+    Returns:
+      The preconditioner.
+
     Raises:
       ValueError: levels or nearest not of these.
     """
@@ -284,6 +296,9 @@ def x0(
       nearest: How k is found: "linear" or "log", the nearest level by sigma or log sigma, to
         which `round_sigma` then rounds; or "interpolate", fractional in log sigma.
       c_noise: sigma -> conditioning, in place of the index (the range remains that of `levels`).
+
+    Returns:
+      The preconditioner.
 
     Raises:
       ValueError: levels or nearest not of these.
@@ -310,6 +325,9 @@ def v(
         which `round_sigma` then rounds; or "interpolate", fractional in log sigma.
       c_noise: sigma -> conditioning, in place of the index (the range remains that of `levels`).
 
+    Returns:
+      The preconditioner.
+
     Raises:
       ValueError: levels or nearest not of these.
     """
@@ -329,6 +347,9 @@ def flow(time_scale: float = 1.0) -> Preconditioner:
 
     Args:
       time_scale: The conditioning at t = 1; 1000 for Stable Diffusion 3 and its kin.
+
+    Returns:
+      The preconditioner.
 
     Raises:
       ValueError: time_scale <= 0.
@@ -353,6 +374,9 @@ def trigflow(sigma_data: float = 0.5) -> Preconditioner:
     Args:
       sigma_data: sd, positive.
 
+    Returns:
+      The preconditioner.
+
     Raises:
       ValueError: sigma_data <= 0.
     """
@@ -372,6 +396,9 @@ def consistency(sigma_data: float = 0.5, *, sigma_min: float = 0.002) -> Precond
     Args:
       sigma_data: sd, positive.
       sigma_min: The boundary, positive.
+
+    Returns:
+      The preconditioner.
 
     Raises:
       ValueError: an argument is not positive.
@@ -421,6 +448,9 @@ def build(name: str, **arguments: Any) -> Preconditioner:
     Args:
       name: One of `PRECONDITIONERS`.
       **arguments: Its own, in the types of JSON.
+
+    Returns:
+      The preconditioner.
 
     Raises:
       ValueError: an unknown name, or arguments that it does not take.

@@ -92,6 +92,9 @@ def ve_geometric(*, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedul
       sigma_min: The noise level at t = 0, positive.
       sigma_max: The noise level at t = 1, above `sigma_min`.
 
+    Returns:
+      The schedule.
+
     Raises:
       ValueError: not 0 < sigma_min < sigma_max.
     """
@@ -115,6 +118,9 @@ def vp(*, beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
     Args:
       beta_d: The slope of beta(t) = beta_min + beta_d t.
       beta_min: beta(0). A refit (`vp_from_range`) may make it slightly negative.
+
+    Returns:
+      The schedule.
 
     Raises:
       ValueError: B(1) <= 0, which leaves no noise at t = 1.
@@ -175,7 +181,18 @@ def vp_betas(sigma_min: float, sigma_max: float, *, epsilon_s: float = 1e-3) -> 
 def vp_from_range(sigma_min: float, sigma_max: float, *, epsilon_s: float = 1e-3) -> Schedule:
     """The variance-preserving schedule through (epsilon_s, sigma_min) and (1, sigma_max).
 
-    Args, Raises: as `vp_betas`. Below epsilon_s sigma may be undefined (beta_min < 0).
+    Below epsilon_s sigma may be undefined (beta_min < 0).
+
+    Args:
+      sigma_min: The noise level at t = epsilon_s, positive.
+      sigma_max: The noise level at t = 1, above `sigma_min`.
+      epsilon_s: The last time of the grid, in (0, 1).
+
+    Returns:
+      The schedule.
+
+    Raises:
+      ValueError: a bad range, or one that no increasing schedule of this form passes through.
     """
     beta_d, beta_min = vp_betas(sigma_min, sigma_max, epsilon_s=epsilon_s)
     return vp(beta_d=beta_d, beta_min=beta_min)
@@ -187,7 +204,15 @@ def sub_vp(*, beta_d: float = 19.9, beta_min: float = 0.1) -> Schedule:
     B as in `vp`; the standard deviation of the noise in x_t is s sigma = 1 - e^(-B)
     (Song et al. 2021, eq. 29).
 
-    Args, Raises: as `vp`.
+    Args:
+      beta_d: The slope of beta(t) = beta_min + beta_d t.
+      beta_min: beta(0).
+
+    Returns:
+      The schedule.
+
+    Raises:
+      ValueError: B(1) <= 0, which leaves no noise at t = 1.
     """
     integral, rate, inverse = _quadratic(beta_d, beta_min)
     return Schedule(
@@ -208,6 +233,9 @@ def cosine(*, offset: float = 0.008) -> Schedule:
 
     Args:
       offset: Nichol and Dhariwal's s, not negative.
+
+    Returns:
+      The schedule.
 
     Raises:
       ValueError: offset < 0.
@@ -269,6 +297,9 @@ def trigflow(*, sigma_data: float = 0.5) -> Schedule:
     Args:
       sigma_data: The standard deviation of the data, positive.
 
+    Returns:
+      The schedule.
+
     Raises:
       ValueError: sigma_data <= 0.
     """
@@ -286,6 +317,12 @@ def with_vp_scaling(schedule: Schedule) -> Schedule:
     """Gives any sigma(t) the variance-preserving scaling s = 1 / sqrt(1 + sigma^2).
 
     Its derivative is -sigma sigma' s^3 (Karras et al. 2022, table 1, for any sigma).
+
+    Args:
+      schedule: Whose sigma(t) is kept.
+
+    Returns:
+      The schedule with that s(t).
     """
     sigma, sigma_dot = schedule.sigma, schedule.sigma_dot
 
@@ -299,7 +336,14 @@ def with_vp_scaling(schedule: Schedule) -> Schedule:
 
 
 def without_scaling(schedule: Schedule) -> Schedule:
-    """Gives any sigma(t) the scaling s = 1."""
+    """Gives any sigma(t) the scaling s = 1.
+
+    Args:
+      schedule: Whose sigma(t) is kept.
+
+    Returns:
+      The schedule with s(t) = 1.
+    """
     return schedule._replace(scale=_one, scale_dot=_zero)
 
 

@@ -92,7 +92,14 @@ def to_denoiser(predict: Field, prediction: str) -> Denoiser:
 
 
 def score(denoise: Denoiser) -> Field:
-    """The score of p(x; sigma): grad log p = (D - x) / sigma^2 (Karras et al. 2022, eq. 3)."""
+    """The score of p(x; sigma): grad log p = (D - x) / sigma^2 (Karras et al. 2022, eq. 3).
+
+    Args:
+      denoise: (x, sigma) -> D.
+
+    Returns:
+      (x [B, ...], sigma [] or [B], positive) -> the score, of x's shape.
+    """
     return from_denoiser(denoise, "score")
 
 

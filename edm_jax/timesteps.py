@@ -78,7 +78,11 @@ def vp(
       epsilon_s: The last positive time.
       final: "zero" or "sigma_min".
 
-    Returns, Raises: as `edm`.
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: an argument out of range.
     """
     default = _vp_range(beta_d=beta_d, beta_min=beta_min, epsilon_s=epsilon_s)
     low = default[0] if sigma_min is None else sigma_min
@@ -104,7 +108,17 @@ def ve(
 
     As a set of levels it is `exponential`; only the default range differs.
 
-    Args, Returns, Raises: as `exponential`.
+    Args:
+      num_steps: N, the number of steps.
+      sigma_min: The last positive noise level.
+      sigma_max: The first noise level.
+      final: "zero" or "sigma_min", the level that the last step reaches.
+
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: an argument out of range.
     """
     return exponential(num_steps, sigma_min=sigma_min, sigma_max=sigma_max, final=final)
 
@@ -120,7 +134,11 @@ def exponential(
       sigma_max: The first noise level.
       final: "zero" or "sigma_min".
 
-    Returns, Raises: as `edm`.
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: an argument out of range.
 
     >>> exponential(2, sigma_min=0.1, sigma_max=10.0, final="sigma_min").round(6)
     array([10. ,  1. ,  0.1])
@@ -140,7 +158,18 @@ def polyexponential(
 
         log sigma_i = log sigma_min + (1 - i/(N-1))^rho (log sigma_max - log sigma_min)
 
-    Args, Returns, Raises: as `edm`.
+    Args:
+      num_steps: N, the number of steps.
+      sigma_min: The last positive noise level.
+      sigma_max: The first noise level.
+      rho: The degree; 1 is uniform in log sigma.
+      final: "zero" or "sigma_min", the level that the last step reaches.
+
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: an argument out of range.
     """
     check_positive(rho=rho)
     check_range(sigma_min, sigma_max)
@@ -163,8 +192,18 @@ def tangent(
     output then is cos(Theta/N)^N of the true deviation, Theta the whole angle. For images the
     best sigma_data is far above the pixels' (large structures carry the variance).
 
-    Args, Returns, Raises: as `exponential`, but that sigma_min = 0 is allowed: then the steps are
-    uniform down to zero. sigma_data, the scale of the angle, is positive.
+    Args:
+      num_steps: N, the number of steps.
+      sigma_min: The last positive noise level; at 0 the steps are uniform down to zero.
+      sigma_max: The first noise level.
+      sigma_data: The scale of the angle, positive.
+      final: "zero" or "sigma_min", the level that the last step reaches.
+
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: an argument out of range.
     """
     check_positive(sigma_data=sigma_data)
     if sigma_min == 0.0:
@@ -335,11 +374,17 @@ def ddpm(
 
     Args:
       num_steps: The number of steps, at most num_train_steps.
-      betas, num_train_steps: as `tables.alphas_cumprod`.
-      spacing, offset: as `tables.indices`.
+      betas: "linear", "scaled_linear" or "cosine" (`tables.alphas_cumprod`).
+      num_train_steps: T, the number of levels of the table.
+      spacing: "trailing", "leading", "linspace" or "quadratic" (`tables.indices`).
+      offset: Added to the indices of "leading".
       final: "zero" or "sigma_min".
 
-    Returns, Raises: as `edm`.
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: an argument out of range, an unknown betas or spacing.
 
     >>> ddpm(4).round(3)
     array([157.407,  17.247,   3.424,   0.953,   0.   ])
@@ -364,10 +409,15 @@ def from_alphas_cumprod(
     Args:
       alphas_cumprod: [T] in (0, 1], descending: alpha-bar of training step k = 0 .. T-1.
       num_steps: The number of steps; None takes every level.
-      spacing, offset: as `tables.indices`.
+      spacing: "trailing", "leading", "linspace" or "quadratic" (`tables.indices`).
+      offset: Added to the indices of "leading".
       final: "zero" or "sigma_min".
 
-    Returns, Raises: as `edm`.
+    Returns:
+      [num_steps + 1] descending noise levels.
+
+    Raises:
+      ValueError: no such table, an argument out of range.
     """
     sigmas = tables.sigmas(alphas_cumprod)
     if num_steps is None:

@@ -55,7 +55,15 @@ def ipndm(sigmas: ArrayLike, *, order: Literal[1, 2, 3, 4] = 4) -> Tableau:
     and 1, (3, -1)/2, (23, -16, 5)/12 in the first steps. Order 2 for `order` >= 2 on any grid not
     uniform in sigma, where it would be `order`. NFE N.
 
-    Args, Returns, Raises: as `lms`.
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      order: 1 to 4; the number of denoised images a step uses.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend, order out of range.
     """
     sigmas = checks.descending(sigmas)
     steps = np.diff(sigmas)

@@ -66,7 +66,19 @@ def dpmpp_2m_sde(
 ) -> Tableau:
     """`dpmpp_2m` with noise: SDE-DPM-Solver++(2M), k-diffusion's `sample_dpmpp_2m_sde`.
 
-    Weak order 2. NFE N. Args, Returns, Raises: as `dpmpp_2m`.
+    Weak order 2. NFE N.
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      eta: amount of noise, in [0, 1]: the convention "dpm" of `first_order.down_and_up`.
+      solver_type: "midpoint" or "heun".
+      s_noise: scale of the noise.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend, options out of range.
     """
     return dpmpp_2m(sigmas, eta=eta, solver_type=solver_type, s_noise=s_noise)
 
@@ -112,7 +124,18 @@ def dpmpp_3m(sigmas: ArrayLike, *, eta: float = 0.0, s_noise: float = 1.0) -> Ta
 def dpmpp_3m_sde(sigmas: ArrayLike, *, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     """`dpmpp_3m` with noise, k-diffusion's `sample_dpmpp_3m_sde`. Unstable below some 20 steps.
 
-    Weak order 2. NFE N. Args, Returns, Raises: as `dpmpp_3m`.
+    Weak order 2. NFE N.
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      eta: amount of noise, in [0, 1]: the convention "dpm" of `first_order.down_and_up`.
+      s_noise: scale of the noise.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend, options out of range.
     """
     return dpmpp_3m(sigmas, eta=eta, s_noise=s_noise)
 
@@ -122,7 +145,16 @@ def dpmpp_3m_third_order(sigmas: ArrayLike, *, eta: float = 0.0, s_noise: float 
 
     The same as the SA-Solver predictor and UniP of order 3. Order 3. NFE N.
 
-    Args, Returns, Raises: as `dpmpp_3m`.
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      eta: amount of noise, in [0, 1]: the convention "dpm" of `first_order.down_and_up`.
+      s_noise: scale of the noise.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend, options out of range.
     """
     return _multistep(sigmas, 3, _lagrange_weights(checks.descending(sigmas), 3, eta), eta, s_noise)
 

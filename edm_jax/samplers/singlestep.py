@@ -20,7 +20,16 @@ from edm_jax.samplers.tableau import Tableau, symbols
 def dpm_solver_1(sigmas: ArrayLike) -> Tableau:
     """DPM-Solver-1 (Lu et al. 2022a): exponential Euler for eps, which is `euler`, DDIM.
 
-    Order 1. NFE N. Args, Returns, Raises: as `dpm_solver_2`.
+    Order 1. NFE N.
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend.
     """
     return euler(sigmas)
 
@@ -52,7 +61,16 @@ def dpm_solver_2(sigmas: ArrayLike, *, r: float = 0.5) -> Tableau:
 def dpm_2(sigmas: ArrayLike) -> Tableau:
     """DPM-Solver-2 with the geometric midpoint, k-diffusion's `sample_dpm_2` without churn.
 
-    Order 2. NFE 2N - 1. Args, Returns, Raises: as `dpm_solver_2`.
+    Order 2. NFE 2N - 1 on a grid that ends at 0, else 2N.
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend.
     """
     return dpm_solver_2(sigmas)
 
@@ -60,7 +78,18 @@ def dpm_2(sigmas: ArrayLike) -> Tableau:
 def dpm_2_ancestral(sigmas: ArrayLike, *, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     """A `dpm_2` step to sigma_down, then noise up to sigma' (k-diffusion).
 
-    Weak order 1 or 2. NFE 2N - 1. Args, Returns, Raises: as `dpmpp_2s_ancestral`.
+    Weak order 2 for the deviation of Gaussian data. NFE 2N - 1 on a grid that ends at 0, else 2N.
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      eta: amount of noise, in [0, 1]; 0 is the ODE.
+      s_noise: scale of the noise.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend, options out of range.
     """
     return _midpoint(checks.descending(sigmas), *_noise(eta, s_noise), 0.5)
 
@@ -75,7 +104,14 @@ def dpm_solver_3(sigmas: ArrayLike) -> Tableau:
 
     Order 3. NFE 3N - 2 on a grid that ends at 0, else 3N.
 
-    Args, Returns, Raises: as `dpm_2`.
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend.
     """
     sigmas = checks.descending(sigmas)
     Y, D, z = symbols(3)
@@ -102,7 +138,16 @@ def dpmpp_2s(sigmas: ArrayLike) -> Tableau:
         m = sqrt(sigma sigma'),  u = (m/sigma) x + (1 - m/sigma) D(x; sigma)
         x' = (sigma'/sigma) x + (1 - sigma'/sigma) D(u; m)
 
-    Order 2. NFE 2N - 1 on a grid that ends at 0, else 2N. Args, Returns, Raises: as `dpm_2`.
+    Order 2. NFE 2N - 1 on a grid that ends at 0, else 2N.
+
+    Args:
+      sigmas: `[N + 1]` descending noise levels, the last may be 0.
+
+    Returns:
+      The tableau; it starts from standard normal noise.
+
+    Raises:
+      ValueError: a grid that does not descend.
     """
     return dpmpp_2s_ancestral(sigmas, eta=0.0)
 

@@ -18,7 +18,7 @@ def save(variance: PosteriorVariance, path: str | os.PathLike) -> None:
     """Writes an .npz file, whole or not at all.
 
     Args:
-      variance: as `samplers.analytic.estimate` measured it.
+      variance: what `samplers.analytic.estimate` measured.
       path: the file; one that exists is replaced. Its folder must exist.
 
     Raises:
