@@ -193,7 +193,7 @@ def main():
     shape = (args.batch, args.size, args.size, 3)
     images = jax.random.uniform(jax.random.key(1), shape, minval=-1.0, maxval=1.0)
     drawn = augment.draw(keys, settings)
-    places = augment.inverse_map(drawn, args.size, args.size, settings)
+    places = augment.inverse_map(drawn, args.size, args.size, settings=settings)
 
     jitted = {name: jax.jit(form) for name, form in FORMS.items()}
     expected = jitted["gather (in use)"](images, *places)

@@ -10,6 +10,7 @@ import numpy as np
 
 
 def affine_map(
+    *,
     brightness: jax.Array | None = None,
     contrast: jax.Array | None = None,
     luma_flip: jax.Array | None = None,
@@ -37,10 +38,14 @@ def affine_map(
     """
     given = [a for a in (brightness, contrast, luma_flip, hue, saturation) if a is not None]
     if not given:
-        raise ValueError("brightness, contrast, luma_flip, hue, saturation are all None; give one")
+        raise ValueError(
+            "one of brightness, contrast, luma_flip, hue, saturation must be given, got None"
+        )
     eye = np.eye(3, dtype=np.float32)
     grey = np.full((3, 3), 1 / 3, np.float32)  # v v^T
-    turn = np.float32([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.float32(np.sqrt(3))  # v x .
+    turn = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.float32) / np.float32(
+        np.sqrt(3)
+    )  # v x .
     linear = jnp.broadcast_to(eye, (len(given[0]), 3, 3))
     offset = jnp.zeros((len(given[0]), 3), jnp.float32)
 

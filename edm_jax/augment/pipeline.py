@@ -91,7 +91,7 @@ class Parameters(NamedTuple):
     saturation: jax.Array | None = None
 
 
-LABEL_ENTRIES = Parameters(1, 1, 2, 2, 1, 2, 2, 2, 1, 1, 1, 2, 1)
+LABEL_ENTRIES = dict(zip(Parameters._fields, (1, 1, 2, 2, 1, 2, 2, 2, 1, 1, 1, 2, 1)))
 GEOMETRIC = ("scale", "rotate_frac", "aniso", "translate_frac")
 COLOUR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
 
@@ -112,8 +112,7 @@ def edm(p: float = 0.12) -> Settings:
 
 def label_dim(settings: Settings) -> int:
     """The number of entries of `labels`: the network's `augment_dim`."""
-    counts = LABEL_ENTRIES._asdict().items()
-    return sum(entries for name, entries in counts if getattr(settings, name) > 0)
+    return sum(n for name, n in LABEL_ENTRIES.items() if getattr(settings, name) > 0)
 
 
 def draw(keys: jax.Array, settings: Settings) -> Parameters:
@@ -136,8 +135,8 @@ def draw(keys: jax.Array, settings: Settings) -> Parameters:
     check_keys(keys)
     # One call of the generator: thirteen would take ten times as long to compile.
     lowest = np.nextafter(np.float32(-1), np.float32(0))
-    table = (len(Parameters._fields), 4)
-    table = jax.vmap(lambda key: jax.random.uniform(key, table, minval=lowest, maxval=1.0))(keys)
+    shape = (len(Parameters._fields), 4)
+    table = jax.vmap(lambda key: jax.random.uniform(key, shape, minval=lowest, maxval=1.0))(keys)
 
     drawn = {}
     for index, name in enumerate(Parameters._fields):
@@ -180,7 +179,10 @@ def _normal(uniform):
 
 
 def labels(
-    parameters: Parameters, image_shape: tuple | None = None, settings: Settings = Settings()
+    parameters: Parameters,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    settings: Settings = Settings(),
 ) -> jax.Array:
     """What the network is told: zeros exactly where nothing happened.
 
@@ -209,17 +211,20 @@ def labels(
             columns += [(value == 1) | (value == 2), (value == 2) | (value == 3)]
         elif name == "translate_int":
             if image_shape is None:
-                raise ValueError("image_shape is None; translate_int rounds to pixels, give it")
-            reach = _extent(*image_shape[-3:-1], settings.translate_int_max)
+                raise ValueError("image_shape must be given for translate_int, got None")
+            height, width = image_shape[-3:-1]
+            reach = _extent(height, width, settings.translate_int_max)
             columns += list((jnp.round(value * reach) / reach).T)
         else:
             columns += [value] if value.ndim == 1 else list(value.T)
     if not columns:
-        raise ValueError("parameters holds no transform; give settings one positive multiplier")
+        raise ValueError("parameters must hold a transform, got none: settings have no multiplier")
     return jnp.stack([jnp.asarray(column, jnp.float32) for column in columns], axis=1)
 
 
-def apply(images: jax.Array, parameters: Parameters, settings: Settings = Settings()) -> jax.Array:
+def apply(
+    images: jax.Array, parameters: Parameters, *, settings: Settings = Settings()
+) -> jax.Array:
     """Applies the transforms to the images; nothing is clipped.
 
     Flips and quarter turns, the whole-pixel shift, then scale, rotation, stretch and sub-pixel
@@ -238,7 +243,7 @@ def apply(images: jax.Array, parameters: Parameters, settings: Settings = Settin
         nor RGB for a colour transform.
     """
     if images.ndim != 4:
-        raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
+        raise ValueError(f"images must have shape [B, H, W, C], got {images.shape}")
     images = jnp.asarray(images, jnp.float32)
     _, height, width, _ = images.shape
     images = _flip(images, 2, parameters.xflip)
@@ -259,7 +264,7 @@ def apply(images: jax.Array, parameters: Parameters, settings: Settings = Settin
         images = jnp.take_along_axis(images, rows[:, :, None, None], axis=1)
         images = jnp.take_along_axis(images, columns[:, None, :, None], axis=2)
     if _any(parameters, GEOMETRIC):
-        linear, shift = inverse_map(parameters, height, width, settings)
+        linear, shift = inverse_map(parameters, height, width, settings=settings)
         still = jnp.all(linear == jnp.eye(2), (1, 2)) & jnp.all(shift == 0, 1)
         moved = affine.resample(images, linear, shift)
         images = jnp.where(still[:, None, None, None], images, moved)
@@ -286,11 +291,12 @@ def augment(keys: jax.Array, images: jax.Array, settings: Settings) -> tuple[jax
     ((2, 8, 8, 3), (2, 9))
     """
     drawn = draw(keys, settings)
-    return apply(images, drawn, settings), labels(drawn, images.shape, settings)
+    told = labels(drawn, image_shape=images.shape, settings=settings)
+    return apply(images, drawn, settings=settings), told
 
 
 def inverse_map(
-    parameters: Parameters, height: int, width: int, settings: Settings = Settings()
+    parameters: Parameters, height: int, width: int, *, settings: Settings = Settings()
 ) -> tuple[jax.Array, jax.Array]:
     """Where each output pixel comes from: input = linear @ output + shift.
 
@@ -362,7 +368,7 @@ def _product(left, right):
 
 
 def _extent(height, width, share):
-    return np.float32([width, height]) * np.float32(share)
+    return np.array([width, height], np.float32) * np.float32(share)
 
 
 def _matrix(a, b, c, d):

@@ -15,7 +15,7 @@ import pathlib
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,10 +25,22 @@ from edm_jax.runtime import files
 MEMORY_LIMIT = 4 << 30  # bytes
 
 
+class Images(Protocol):
+    """What is indexed like an array uint8 [N, H, W, C], wherever the images are."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> np.ndarray: ...
+
+
 class Dataset(NamedTuple):
     """Images and what is known of each.
 
-    images: uint8 [N, H, W, C], in memory or memory-mapped.
+    images: uint8 [N, H, W, C], in memory, memory-mapped, or decoded when they are asked for.
     targets: int32 [N] class indices, or float32 [N, L] label vectors, or None.
     name: of the archive, without its suffix.
     classes: the names of the classes, one for each of `label_dim`, or ().
@@ -38,7 +50,7 @@ class Dataset(NamedTuple):
     (1797, 8, 1, 10)
     """
 
-    images: np.ndarray
+    images: Images
     targets: np.ndarray | None
     name: str
     classes: tuple[str, ...] = ()
@@ -124,7 +136,7 @@ def load(
             return Dataset(images, None, "digits")
         return Dataset(images, known, "digits", tuple(str(digit) for digit in range(10)))
     path = pathlib.Path(path)
-    found = survey(path, labels)
+    found = survey(path, labels=labels)
     size = (len(found.names), *found.shape)
     with naming(path):
         if np.prod(size, dtype=np.int64) <= memory_limit:
@@ -151,18 +163,18 @@ class Description(NamedTuple):
     fingerprint: str
 
 
-def survey(path: str | os.PathLike, labels: bool | None = None) -> Description:
+def survey(path: str | os.PathLike, *, labels: bool | None = None) -> Description:
     """Reads the names, the labels and the first image of an archive; see `load`."""
     path = pathlib.Path(path)
     names, fingerprint = members(path)
     with naming(path), decode.opened(path) as read:
         shape = decode.decode_members(read, names[:1]).shape[1:]
         if shape[0] != shape[1]:
-            raise ValueError(f"{names[0]}: is {shape[1]}x{shape[0]}; images must be square")
+            raise ValueError(f"{names[0]}: images must be square, got {shape[1]}x{shape[0]}")
         table, classes = (None, ()) if labels is False else label_table(read)[:2]
         known = None if table is None else targets(_looked_up(table, names))
         if labels and known is None:
-            raise ValueError("has no labels (dataset.json is missing, or its labels are null)")
+            raise ValueError("dataset.json must hold labels, got none")
         classes = one_each(classes, known)
     title = path.stem if path.is_file() else path.name
     return Description(names, shape, known, classes, title, fingerprint)
@@ -286,13 +298,14 @@ def targets(labels: list) -> np.ndarray:
     """
     if all(type(label) is int and 0 <= label < 2**31 for label in labels):
         return np.array(labels, np.int32)
+    vectors: np.ndarray
     try:
         vectors = np.array(labels, np.float32)
     except (TypeError, ValueError):
         vectors = np.zeros(())
     if vectors.ndim != 2 or not vectors.shape[1] or not np.isfinite(vectors).all():
         wanted = "all integers from 0, or all vectors of one length"
-        raise ValueError(f"dataset.json: labels must be {wanted}")
+        raise ValueError(f"dataset.json: labels must be {wanted}, got {str(labels)[:80]}")
     return vectors
 
 
@@ -323,8 +336,7 @@ def _cached(path, found, size, cache_dir, workers, progress) -> np.ndarray:
             if held:  # then what lies here unfinished was left by a killed process
                 for left in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
                     left.unlink()
-            names = {"prefix": f"{target.name}.", "suffix": ".partial"}
-            handle, temporary = tempfile.mkstemp(dir=target.parent, **names)
+            handle, temporary = tempfile.mkstemp(".partial", f"{target.name}.", target.parent)
             os.close(handle)
             try:
                 images = np.lib.format.open_memmap(temporary, "w+", np.uint8, size)
@@ -337,5 +349,7 @@ def _cached(path, found, size, cache_dir, workers, progress) -> np.ndarray:
                 pathlib.Path(temporary).unlink(missing_ok=True)
     images = np.load(target, mmap_mode="r")
     if images.shape != size:
-        raise ValueError(f"the cached {target} has the shape {images.shape}; delete it")
+        raise ValueError(
+            f"the cached {target} must have shape {size}, got {images.shape}: delete it"
+        )
     return images

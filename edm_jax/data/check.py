@@ -1,6 +1,6 @@
 """What an archive holds: numbers, and a contact sheet."""
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,8 @@ BLOCK = 4096  # images at a time: a memory-mapped set does not have to fit
 TILE = 128  # pixels
 
 
-class Report(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Report:
     """The numbers of a data set, for values in [-1, 1].
 
     count, resolution, channels, label_dim, classes: as in `archive.Dataset`.
@@ -98,11 +99,10 @@ def _moments(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt((share * (values - mean[..., None]) ** 2).sum(axis=-1))
 
 
-def contact_sheet(dataset: Dataset, columns: int = 10) -> Image.Image:
+def contact_sheet(dataset: Dataset, *, columns: int = 10) -> Image.Image:
     """Draws images: a row for each of up to 20 classes, or 100 from all over the set."""
     count = len(dataset.images)
-    classes = dataset.targets is not None and dataset.targets.ndim == 1
-    if classes:
+    if dataset.targets is not None and dataset.targets.ndim == 1:
         present = np.unique(dataset.targets)
         present = present[np.arange(min(20, len(present))) * len(present) // min(20, len(present))]
         rows = [_spread(np.flatnonzero(dataset.targets == label), columns) for label in present]

@@ -4,14 +4,17 @@ A pickle can call any function. This reader lets it build numbers, strings, list
 arrays, and refuses every other name, before anything of that name is looked up.
 """
 
+import io
 import os
 import pathlib
 import pickle
 import tarfile
-import zlib
 from collections.abc import Callable
 
 import numpy as np
+
+from edm_jax import checks
+from edm_jax.data import compressed
 
 _FILES = {  # split -> files, names of the labels and of the classes
     "cifar-10": (
@@ -26,7 +29,7 @@ _FILES = {  # split -> files, names of the labels and of the classes
 
 
 def read(
-    path: str | os.PathLike, split: str = "train"
+    path: str | os.PathLike, *, split: str = "train"
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Reads cifar-10-python.tar.gz or cifar-100-python.tar.gz.
 
@@ -42,22 +45,25 @@ def read(
       ValueError: it is another archive, or damaged, or a pickle asks for more than data.
     """
     path = pathlib.Path(path)
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    checks.one_of("split", split, ("train", "test"))
     try:
-        with tarfile.open(path) as tar:
-            files = {pathlib.PurePosixPath(m.name).name: m for m in tar if m.isfile()}
+        # Unpacked first: what a header announces is then no more than what is there.
+        with tarfile.open(fileobj=io.BytesIO(compressed.read(path)), mode="r:") as tar:
+            # A sparse member has zeros without end in no bytes.
+            whole = (member for member in tar if member.isfile() and not member.issparse())
+            files = {pathlib.PurePosixPath(member.name).name: member for member in whole}
             kind = "cifar-10" if "batches.meta" in files else "cifar-100"
             members, (label_key, meta, class_key) = _FILES[kind]
 
             def content(name: str) -> dict:
                 if name not in files:
                     raise ValueError(f"{path}: has no {name}; is it a CIFAR archive?")
-                return _read_pickle(f"{path}: {name}", tar.extractfile(files[name]))
+                member = tar.extractfile(files[name])
+                return _read_pickle(f"{path}: {name}", member.read() if member else b"")
 
             parts = [_batch(f"{path}: {n}", content(n), label_key) for n in members[split]]
             classes = tuple(_text(name) for name in content(meta).get(class_key, ()))
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{path}: not a readable tar file ({error})") from None
     images, targets = (np.concatenate(arrays) for arrays in zip(*parts))
     return images, targets, classes
@@ -109,10 +115,6 @@ def _new_array(*_) -> _Array:
     return _Array()
 
 
-def _encode(text: str, _encoding="latin1") -> bytes:
-    return text.encode("latin-1")
-
-
 class _Marker:
     """Stands for `numpy.ndarray`, which a pickle names as an argument only."""
 
@@ -122,20 +124,33 @@ _ALLOWED: dict[tuple[str, str], Callable] = {
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _new_array,
     ("numpy._core.multiarray", "_reconstruct"): _new_array,
-    ("_codecs", "encode"): _encode,  # how Python 3 writes bytes in the old protocols
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str):
+# In Python: the one in C makes a memo as long as the largest number that a file names.
+class _Unpickler(pickle._Unpickler):
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data), encoding="latin-1")
+        self.left = len(data)
+
+    def _encode(self, text: str, _encoding: str = "latin1") -> bytes:
+        """How Python 3 writes bytes in the old protocols: a text, which many may share."""
+        self.left -= len(text)
+        if self.left < 0:
+            raise ValueError("the bytes written as texts must be no more than the file has")
+        return text.encode("latin-1")
+
+    def find_class(self, module: str, name: str) -> Callable:
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
         if (module, name) not in _ALLOWED:
             raise ValueError(f"the pickle asks for {module}.{name}, which is not data")
         return _ALLOWED[module, name]
 
 
-def _read_pickle(title: str, file) -> dict:
+def _read_pickle(title: str, data: bytes) -> dict:
     try:
-        content = _Unpickler(file, encoding="latin-1").load()
+        content = _Unpickler(data).load()
     except Exception as error:  # damaged pickles fail in many ways
         message = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{title}: cannot be read ({message})") from None

@@ -102,7 +102,7 @@ def decode_members(
         shape = shape or image.shape
         if image.shape != shape:
             found, wanted = shape_name(image.shape), shape_name(shape)
-            raise ValueError(f"{name}: is {found} where {wanted} is expected")
+            raise ValueError(f"{name}: image must be {wanted}, as the first one, got {found}")
         images.append(image)
     return np.stack(images)
 

@@ -143,7 +143,7 @@ class Stream:
 
     def __init__(self, make: Callable[[int], Any], start_step: int, stop_step: int | None, ahead):
         self.waited = 0.0
-        self._queue = queue.Queue(maxsize=ahead)
+        self._queue: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(ahead)
         self._closed = threading.Event()
         self._thread = threading.Thread(
             target=self._work, args=(make, start_step, stop_step), daemon=True, name="data"

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -56,7 +56,7 @@ def imap(
             yield from map(work, tasks)
         return
     with contextlib.ExitStack() as stack:
-        idle = queue.SimpleQueue()
+        idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(workers):
             idle.put(stack.enter_context(_Worker(opened)))
         threads = ThreadPoolExecutor(workers)
@@ -69,7 +69,7 @@ def imap(
             finally:
                 idle.put(worker)
 
-        waiting = collections.deque()
+        waiting: collections.deque[Future] = collections.deque()
         for task in tasks:
             waiting.append(threads.submit(run, task))
             if len(waiting) > 2 * workers:
@@ -85,16 +85,18 @@ class _Worker:
         command = [sys.executable, "-P", os.path.abspath(__file__)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
         self._send(opened)
 
     def _send(self, value) -> None:
-        pickle.dump(value, self._process.stdin, pickle.HIGHEST_PROTOCOL)
-        self._process.stdin.flush()
+        pickle.dump(value, self._requests, pickle.HIGHEST_PROTOCOL)
+        self._requests.flush()
 
     def ask(self, task) -> Any:
         try:
             self._send(task)
-            result, error = pickle.load(self._process.stdout)
+            result, error = pickle.load(self._answers)
         except (OSError, EOFError, pickle.UnpicklingError):
             message = "a process that works on images died (is there enough memory?)"
             raise RuntimeError(message) from None
@@ -107,8 +109,8 @@ class _Worker:
 
     def __exit__(self, *_) -> None:
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        self._process.stdout.close()
+            self._requests.close()
+        self._answers.close()
         self._process.wait()
 
 
@@ -123,6 +125,7 @@ def _main() -> None:
     with contextlib.suppress(EOFError, BrokenPipeError), pickle.load(requests)() as work:
         while True:
             task = pickle.load(requests)
+            answer: tuple[Any, Exception | None]
             try:
                 answer = work(task), None
             except Exception as error:

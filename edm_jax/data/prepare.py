@@ -1,6 +1,7 @@
 """Making an archive in the field's format: square PNG files of one size, and their labels."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import io
@@ -8,12 +9,13 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
 from PIL import Image
 
+from edm_jax import checks
 from edm_jax.data import archive, pool, sources, writer
 from edm_jax.runtime import pictures
 
@@ -31,7 +33,8 @@ class Format(NamedTuple):
     fixed: bool  # no size was asked for: all images must have this one
 
 
-class Summary(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Summary:
     """What a conversion did.
 
     count: images in the archive. total: images of the source.
@@ -109,7 +112,7 @@ def prepare(
     if max_images is not None and max_images < 1:
         raise ValueError(f"max_images must be at least 1, got {max_images}")
     images = sources.open_source(source, split=split, pad=resolution is None)
-    chosen = range(len(images.items))
+    chosen: Sequence[int] = range(len(images.items))
     if max_images is not None and max_images < len(chosen):
         chosen = [i * len(images.items) // max_images for i in range(max_images)]
     format_ = _format(source, images, chosen, resolution, transform, channels)
@@ -141,7 +144,7 @@ def prepare(
 def _finish(source, dest, images, chosen, format_, out) -> Summary:
     """Writes the labels, gives the archive its name, and counts what happened."""
     kept = [i for i, record in enumerate(out.records) if record.name]
-    reasons = ({}, {})
+    reasons: tuple[dict, dict] = ({}, {})
     for i, record in enumerate(out.records):
         if record.note:
             table = reasons[bool(record.name)]
@@ -156,7 +159,7 @@ def _finish(source, dest, images, chosen, format_, out) -> Summary:
         if len(missing) < len(kept):
             reason = "have no label, so that the archive has none"
             notes[reason] = (len(missing), images.title(chosen[missing[0]]))
-        content = {"labels": None}
+        content: dict[str, Any] = {"labels": None}
         label_dim = 0
     else:
         content = {"labels": [[out.records[i].name, label] for i, label in zip(kept, labels)]}
@@ -176,8 +179,7 @@ def _name(index: int) -> str:
 
 def _format(source, images, chosen, resolution, transform, channels) -> Format:
     """Settles what all images become, from the arguments and a look at a few images."""
-    if transform not in TRANSFORMS:
-        raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}, got {transform!r}")
+    checks.one_of("transform", transform, TRANSFORMS)
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     sample = [chosen[i * len(chosen) // 64] for i in range(64)] if len(chosen) > 64 else chosen
@@ -195,10 +197,10 @@ def _format(source, images, chosen, resolution, transform, channels) -> Format:
     if resolution is None:
         height, width = first[:2]
         if transform != "none":
-            raise ValueError(f"transform {transform} needs a resolution")
+            raise ValueError(f"resolution must be given for transform {transform!r}, got None")
         if width != height:
             raise ValueError(
-                f"{source}: the first image is {width}x{height}, not square; "
+                f"{source}: the first image must be square, got {width}x{height}: "
                 "give a resolution, and center-crop as the transform"
             )
         return Format(transform, width, height, channels, True)
@@ -207,7 +209,9 @@ def _format(source, images, chosen, resolution, transform, channels) -> Format:
         raise ValueError(f"resolution must be at least 1, got {width}x{height}")
     if transform == "center-crop-wide":
         if width <= height:
-            raise ValueError(f"center-crop-wide needs width > height, got {width}x{height}")
+            raise ValueError(
+                f"resolution must be wider than high for {transform}, got {width}x{height}"
+            )
     elif width != height:
         raise ValueError(f"resolution must be square for {transform}, got {width}x{height}")
     return Format(transform, width, height, channels, False)
@@ -252,8 +256,8 @@ def convert(read: Callable, item, format_: Format) -> tuple[bytes | None, str | 
     if format_.fixed and image.size != wanted:
         title = f"{item}: " if isinstance(item, str) else ""
         raise ValueError(
-            f"{title}is {image.width}x{image.height} where {wanted[0]}x{wanted[1]} is expected; "
-            "give a resolution"
+            f"{title}image must be {wanted[0]}x{wanted[1]}, as the first one, got"
+            f" {image.width}x{image.height}: give a resolution"
         )
     return transformed(image, format_)
 

@@ -2,14 +2,12 @@
 
 import contextlib
 import functools
-import gzip
 import hashlib
 import io
 import json
 import os
 import pathlib
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -17,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from edm_jax.data import archive, cifar, decode
+from edm_jax.data import archive, cifar, compressed, decode
 
 KINDS = (
     "a folder or .zip of images, a folder of an LSUN lmdb, cifar-10-python.tar.gz, "
@@ -35,7 +33,7 @@ class Source(NamedTuple):
     fingerprint: changes when the content does.
     """
 
-    items: Sequence
+    items: Sequence | np.ndarray
     opened: Callable[[], AbstractContextManager[Callable[[Any], np.ndarray]]]
     targets: Sequence | None
     classes: tuple[str, ...]
@@ -87,7 +85,7 @@ def _files(path: pathlib.Path) -> Source:
         folders = sorted({top for top in tops if top is not None})
         if len(folders) > 1:
             index = {folder: i for i, folder in enumerate(folders)}
-            targets, classes = [index.get(top) for top in tops], tuple(folders)
+            targets, classes = [index.get(top or "") for top in tops], tuple(folders)
     key = hashlib.sha256(json.dumps([fingerprint, targets]).encode()).hexdigest()
     return Source(names, functools.partial(_opened_files, path), targets, classes, key)
 
@@ -101,9 +99,8 @@ def _opened_files(path: pathlib.Path) -> Iterator[Callable[[str], np.ndarray]]:
 def _upright(data: bytes) -> np.ndarray:
     """Decodes an image file, turned as its EXIF orientation says."""
     with Image.open(io.BytesIO(data)) as image:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        return decode.to_array(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return decode.to_array(ImageOps.exif_transpose(image) if turned else image)
 
 
 @contextlib.contextmanager
@@ -121,24 +118,21 @@ def _pixels(
 
 
 def _cifar(path: pathlib.Path, split: str) -> Source:
-    images, targets, classes = cifar.read(path, split)
+    images, targets, classes = cifar.read(path, split=split)
     return _pixels(images, targets, classes, images.tobytes() + targets.tobytes())
 
 
 def _read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
     """Reads one file of the idx format (http://yann.lecun.com/exdb/mnist): uint8, any shape."""
-    data = path.read_bytes()
-    try:
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: damaged gzip file ({error})") from None
+    data = compressed.read(path)
     start = 4 + 4 * dimensions
     if len(data) < start or data[:4] != bytes([0, 0, 8, dimensions]):
         raise ValueError(f"{path}: not an idx file of {dimensions}-dimensional uint8")
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     if len(data) - start != np.prod(shape, dtype=np.int64):
-        raise ValueError(f"{path}: holds {len(data) - start} bytes, not what {shape} needs")
+        raise ValueError(
+            f"{path}: images must have the bytes of shape {shape}, got {len(data) - start}"
+        )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
@@ -153,7 +147,9 @@ def _idx(path: pathlib.Path, pad: bool) -> Source:
         if candidate != path.name and path.with_name(candidate).is_file():
             targets = _read_idx(path.with_name(candidate), 1)
             if len(targets) != len(images):
-                raise ValueError(f"{candidate}: {len(targets)} labels for {len(images)} images")
+                raise ValueError(
+                    f"{candidate}: labels must be {len(images)}, one an image, got {len(targets)}"
+                )
             break
     return _pixels(images, targets, (), images.tobytes())
 

@@ -5,15 +5,17 @@ The batches are the same bits from each of them, so a run may go on from another
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from edm_jax import checks
 from edm_jax.data import archive, loader, streaming
 
 KINDS = ("auto", "memory", "mapped", "stream")
 
 
-class Source(NamedTuple):
+class Feed(NamedTuple):
     """A data set, and how to make its batches.
 
     dataset: its images are indexed alike, wherever they are.
@@ -32,7 +34,7 @@ def load(
     cache_dir: str | os.PathLike | None = None,
     workers: int | None = None,
     progress: Callable | None = None,
-) -> Source:
+) -> Feed:
     """Opens a data set for training.
 
     Args:
@@ -49,20 +51,19 @@ def load(
       ValueError: an unknown kind, a negative number of workers, no grain for "stream".
       FileNotFoundError, ValueError: as `archive.load`.
 
-    >>> source = load("digits", "memory")
-    >>> with source.stream(seed=0, batch_size=4, stop_step=3) as batches:
+    >>> feed = load("digits", "memory")
+    >>> with feed.stream(seed=0, batch_size=4, stop_step=3) as batches:
     ...     print([rows["images"].shape[0] for rows in batches])
     [4, 4, 4]
     """
-    if kind not in KINDS:
-        raise ValueError(f"data.loader is {kind!r}; allowed are {', '.join(KINDS)}")
+    checks.one_of("data.loader", kind, KINDS)
     if workers is not None and workers < 0:
-        raise ValueError(f"data.workers is {workers}; it must not be negative")
+        raise ValueError(f"data.workers must be at least 0, got {workers}")
     if kind == "stream":
         streaming.require_grain()
         dataset = streaming.load(path, labels=labels)
-        return Source(dataset, functools.partial(streaming.stream, dataset, workers=workers))
-    limits = {"auto": archive.MEMORY_LIMIT, "memory": float("inf"), "mapped": 0}
+        return Feed(dataset, functools.partial(streaming.stream, dataset, workers=workers))
+    limits = {"auto": archive.MEMORY_LIMIT, "memory": sys.maxsize, "mapped": 0}
     dataset = archive.load(
         path,
         labels=labels,
@@ -71,4 +72,4 @@ def load(
         workers=workers,
         progress=progress,
     )
-    return Source(dataset, functools.partial(loader.stream, dataset))
+    return Feed(dataset, functools.partial(loader.stream, dataset))

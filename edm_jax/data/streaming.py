@@ -8,6 +8,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ class Members:
         self.path = pathlib.Path(path)
         self.names = np.array(names)
         self.shape = (len(names), *shape)
-        self._opened = None
+        # The process, what closes the archive, and the reader.
+        self._opened: tuple[int, AbstractContextManager, Callable[[str], bytes]] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -51,8 +53,9 @@ class Members:
         return {**self.__dict__, "_opened": None}
 
     def __del__(self):
-        if getattr(self, "_opened", None) is not None and self._opened[0] == os.getpid():
-            self._opened[1].__exit__(None, None, None)
+        opened = getattr(self, "_opened", None)
+        if opened is not None and opened[0] == os.getpid():
+            opened[1].__exit__(None, None, None)
 
 
 def load(path: str | os.PathLike, *, labels: bool | None = None) -> archive.Dataset:
@@ -69,7 +72,7 @@ def load(path: str | os.PathLike, *, labels: bool | None = None) -> archive.Data
     """
     if os.fspath(path) == "digits":
         return archive.load(path, labels=labels)
-    found = archive.survey(path, labels)
+    found = archive.survey(path, labels=labels)
     images = Members(path, found.names, found.shape)
     return archive.Dataset(images, found.targets, found.title, found.classes)
 

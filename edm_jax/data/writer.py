@@ -36,7 +36,7 @@ class Record(NamedTuple):
     @property
     def end(self) -> int:
         """Where the next member starts."""
-        return self.offset + 30 + len(self.name) + self.size
+        return self.offset + 30 + len(self.name or "") + self.size
 
 
 def member(name: str, data: bytes) -> bytes:
@@ -57,18 +57,19 @@ def directory(records: Sequence[Record], offset: int) -> bytes:
     """
     parts = []
     for record in records:
+        name = (record.name or "").encode("ascii")
         large = record.offset >= _LARGE
         extra = struct.pack("<HHQ", 1, 8, record.offset) if large else b""
-        sizes = (record.checksum, record.size, record.size, len(record.name), len(extra))
+        sizes = (record.checksum, record.size, record.size, len(name), len(extra))
         fields = (b"PK\1\2", _UNIX | _VERSION, _VERSION, 0, 0, 0, _DATE, *sizes)
         place = (0, 0, 0, _MODE, min(record.offset, _LARGE))
         parts.append(struct.pack("<4sHHHHHHIIIHHHHHII", *fields, *place))
-        parts += [record.name.encode("ascii"), extra]
+        parts += [name, extra]
     entries = b"".join(parts)
     count, size, ending = len(records), len(entries), b""
     if count >= 0xFFFF or offset + size >= _LARGE:
-        fields = (b"PK\6\6", 44, _UNIX | _VERSION, _VERSION, 0, 0, count, count, size, offset)
-        ending = struct.pack("<4sQHHIIQQQQ", *fields)
+        end = (b"PK\6\6", 44, _UNIX | _VERSION, _VERSION, 0, 0, count, count, size, offset)
+        ending = struct.pack("<4sQHHIIQQQQ", *end)
         ending += struct.pack("<4sIQI", b"PK\6\7", 0, offset + size, 1)
     counts = (min(count, 0xFFFF),) * 2
     places = (min(size, _LARGE), min(offset, _LARGE))

@@ -5,9 +5,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from edm_jax.networks import inputs, layers
+from edm_jax.networks import layers
 from edm_jax.networks.initialization import Init
-from edm_jax.networks.unet import Block, UNet
+from edm_jax.networks.unet import Block, Told, UNet
 
 HEAD_CHANNELS = 64
 _EPS = 1e-5
@@ -45,15 +45,9 @@ class DhariwalUNet(UNet):
         return self.channel_mult[0]
 
     @nn.nowrap
-    def _embed(
-        self,
-        c_noise: jax.Array,
-        class_labels: jax.Array | None,
-        augment_labels: jax.Array | None,
-        dropout_keys: jax.Array | None,
-    ) -> jax.Array:
-        emb = layers.positional_embedding(c_noise, self.model_channels)
-        augment = inputs.conditioning("augment_labels", augment_labels, self.augment_dim, c_noise)
+    def _embed(self, told: Told) -> jax.Array:
+        emb = layers.positional_embedding(told.c_noise, self.model_channels)
+        augment = self._augmentation(told)
         if augment is not None:
             emb = emb + layers.Dense(
                 self.model_channels, _INIT_ZERO, use_bias=False, name="map_augment"
@@ -61,7 +55,7 @@ class DhariwalUNet(UNet):
         channels = self.model_channels * self.channel_mult_emb
         emb = nn.silu(layers.Dense(channels, _INIT, name="map_layer0")(emb))
         emb = layers.Dense(channels, _INIT, name="map_layer1")(emb)
-        labels = self._labels(class_labels, dropout_keys, c_noise)
+        labels = self._classes(told)
         if labels is not None:
             initial = Init("kaiming_normal", weight=self.label_dim**0.5)  # N(0, 1)
             emb = emb + layers.Dense(channels, initial, use_bias=False, name="map_label")(labels)

@@ -5,6 +5,7 @@ only K shifted multiply-adds per axis, which every back end fuses.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -55,11 +56,12 @@ def _down_axis(x: jax.Array, taps: np.ndarray, padding: int, axis: int) -> jax.A
     pairs = x.reshape(*shape[:axis], shape[axis] // 2, 2, *shape[axis + 1 :])
     phases = [jax.lax.index_in_dim(pairs, parity, axis + 1, keepdims=False) for parity in (0, 1)]
     # out[m] = sum_k f[k] x[2 m + k - padding]
-    return sum(
+    terms = (
         float(tap) * _window(phases[(k - padding) % 2], (k - padding) // 2, length, axis)
         for k, tap in enumerate(taps)
         if tap
     )
+    return cast(jax.Array, sum(terms))  # some tap is not zero
 
 
 def _up_axis(x: jax.Array, taps: np.ndarray, axis: int) -> jax.Array:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from edm_jax import checks
-from edm_jax.networks import inputs, layers, resample
+from edm_jax.networks import layers, resample
 from edm_jax.networks.initialization import Init
-from edm_jax.networks.unet import Block, UNet
+from edm_jax.networks.unet import Block, Told, UNet
 
 SKIP_SCALE = 0.5**0.5
 _INIT = Init("xavier_uniform")
@@ -73,26 +73,20 @@ class SongUNet(UNet):
         return 1
 
     @nn.nowrap
-    def _embed(
-        self,
-        c_noise: jax.Array,
-        class_labels: jax.Array | None,
-        augment_labels: jax.Array | None,
-        dropout_keys: jax.Array | None,
-    ) -> jax.Array:
+    def _embed(self, told: Told) -> jax.Array:
         dense = functools.partial(layers.Dense, initial=_INIT)
         noise_channels = self.model_channels * self.channel_mult_noise
         if self.embedding_type == "fourier":
-            emb = layers.FourierEmbedding(noise_channels, name="map_noise")(c_noise)
+            emb = layers.FourierEmbedding(noise_channels, name="map_noise")(told.c_noise)
         else:
-            emb = layers.positional_embedding(c_noise, noise_channels, endpoint=True)
+            emb = layers.positional_embedding(told.c_noise, noise_channels, endpoint=True)
         emb = jnp.roll(emb, noise_channels // 2, axis=1)  # [sin | cos]
 
-        labels = self._labels(class_labels, dropout_keys, c_noise)
+        labels = self._classes(told)
         if labels is not None:
             labels = labels * self.label_dim**0.5
             emb = emb + dense(noise_channels, name="map_label")(labels)
-        augment = inputs.conditioning("augment_labels", augment_labels, self.augment_dim, c_noise)
+        augment = self._augmentation(told)
         if augment is not None:
             emb = emb + dense(noise_channels, use_bias=False, name="map_augment")(augment)
         emb_channels = self.model_channels * self.channel_mult_emb

@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,15 @@ from edm_jax.networks.initialization import init_in_one_draw
 
 # (x, name, features, resample=None, attend=False) -> x, by the network's next block.
 Block = Callable[..., jax.Array]
+
+
+class Told(NamedTuple):
+    """What the embedding is made of: the arguments of `UNet.__call__` beside x, checked."""
+
+    c_noise: jax.Array
+    class_labels: jax.Array | None
+    augment_labels: jax.Array | None
+    dropout_keys: jax.Array | None
 
 
 class UNet(nn.Module):
@@ -100,7 +109,7 @@ class UNet(nn.Module):
           ValueError: on an input of another shape.
         """
         c_noise = inputs.check_inputs(self, x, c_noise, dropout_keys)
-        emb = self._embed(c_noise, class_labels, augment_labels, dropout_keys)
+        emb = self._embed(Told(c_noise, class_labels, augment_labels, dropout_keys))
         numbers = itertools.count(1)
         make = nn.remat(UNetBlock) if self.remat else UNetBlock
 
@@ -128,13 +137,7 @@ class UNet(nn.Module):
     # What each network says of itself.
 
     @nn.nowrap
-    def _embed(
-        self,
-        c_noise: jax.Array,
-        class_labels: jax.Array | None,
-        augment_labels: jax.Array | None,
-        dropout_keys: jax.Array | None,
-    ) -> jax.Array:
+    def _embed(self, told: Told) -> jax.Array:
         """The embedding [B, channel_mult_emb model_channels] of what the network is told."""
         raise NotImplementedError
 
@@ -166,14 +169,21 @@ class UNet(nn.Module):
     # What they build it from.
 
     @nn.nowrap
-    def _labels(
-        self, class_labels: jax.Array | None, dropout_keys: jax.Array | None, like: jax.Array
-    ) -> jax.Array | None:
-        """Class labels for a batch like [B, ...], dropped as in training; None if without."""
-        labels = inputs.conditioning("class_labels", class_labels, self.label_dim, like)
+    def _classes(self, told: Told) -> jax.Array | None:
+        """Class labels [B, label_dim], some dropped in training; None for a network without."""
+        labels = inputs.conditioning(
+            "class_labels", told.class_labels, self.label_dim, told.c_noise
+        )
         if labels is None:
             return None
-        return inputs.drop_labels(labels, dropout_keys, self.label_dropout)
+        return inputs.drop_labels(labels, told.dropout_keys, self.label_dropout)
+
+    @nn.nowrap
+    def _augmentation(self, told: Told) -> jax.Array | None:
+        """Augmentation labels [B, augment_dim]; None for a network without."""
+        return inputs.conditioning(
+            "augment_labels", told.augment_labels, self.augment_dim, told.c_noise
+        )
 
     @nn.nowrap
     def _decode(

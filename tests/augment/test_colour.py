@@ -46,7 +46,7 @@ def test_grey_images_keep_one_channel():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="all None"):
+    with pytest.raises(ValueError, match="must be given, got None"):
         colour.affine_map()
     with pytest.raises(ValueError, match="1 or 3 channels"):
         colour.recolour(jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 3, 3)), jnp.zeros((1, 3)))

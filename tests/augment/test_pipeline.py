@@ -52,12 +52,12 @@ apply = jax.jit(augment.apply)
 
 @jax.jit
 def apply_and_tell(images, parameters):
-    return augment.apply(images, parameters), augment.labels(parameters, images.shape)
+    return augment.apply(images, parameters), augment.labels(parameters, image_shape=images.shape)
 
 
 def present(parameters):
     """Which columns of the labels of every transform belong to those that are there."""
-    entries = zip(parameters, augment.pipeline.LABEL_ENTRIES)
+    entries = zip(parameters, augment.pipeline.LABEL_ENTRIES.values())
     return np.concatenate([np.full(count, value is not None) for value, count in entries])
 
 
@@ -298,7 +298,7 @@ def test_enabling_a_transform_changes_no_other_draw(draws):
             lambda k, x: augment.draw(jnp.zeros(2), augment.edm()),
             "keys must be typed keys|keys must have shape",
         ),
-        (lambda k, x: augment.labels(augment.Parameters()), "no transform"),
+        (lambda k, x: augment.labels(augment.Parameters()), "must hold a transform, got none"),
         (
             lambda k, x: augment.labels(augment.draw(k, augment.Settings(translate_int=1.0))),
             "image_shape",

@@ -42,7 +42,7 @@ def test_make_and_check(folder, tmp_path, capsys):
         (["--source", "{tmp}/none", "--dest", "{tmp}/x.zip"], "none: no such file or folder"),
         (["--source", "{folder}", "--dest", "{tmp}/x.tar"], "dest must end in .zip"),
         (["--source", "{folder}", "--dest", "{tmp}/no/x.zip", "--resolution", "8"], "no: no such"),
-        (["--source", "{folder}", "--dest", "{tmp}/x.zip"], "is 30x20, not square"),
+        (["--source", "{folder}", "--dest", "{tmp}/x.zip"], "must be square, got 30x20"),
     ],
 )
 def test_bad_input_is_one_line(folder, tmp_path, capsys, arguments, message):

@@ -7,13 +7,14 @@ import os
 import pickle
 import struct
 import tarfile
+import tracemalloc
 
 import lmdb
 import numpy as np
 import pytest
 from PIL import Image
 
-from edm_jax.data import cifar, sources
+from edm_jax.data import cifar, compressed, sources
 
 RNG = np.random.default_rng(0)
 
@@ -70,7 +71,7 @@ def test_cifar10(tmp_path, dump):
     np.testing.assert_array_equal(images, expected.transpose(0, 2, 3, 1))
     assert targets.tolist() == [label for b in batches[:5] for label in b["labels"]]
     assert classes == tuple("abcdefghij")
-    images, targets, _ = cifar.read(path, "test")
+    images, targets, _ = cifar.read(path, split="test")
     assert images[2, 5, 7, 1] == batches[5]["data"][2, 1024 + 5 * 32 + 7]
 
 
@@ -133,10 +134,56 @@ def test_faulty_cifar_batches(tmp_path, content, message):
 def test_a_cut_tar(tmp_path):
     path = tar(tmp_path / "a.tar.gz", {"batches.meta": RNG.bytes(50_000)})
     path.write_bytes(path.read_bytes()[:20_000])
-    with pytest.raises(ValueError, match="a.tar.gz: not a readable tar file"):
+    with pytest.raises(ValueError, match="a.tar.gz: damaged gzip file"):
         sources.open_source(path)
     with pytest.raises(ValueError, match="has no train; is it a CIFAR archive"):
         sources.open_source(tar(tmp_path / "b.tar.gz", {"x": b""}))
+
+
+def test_a_small_file_does_not_become_any_amount_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(compressed, "SPARE", 1 << 16)
+    bomb = tmp_path / "bomb-idx3-ubyte.gz"
+    bomb.write_bytes(gzip.compress(struct.pack(">IIII", 0x803, 500, 28, 28) + bytes(500 * 784)))
+    with pytest.raises(ValueError, match="bomb-idx3-ubyte.gz: must unpack to at most 65,536 bytes"):
+        sources.open_source(bomb)
+    path = tar(tmp_path / "bomb.tar.gz", {"batches.meta": bytes(1 << 20)})
+    with pytest.raises(ValueError, match="bomb.tar.gz: must unpack to at most"):
+        cifar.read(path)
+
+
+def bombs():
+    text = "x" * 100_000
+    shared = pickle.dumps(text, 2)[:-1] + b"q\x05"  # as memo 5
+    call = b"c_codecs\nencode\nh\x05X\x06\0\0\0latin1\x86R"
+    yield "bytes written as texts", b"(" + shared + call * 1000 + b"l."
+    yield "where a dict is expected", b"\x80\x02K\x01r\xff\xff\xff\x7f."  # memo 2^31 - 1
+    yield "cannot be read", b"\x80\x04\x8e" + struct.pack("<Q", 1 << 33) + b"x."
+
+
+@pytest.mark.parametrize("message, data", list(bombs()), ids=["texts", "memo", "length"])
+def test_a_pickle_does_not_become_any_amount_of_memory(tmp_path, message, data):
+    path = tar(tmp_path / "cifar-10-python.tar.gz", {"batches.meta": b"", "data_batch_1": data})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            cifar.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_sparse_member_is_no_file(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as file:
+        info = tarfile.TarInfo("top/batches.meta")
+        info.type = tarfile.GNUTYPE_SPARSE
+        header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        header[483:495] = b"77777777777\0"  # its size, of which nothing is stored
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        file.fileobj.write(header)
+        file.offset += len(header)
+    with pytest.raises(ValueError, match="has no train; is it a CIFAR archive"):
+        cifar.read(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -25,7 +25,7 @@ _UNIT = re.compile(r"(enc|dec)\.(\d+)x\d+_([a-z_]+)(\d*)$")
 
 def flatten(params: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     """Returns the leaves of a nested mapping by their path."""
-    leaves = {}
+    leaves: dict[tuple[str, ...], Any] = {}
     for name, value in params.items():
         if isinstance(value, Mapping):
             leaves |= {(name, *path): leaf for path, leaf in flatten(value).items()}
@@ -173,7 +173,10 @@ def _order(name: str, top: Sequence[str]) -> tuple[int, ...]:
     if parts[0] not in ("enc", "dec"):
         names = (*top, "out_norm", "out_conv")
         return (names.index(parts[0]), leaf)
-    side, unit, number = _UNIT.match(".".join(parts[:2])).groups()[1:]
+    match = _UNIT.match(".".join(parts[:2]))
+    if match is None:
+        raise ValueError(f"name must be one of a U-Net's layers, got {name!r}")
+    side, unit, number = match.groups()[1:]
     level = -int(side) if parts[0] == "enc" else int(side)
     rank = (*_UNITS, *_TAIL).index(unit)
     layer = _LAYERS.index(parts[2]) if len(parts) == 4 else 0

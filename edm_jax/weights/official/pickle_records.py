@@ -114,8 +114,8 @@ class _Machine:
                 return Parsed(self.stack[0], self.position, self.persistent)
             operation = _OPERATIONS.get(code)
             if operation is None:
-                known = pickletools.code2op.get(chr(code))
-                what = f"opcode {known.name}" if known else f"byte 0x{code:02x}"
+                known = [name for name, known in _CODES.items() if known == code]
+                what = f"opcode {known[0]}" if known else f"byte 0x{code:02x}"
                 raise WeightsError(f"damaged or foreign: {what} at byte {self.position - 1}")
             operation(self)
         raise WeightsError(f"more than {max_opcodes} pickle instructions")
