@@ -303,7 +303,7 @@ def test_enabling_a_transform_changes_no_other_draw(draws):
             lambda k, x: augment.labels(augment.draw(k, augment.Settings(translate_int=1.0))),
             "image_shape",
         ),
-        (lambda k, x: augment.augment(k, x[0], augment.edm()), "images must be"),
+        (lambda k, x: augment.augment(k, x[0], augment.edm()), "images must have shape"),
         (lambda k, x: augment.augment(k, x[:, :4], augment.Settings(rotate_int=1.0)), "square"),
         (lambda k, x: augment.augment(k, x[..., :2], augment.Settings(hue=1.0)), "1 or 3"),
         (lambda k, x: augment.apply(x, augment.Parameters(scale=jnp.ones(1))), "images, linear"),
