@@ -27,8 +27,10 @@ def adaptive(
     pairs are diffrax's, the extra `adaptive`. The loop is not: there a batch has one step size, or
     under vmap a denoiser that sees one sample, which labels `[B]` do not allow. Here every
     evaluation is one of the whole batch at each sample's own sigma, samples do not see each
-    other's steps, and the loop runs until the slowest is done. Works under jit, vmap and grad.
-    Order 5 (`dopri5`). NFE by the tolerance.
+    other's steps, and the loop runs until the slowest is done. Works under jit, vmap and grad:
+    for gradients in reverse it is the checkpointed while loop of `equinox.internal`, which is not
+    of equinox's public interface, since `jax.lax.while_loop` has none and a `jax.lax.scan` would
+    keep every one of `max_steps` states. Order 5 (`dopri5`). NFE by the tolerance.
 
     Args:
       sigmas: noise levels of which only the ends count: it starts at the first, goes to the lowest
