@@ -161,6 +161,7 @@ def test_weights():
     np.testing.assert_allclose(objectives.edm_weight(0.3)(sigma), c_out**-2.0, rtol=1e-12)
     np.testing.assert_allclose(objectives.inverse_square_weight()(sigma), sigma**-2.0, rtol=1e-14)
     np.testing.assert_allclose(objectives.min_snr_weight(5.0)(sigma), [5, 5, 4, 1, 0.01, 80**-2.0])
+    np.testing.assert_array_equal(objectives.min_snr_weight()(0.1), 5.0)  # the paper's limit
     np.testing.assert_array_equal(objectives.unit_weight()(sigma), np.ones(6))
 
 
