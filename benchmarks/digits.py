@@ -33,14 +33,14 @@ def main() -> None:
     classifier.fit(pixels, classes)
 
     model = edm_jax.load(args.checkpoint)
-    tableau = edm_jax.samplers.build(args.solver, edm_jax.timesteps.edm(args.steps))
-    parts = edm_jax.generate(model, tableau, range(100), classes="all", batch_size=100)
-    _, asked, drawn = map(np.concatenate, zip(*parts))
+    sampler = edm_jax.sampler_for(model, args.steps, solver=args.solver)
+    parts = list(edm_jax.generate(model, sampler, range(100), classes="all", batch_size=100))
+    asked, drawn = (np.concatenate([getattr(p, n) for p in parts]) for n in ("labels", "images"))
     right = classifier.predict(drawn.reshape(len(drawn), -1).astype(float)) == asked
     nearest = classifier.kneighbors(drawn.reshape(len(drawn), -1).astype(float), 1)[0]
 
     print(f"real digits, cross-validated   {100 * folds.mean():5.1f} %")
-    print(f"drawn digits, {args.solver}, {tableau.nfe} evaluations  {100 * right.mean():5.1f} %")
+    print(f"drawn digits, {args.solver}, {sampler.nfe} evaluations  {100 * right.mean():5.1f} %")
     print("by class  " + "  ".join(f"{c}: {100 * right[asked == c].mean():.0f}" for c in range(10)))
     print(f"copies of a real digit: {(nearest == 0).sum()} of {len(drawn)}")
 

@@ -10,7 +10,7 @@ from edm_jax import (
     score,
     timesteps,
 )
-from edm_jax.generation import generate
+from edm_jax.generation import generate, sampler_for
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, adm, ddpmpp, ncsnpp
 from edm_jax.preconditioning import denoiser
@@ -38,6 +38,7 @@ __all__ = [
     "preconditioning",
     "sample",
     "sample_keys",
+    "sampler_for",
     "samplers",
     "save",
     "schedules",

@@ -358,6 +358,8 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "flow": flow,
     "trigflow": trigflow,
 }
+# Of these the ones that are fitted to a grid's (sigma_min, sigma_max), as in EDM's table 1.
+FROM_RANGE: dict[str, Callable[[float, float], Schedule]] = {"vp": vp_from_range}
 
 
 def build(name: str, **options: Any) -> Schedule:

@@ -12,7 +12,7 @@ COMMANDS = {
     "train": "train a model",
     "sample": "draw images from a model",
     "dataset": "make or check a data set",
-    "gamma": "measure what the solver analytic_dpm needs",
+    "posterior-variance": "measure on data what Analytic-DPM asks for",
     "ema": "choose the width of a run's moving average afterwards",
     "plot-loss": "draw the loss of runs by noise level",
     "convert": "turn other projects' weights into a model of ours",

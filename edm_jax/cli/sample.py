@@ -5,31 +5,30 @@ Slurm or Open MPI find each other, others are told by --coordinator. They write 
 """
 
 import argparse
-import json
-import math
 import sys
+from typing import Any
 
 import numpy as np
 from etils import epath
-from PIL import Image
 from tqdm import tqdm
 
 from edm_jax import generation
+from edm_jax.cli import sample_folder
 from edm_jax.cli.options import add_process_arguments
 from edm_jax.cli.sampler import (
+    SAMPLER_ARGUMENTS,
     add_model_arguments,
     add_sampler_arguments,
     list_solvers,
     load_model,
     make_sampler,
+    with_digests,
 )
 from edm_jax.model import Model
 from edm_jax.runtime import files, pictures, processes
-from edm_jax.samplers import Tableau
+from edm_jax.samplers import Loop, Tableau
 
-GRID_LIMIT = 400  # images in grid.png
-RECORD = "sample.json"  # what the images of a folder were made with
-PROCESSES = ("coordinator", "num_processes", "process_id")
+FAILURE = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", help="folder for the images; a run that was stopped goes on there")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
     add("--trajectory", metavar="PNG", help="also draw the denoising paths of the first images")
-    add("--list-solvers", action="store_true", help="print the solvers and stop")
+    add("--list-solvers", action="store_true", help="print solvers, grids, schedules; and stop")
     add_process_arguments(parser)
     add_sampler_arguments(parser)
 
@@ -59,66 +58,105 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for name in ("checkpoint", "out"):
         if getattr(args, name) is None:
-            raise ValueError(f"--{name} is missing")
+            raise ValueError(f"--{name} must be given, got none")
     if args.batch < 1:
-        raise ValueError(f"--batch is {args.batch}; it must be at least 1")
+        raise ValueError(f"--batch must be at least 1, got {args.batch}")
+    asked, classes = parse_seeds(args.seeds), parse_classes(args.classes)
     processes.initialize(args.coordinator, args.num_processes, args.process_id)
-    seeds = parse_seeds(args.seeds)
     model = load_model(args)
     sampler = make_sampler(args, model)
-    wanted = generation.requests(model, seeds, parse_classes(args.classes))
     if args.trajectory and not isinstance(sampler, Tableau):
-        raise ValueError(f"--trajectory is for solvers that are tables, not for {args.solver!r}")
-    out = _claim(args)
-    names = {r: file_name(r, by_class=args.classes != "random") for r in wanted}
-    _draw_missing(args, model, sampler, wanted, {r: out / name for r, name in names.items()})
+        raise ValueError(f"--trajectory must be left out for the loop {args.solver}, got a file")
+    seeds, labels = generation.pairs(model, asked, classes)
+    by_class = args.classes != "random"
+    folders = labels if by_class and labels is not None else [None] * len(seeds)
+    names = [sample_folder.name_of(seed, label) for seed, label in zip(seeds, folders)]
+    out = epath.Path(args.out)
+    broken = _draw_missing(args, model, sampler, out, (seeds, labels, names))
+    if broken:
+        where = ", ".join(broken[:20]) + (", …" if len(broken) > 20 else "")
+        print(
+            f"error: {len(broken)} images hold NaN or infinity and were not written: {where}",
+            file=sys.stderr,
+        )
     processes.barrier("sampled")
     if not processes.is_main():
-        return 0
+        return FAILURE if broken else 0
 
-    if model.config.label_dim:
-        labels = sorted([names[r], r.label] for r in wanted)
-        files.write(out / "dataset.json", json.dumps({"labels": labels}, indent=0) + "\n")
-    pictures.write(_grid([out / names[r] for r in wanted], wanted, len(seeds)), out / "grid.png")
+    if labels is not None:
+        sample_folder.write_labels(out, model.config.label_dim)
+    if not all((out / name).exists() for name in names):
+        return FAILURE
+    print(sample_folder.write_grid(out, names, labels, by_class))
     if args.trajectory:
-        states = generation.paths(model, sampler, wanted[:8])
+        first = {"labels": labels[:8]} if labels is not None else {}
+        states, _ = generation.paths(model, sampler, seeds[:8], **first)
         picture = pictures.grid(states.reshape(-1, *model.image_shape), columns=states.shape[1])
         pictures.write(picture, args.trajectory)
         print(args.trajectory)
-    print(out / "grid.png")
     return 0
 
 
 def _draw_missing(
     args: argparse.Namespace,
     model: Model,
-    sampler: Tableau | generation.Program,
-    wanted: list[generation.Request],
-    files: dict[generation.Request, epath.Path],
-) -> None:
-    """Draws and writes this process's share of the images that are not there yet."""
-    mine = wanted[processes.process_index() :: processes.process_count()]
-    missing = [request for request in mine if not files[request].exists()]
-    silent = not processes.is_main()
-    if not silent:
+    sampler: Tableau | Loop,
+    out: epath.Path,
+    wanted: tuple[np.ndarray, np.ndarray | None, list[str]],
+) -> list[str]:
+    """Draws and writes this process's share of the images that are not there yet.
+
+    Returns:
+      The names of those that are no images.
+    """
+    made_with = _made_with(args, model)
+    sample_folder.check(out, made_with)
+    seeds, labels, names = wanted
+    mine = np.arange(len(names))[processes.process_index() :: processes.process_count()]
+    missing = np.array([i for i in mine if not (out / names[i]).exists()], int)
+    main = processes.is_main()
+    broken: list[str] = []
+    parts = generation.generate(
+        model,
+        sampler,
+        seeds[missing],
+        labels=None if labels is None else labels[missing],
+        batch_size=args.batch,
+    )
+    if main:
         print(
-            f"{len(wanted)} images of {'×'.join(map(str, model.image_shape))}, {args.solver}: "
-            f"{getattr(sampler, 'nfe', 'some')} network evaluations each, "
+            f"{len(names)} images of {'×'.join(map(str, model.image_shape))}, "
+            f"{made_with['solver']}: {sampler.nfe or 'some'} network evaluations each, "
             f"{processes.device_summary()}",
             file=sys.stderr,
         )
-    with tqdm(
-        total=len(mine),
-        initial=len(mine) - len(missing),
-        unit="img",
-        desc="sampling",
-        disable=silent,
-    ) as bar:
-        for part, images in generation.batches(model, sampler, missing, args.batch):
-            for request, pixels in zip(part, images):
-                files[request].parent.mkdir(exist_ok=True)
-                pictures.write(pictures.to_image(pixels), files[request])
-            bar.update(len(part))
+    done, about = 0, {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema}
+    start = len(mine) - len(missing)
+    with tqdm(total=len(mine), initial=start, unit="img", disable=not main) as bar:
+        for part in parts:
+            out.mkdir(parents=True, exist_ok=True)
+            if main and not done:
+                sample_folder.write_record(out, made_with, about)
+            for index, pixels, finite in zip(missing[done:], part.images, part.finite):
+                file = out / names[index]
+                if finite:
+                    file.parent.mkdir(exist_ok=True)
+                    pictures.write(pictures.to_image(pixels), file)
+                else:
+                    broken.append(names[index])
+            done += len(part.seeds)
+            bar.update(len(part.seeds))
+    return broken
+
+
+def _made_with(args: argparse.Namespace, model: Model) -> dict[str, Any]:
+    """Everything that decides an image, its seed and class aside."""
+    return {
+        "weights": sample_folder.digest(model.params),
+        **{name: getattr(args, name) for name in SAMPLER_ARGUMENTS},
+        "solver": args.solver or generation.default_solver(model),
+        "option": with_digests(args.option),
+    }
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -130,12 +168,12 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise ValueError(f"--seeds is {text!r}; it must look like 0-99 or 1,2,5-10")
-        span = range(int(first), int(last or first) + 1)
-        if not span or span[-1] >= 2**32:
-            raise ValueError(f"--seeds has {part!r}; seeds ascend and lie in [0, 2**32)")
-        seeds.extend(span)
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"--seeds must look like 0-99 or 1,2,5-10, got {text!r}")
+        low, high = int(first), int(last or first)
+        if not low <= high < 2**32:
+            raise ValueError(f"--seeds must ascend and lie in [0, 2**32), got {part!r}")
+        seeds.extend(range(low, high + 1))
     return list(dict.fromkeys(seeds))
 
 
@@ -148,56 +186,8 @@ def parse_classes(text: str) -> str | list[int]:
     if text in ("all", "random"):
         return text
     try:
-        return [int(part) for part in text.split(",")]
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise ValueError(
-            f"--class is {text!r}; it must be an index, several (0,3,5), 'all' or 'random'"
+            f"--class must be an index, several (0,3,5), 'all' or 'random', got {text!r}"
         ) from None
-
-
-def file_name(request: generation.Request, by_class: bool) -> str:
-    """Where an image goes: by seed, in a folder of its class where classes were asked for.
-
-    >>> file_name(generation.Request(7, 3), by_class=True)
-    'class003/000007.png'
-    """
-    folder = f"class{request.label:03d}/" if by_class and request.label is not None else ""
-    return f"{folder}{request.seed:06d}.png"
-
-
-def _claim(args: argparse.Namespace) -> epath.Path:
-    """Makes the folder, or goes on in one that was begun with the same settings."""
-    out = epath.Path(args.out)
-    left_out = ("seeds", "classes", "out", "trajectory", "list_solvers", *PROCESSES)
-    now = {name: value for name, value in vars(args).items() if name not in left_out}
-    now["checkpoint"] = str(files.absolute(args.checkpoint))
-    record = out / RECORD
-    if processes.is_main():
-        out.mkdir(parents=True, exist_ok=True)
-        if not record.exists():
-            files.write(record, json.dumps(now, indent=1) + "\n")
-    processes.barrier("claimed")
-    was = json.loads(record.read_text())
-    for name, value in now.items():
-        if was.get(name) != value:
-            raise ValueError(
-                f"--out {out} holds images made with {name} {was.get(name)}, not {value}; "
-                "choose another folder, or remove that one"
-            )
-    return out
-
-
-def _grid(files: list[epath.Path], wanted: list[generation.Request], seeds: int) -> Image.Image:
-    labels = list(dict.fromkeys(r.label for r in wanted))
-    by_class = seeds * len(labels) == len(wanted) and labels != [None]
-    columns = min(seeds, 20) if by_class else max(1, math.isqrt(min(len(files), GRID_LIMIT)))
-    chosen = list(zip(files, wanted))
-    if by_class:
-        chosen = [pair for i, pair in enumerate(chosen) if i % seeds < columns]
-    chosen = chosen[: max(1, GRID_LIMIT // columns) * columns]
-    pixels = []
-    for file, _ in chosen:
-        with file.open("rb") as stream, Image.open(stream) as image:
-            pixels.append(np.atleast_3d(np.asarray(image)))
-    row_labels = [str(r.label) for _, r in chosen[::columns]] if by_class else ()
-    return pictures.grid(np.stack(pixels), columns, row_labels)

@@ -1,17 +1,37 @@
-"""What a command line says of a model and of its sampler."""
+"""What a command line says of a model and of its sampler; every name comes from a registry."""
 
 import argparse
 import ast
-import importlib.util
-import math
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from edm_jax import generation, samplers, schedules, timesteps
+from etils import epath
+
+from edm_jax import generation, schedules, timesteps
+from edm_jax.cli import settings
 from edm_jax.model import Model
-from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Churn, Tableau, ablation
+from edm_jax.options import Option, check_options, find
+from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Churn, Loop, Tableau
+from edm_jax.schedules import Schedule
 from edm_jax.weights import load, posterior_variance
 
-# Values of --option that are no literals: by name here, or not on a command line at all.
-PYTHON_ONLY = ("predictor", "posterior_variance")
+RANGE = ("sigma_min", "sigma_max", "rho")  # options of grids that have an argument of their own
+CHURN = ("s_churn", "s_min", "s_max", "s_noise")
+# Options that are files: how each is read, and the command that makes it.
+FILES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "posterior_variance": (
+        posterior_variance.load,
+        "edm-jax posterior-variance --checkpoint … --data … --out FILE",
+    )
+}
+# All that `add_sampler_arguments` adds.
+SAMPLER_ARGUMENTS = (
+    "steps solver option timesteps timesteps_option sigma_min sigma_max rho schedule scaling "
+    "s_churn s_min s_max s_noise"
+).split()
+# Types whose values have arguments of their own.
+ARGUMENTS = {Schedule: "--schedule", Churn: "--s-churn"}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +52,13 @@ def load_model(args: argparse.Namespace) -> Model:
 
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
     """The solver, its options, and the grid of noise levels."""
-    add = parser.add_argument_group("sampler").add_argument
-    add("--steps", type=int, default=DEFAULT_STEPS, help=f"steps ({DEFAULT_STEPS})")
-    add("--solver", default=DEFAULT_SOLVER, help=f"see --list-solvers ({DEFAULT_SOLVER})")
+    add = parser.add_argument_group("sampler (names and options: --list-solvers)").add_argument
+    add("--steps", type=int, default=DEFAULT_STEPS, metavar="N", help=f"steps ({DEFAULT_STEPS})")
+    add(
+        "--solver",
+        metavar="NAME",
+        help=f"the solver ({DEFAULT_SOLVER}; consistency for a consistency model)",
+    )
     add(
         "--option",
         action="append",
@@ -42,157 +66,179 @@ def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the solver, such as eta=0.5 or order=3; may be repeated",
     )
-    add("--discretization", choices=timesteps.GRIDS, default="edm", help="grid of levels (edm)")
-    add("--schedule", choices=("edm", "vp", "ve"), default="edm", help="sigma(t) (edm)")
-    add("--scaling", choices=("none", "vp"), default="none", help="s(t) (none)")
-    add("--sigma-min", type=float, help="lowest noise level (the grid's own)")
-    add("--sigma-max", type=float, help="highest noise level (the grid's own)")
-    add("--rho", type=float, help="exponent of the grid (its own)")
-    add("--s-churn", type=float, default=0.0, help="amount of noise on the way (0)")
-    add("--s-min", type=float, default=0.0, help="lowest sigma that gets noise (0)")
-    add("--s-max", type=float, default=math.inf, help="highest sigma that gets noise (inf)")
-    add("--s-noise", type=float, default=1.0, help="size of that noise (1)")
+    add(
+        "--timesteps",
+        "--discretization",
+        default="edm",
+        metavar="NAME",
+        help="the grid of noise levels (edm)",
+    )
+    add(
+        "--timesteps-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the grid, such as spacing=leading; may be repeated",
+    )
+    add("--sigma-min", type=float, metavar="S", help="lowest noise level (the grid's own)")
+    add("--sigma-max", type=float, metavar="S", help="highest noise level (the grid's own)")
+    add("--rho", type=float, metavar="X", help="exponent of the grid (its own)")
+    add("--schedule", metavar="NAME", help="sigma(t), for solvers that have one (their own)")
+    add("--scaling", choices=("none", "vp"), help="s(t), likewise (the schedule's own)")
+    add("--s-churn", type=float, metavar="X", help="noise on the way, for solvers with churn (0)")
+    add("--s-min", type=float, metavar="S", help="lowest sigma that gets noise (0)")
+    add("--s-max", type=float, metavar="S", help="highest sigma that gets noise (inf)")
+    add("--s-noise", type=float, metavar="X", help="size of that noise (1)")
 
 
-def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | generation.Program:
+def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | Loop:
     """The sampler that the options describe, within the noise levels that `model` knows.
 
     Raises:
       ValueError: an option or a value that is not allowed, or a model that the solver is not for.
-    """
-    if args.steps < 1:
-        raise ValueError(f"--steps is {args.steps}; it must be at least 1")
-    check_suits(args.solver, model)
-    known, options = model.preconditioner, solver_options(args.solver, args.option)
-    bounds = known.sigma_min, known.sigma_max
-    churn = Churn(args.s_churn, args.s_min, args.s_max, args.s_noise)
-    if args.solver in ("heun", "euler"):
-        allowed = ("alpha",) if args.solver == "heun" else ()
-        for name in options:
-            if name not in allowed:
-                raise ValueError(
-                    f"{args.solver} has no --option {name!r}: "
-                    f"{'it has alpha, and ' if allowed else ''}its churn is --s-churn"
-                )
-        return ablation(
-            args.steps,
-            solver=args.solver,
-            timesteps=args.discretization,
-            schedule=args.schedule,
-            scaling=args.scaling,
-            sigma_min=args.sigma_min,
-            sigma_max=args.sigma_max,
-            rho=args.rho,
-            churn=churn,
-            round_sigma=known.round_sigma,
-            bounds=bounds,
-            **options,
-        )
-    if (args.schedule, args.scaling, churn) != ("edm", "none", Churn()):
-        raise ValueError(
-            "--schedule, --scaling and --s-churn are choices of the solvers heun and euler; "
-            f"--solver is {args.solver!r}: add --solver heun"
-        )
-    grid = {"sigma_min": args.sigma_min, "sigma_max": args.sigma_max, "rho": args.rho}
-    grid = {name: value for name, value in grid.items() if value is not None}
-    if args.solver == "consistency":
-        # The function maps to sigma_min: the last step goes there, no evaluation is spent on it.
-        levels = timesteps.build(args.discretization, args.steps + 1, bounds=bounds, **grid)[:-1]
-        options.setdefault("sigma_min", levels[-1])
-    else:
-        levels = timesteps.build(args.discretization, args.steps, bounds=bounds, **grid)
-        levels = timesteps.rounded(levels, known.round_sigma)
-    sampler = samplers.build(args.solver, levels, **options)
-    if isinstance(sampler, Tableau):
-        return sampler
-
-    def program(model, labels, noise, keys):
-        denoise = model.denoiser(labels)
-        if sampler.variance:
-            denoise = model.denoiser_with_variance(labels)
-        return samplers.sample(denoise, sampler, noise, keys)
-
-    return program
-
-
-def check_suits(solver: str, model: Model) -> None:
-    """Raises ValueError where a solver cannot serve a command that samples from `model`."""
-    config = model.config
-    if solver == "ddim_inversion":
-        raise ValueError(
-            "ddim_inversion goes from images to noise, and seeds are no images; in Python: "
-            "edm_jax.sample(denoise, edm_jax.samplers.ddim_inversion(sigmas), images)"
-        )
-    if solver == "consistency" and config.preconditioner != "consistency":
-        raise ValueError(
-            "consistency is for models whose preconditioner is 'consistency', and "
-            f"this one's is {config.preconditioner!r}: a denoiser is no consistency function"
-        )
-    if solver == "improved_ddpm" and not config.predicts_variance:
-        raise ValueError(
-            "improved_ddpm is for networks that also predict a variance (learned_variance, or "
-            "the preconditioner 'iddpm'), which this one does not; ddpm is its fixed form"
-        )
-    if solver == "adaptive" and importlib.util.find_spec("diffrax") is None:
-        raise ValueError("adaptive needs diffrax: pip install 'edm_jax[adaptive]'")
-
-
-def solver_options(solver: str, words: list[str]) -> dict[str, object]:
-    """The options of --option as the solver takes them: names and files become what they stand for.
-
-    Args:
-      solver: its name.
-      words: as for `parse_options`; `gamma` is a file that `edm-jax gamma` wrote, `schedule` one
-        of `schedules.SCHEDULES`.
-
-    Raises:
-      ValueError: what the words lack, or have too much.
       OSError: a file that cannot be read.
     """
-    options = parse_options(words)
-    for name in options:
-        if name in PYTHON_ONLY:
-            raise ValueError(f"{solver}'s {name} is no value to write; give it in Python")
-    analytic = solver == "analytic_dpm" or options.get("variance") == "analytic"
-    if analytic and "gamma" not in options:
+    if args.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {args.steps}")
+    given = {name: getattr(args, name) for name in RANGE if getattr(args, name) is not None}
+    known = find("grid", args.timesteps, timesteps.GRIDS).options
+    given |= read_options("--timesteps-option", f"the grid {args.timesteps!r}", known,
+                          args.timesteps_option)  # fmt: skip
+    return generation.sampler_for(
+        model,
+        args.steps,
+        solver=args.solver,
+        timesteps=args.timesteps,
+        timesteps_options=given,
+        schedule=args.schedule,
+        scaling=args.scaling,
+        options=_solver_options(args, model),
+    )
+
+
+def _solver_options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
+    name = args.solver or generation.default_solver(model)
+    solver = find("solver", name, SOLVERS)
+    options = read_options("--option", f"the solver {name!r}", solver.options, args.option)
+    for missing in (solver.needs & set(FILES)) - set(options):
         raise ValueError(
-            f"{solver} needs --option gamma=FILE, the posterior variance on data; make the file "
-            "by: python -m edm_jax gamma --checkpoint … --data … --out FILE"
+            f"--option {missing}=FILE must be given with --solver {name}; make the file by: "
+            f"{FILES[missing][1]}"
         )
-    if analytic:
-        options["posterior_variance"] = posterior_variance.load(str(options.pop("gamma")))
-    if "schedule" in options:
-        name = str(options["schedule"])
-        options["schedule"] = schedules.build(name)
-    return options
+    churn = {part: getattr(args, part) for part in CHURN if getattr(args, part) is not None}
+    if not churn:
+        return options
+    if "churn" not in solver.options:
+        takers = ", ".join(other for other, s in SOLVERS.items() if "churn" in s.options)
+        raise ValueError(
+            f"--{next(iter(churn)).replace('_', '-')} must be given with a solver that has churn "
+            f"({takers}), got --solver {name}"
+        )
+    return options | {"churn": Churn(**churn)}
 
 
-def parse_options(words: list[str]) -> dict[str, object]:
-    """Reads NAME=VALUE words; values are Python literals, true or false; anything else is text.
+def read_options(
+    flag: str, owner: str, known: Mapping[str, Option], words: Sequence[str]
+) -> dict[str, Any]:
+    """Reads NAME=VALUE words by the types of the options.
 
-    >>> parse_options(["eta=0.5", "variance=large", "corrector=false"])
-    {'eta': 0.5, 'variance': 'large', 'corrector': False}
+    >>> read_options("--option", "ddim", SOLVERS["ddim"].options, ["eta=1"])
+    {'eta': 1.0}
+
+    Args:
+      flag: what comes before a word on the command line, for messages.
+      owner: whose options they are, for messages.
+      known: name -> option.
+      words: such as "eta=0.5"; of two for one option the later holds.
+
+    Returns:
+      Name -> value.
+
+    Raises:
+      ValueError: a word that is no NAME=VALUE, an unknown option, a value of another type.
+      OSError: a file that cannot be read.
     """
-    options: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
-            raise ValueError(f"--option is {word!r}; it must look like eta=0.5")
+            raise ValueError(f"{flag} must look like NAME=VALUE, got {word!r}")
+        if name in known:
+            found[name] = _read(value, known[name], f"{flag} {name}")
+        else:
+            found[name] = value
+    check_options(owner, {n: o._replace(required=False) for n, o in known.items()}, found)
+    return found
+
+
+def with_digests(words: Sequence[str]) -> list[str]:
+    """Words of --option, with a hash of its content in place of each file."""
+    found = []
+    for word in words:
+        name, _, value = word.partition("=")
+        if name in FILES:
+            content = epath.Path(value).read_bytes()
+            word = f"{name}={hashlib.blake2b(content, digest_size=16).hexdigest()}"
+        found.append(word)
+    return found
+
+
+def _read(text: str, option: Option, name: str) -> Any:
+    option_name = name.split()[-1]
+    if option_name in FILES:
+        return FILES[option_name][0](text)
+    if option.type in (float, int, bool):
+        return settings.read(text, option.type, name)
+    if option.type in ARGUMENTS:
+        raise ValueError(f"{name} must be given by {ARGUMENTS[option.type]}, got {text!r}")
+    if option.type in (str, Sequence):
+        # Some take a list in place of a name.
         try:
-            literal = value.title() if value.lower() in ("true", "false") else value
-            options[name] = ast.literal_eval(literal)
+            value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            options[name] = value
-    return options
+            return text
+        return value if isinstance(value, (tuple, list)) else text
+    raise ValueError(f"{name} must be given in Python, got {text!r}")
 
 
 def list_solvers() -> str:
-    """A table of the solvers: name, order, evaluations a step, stochastic or not, source."""
-    rows = [("name", "order", "calls a step", "noise", "source")]
+    """The solvers, the grids and the schedules, each with its options."""
+    rows = [("solver", "order", "calls a step", "noise", "source")]
     for name, solver in SOLVERS.items():
         numbers = ("–" if n is None else str(n) for n in (solver.order, solver.nfe_per_step))
         rows.append((name, *numbers, "yes" if solver.stochastic else "no", solver.source))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[4]]) for row in rows
-    )
+    table = ["  ".join([*(cell.ljust(w) for cell, w in zip(r, widths)), r[4]]) for r in rows]
+    lines = [table[0]]
+    for line, solver in zip(table[1:], SOLVERS.values()):
+        lines += [line, *_describe(solver.options, "--option")]
+    lines += ["", "grid (--timesteps)"]
+    for name, grid in timesteps.GRIDS.items():
+        lines += [name, *_describe(grid.options, "--timesteps-option")]
+    return "\n".join([*lines, "", "schedule (--schedule)", *schedules.SCHEDULES])
+
+
+def _describe(options: Mapping[str, Option], flag: str) -> list[str]:
+    """The options as they are written: one line of those after `flag`, and one of the others."""
+    words, arguments = [], []
+    for name, option in options.items():
+        if name in FILES:
+            words.append(f"{name}=FILE")
+        elif option.type in ARGUMENTS:
+            arguments.append(ARGUMENTS[option.type])
+        elif flag == "--timesteps-option" and name in RANGE:
+            own = "" if option.default is None else f" {option.default:g}"
+            arguments.append(f"--{name.replace('_', '-')}{own}")
+        elif option.type in (float, int, bool, str, Sequence):
+            words.append(f"{name}={_values(option)}")
+    lines = [" ".join(words) and f"    {flag} {' '.join(words)}", "    " + "  ".join(arguments)]
+    return [line for line in lines if line.strip()]
+
+
+def _values(option: Option) -> str:
+    """The choices, the default one first; or the default; or the type."""
+    if option.choices:
+        first = [option.default] if option.default in option.choices else []
+        rest = [choice for choice in option.choices if choice not in first]
+        return "|".join(map(str, first + rest))
+    return option.type.__name__ if option.default is None else str(option.default)

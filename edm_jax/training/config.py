@@ -7,6 +7,7 @@ from typing import Any
 from edm_jax import objectives
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, SongConfig, setting
+from edm_jax.samplers import DEFAULT_STEPS
 from edm_jax.training import averages
 
 
@@ -124,7 +125,7 @@ class Config:
     fsdp: bool = setting(False, "spread parameters and optimizer state over the devices (jit)")
     log_kimg: float = setting(50.0, "between two lines of stats.jsonl")
     sample_kimg: float = setting(2_500.0, "between two grids of samples; 0: none")
-    sample_steps: int = setting(18, "steps of the sampler that draws those grids")
+    sample_steps: int = setting(DEFAULT_STEPS, "steps of the sampler that draws those grids")
     checkpoint_kimg: float = setting(2_500.0, "between two checkpoints")
     keep_checkpoints: int = setting(2, "how many of the newest checkpoints stay")
 

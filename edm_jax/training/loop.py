@@ -12,13 +12,12 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from edm_jax import generation, timesteps
+from edm_jax import generation
 from edm_jax.data import loader, storage
 from edm_jax.model import Model, parameter_count
 from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import engines, files, pictures, processes
 from edm_jax.runtime.files import locked
-from edm_jax.samplers import heun
 from edm_jax.training import averages, bins, checkpoint, metrics, posthoc, warm_start
 from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
@@ -213,8 +212,8 @@ def _grid(model: Model, config: Config):
     rows = min(10, model.config.label_dim) or 10
     classes = list(range(rows)) if model.config.label_dim else None
     seeds = range(10) if classes else range(100)
-    tableau = heun(timesteps.edm(config.sample_steps))
-    parts = generation.generate(model, tableau, seeds, classes=classes, batch_size=50)
+    sampler = generation.sampler_for(model, config.sample_steps)
+    parts = generation.generate(model, sampler, seeds, classes=classes, batch_size=50)
     images = np.concatenate([part.images for part in parts])
     names = model.config.class_names[:rows] or map(str, classes or ())
     return pictures.grid(images, columns=10, row_labels=list(names))

@@ -1,7 +1,8 @@
 """Measures a model's posterior variance on data, in one pass: what the solver analytic_dpm needs.
 
-python -m edm_jax gamma --checkpoint runs/digits --data digits --out analytic.npz
-python sample.py --checkpoint runs/digits --solver analytic_dpm --option gamma=analytic.npz ...
+edm-jax posterior-variance --checkpoint runs/digits --data digits --out variance.npz
+edm-jax sample --checkpoint runs/digits --solver analytic_dpm \
+    --option posterior_variance=variance.npz …
 """
 
 import argparse
@@ -36,13 +37,13 @@ def run(args: argparse.Namespace) -> int:
     """Measures, writes, and says on how much; returns the exit code."""
     for name in ("checkpoint", "data", "out"):
         if getattr(args, name) is None:
-            raise ValueError(f"--{name} is missing")
+            raise ValueError(f"--{name} must be given, got none")
     for name, least in (("images", 1), ("levels", 2), ("batch", 1), ("seed", 0)):
         if getattr(args, name) < least:
-            raise ValueError(f"--{name} is {getattr(args, name)}; it must be at least {least}")
+            raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     out = pathlib.Path(args.out)
     if not out.parent.is_dir():
-        raise ValueError(f"--out is {out}; there is no folder {out.parent}")
+        raise ValueError(f"--out must be in a folder that is there, got {out}")
     model = load_model(args)
     dataset = archive.load(args.data, labels=None if model.config.label_dim else False)
     check_fits(model, dataset)
@@ -63,11 +64,13 @@ def check_fits(model: Model, dataset: archive.Dataset) -> None:
     """Raises ValueError unless the images and labels are those that the model was made for."""
     if dataset.images.shape[1:] != model.image_shape:
         raise ValueError(
-            f"--data has images of {dataset.images.shape[1:]}, the model is for {model.image_shape}"
+            f"--data must have images of {model.image_shape}, as the model has, "
+            f"got {dataset.images.shape[1:]}"
         )
     if dataset.label_dim != model.config.label_dim:
         raise ValueError(
-            f"--data has {dataset.label_dim} classes, the model {model.config.label_dim}"
+            f"--data must have {model.config.label_dim} classes, as the model has, "
+            f"got {dataset.label_dim}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The gamma command: a file that analytic_dpm samples with, the same for a seed; errors."""
+"""The command posterior-variance: a file to sample with, the same for a seed; errors."""
 
 import dataclasses
 
@@ -16,7 +16,16 @@ from edm_jax.weights import posterior_variance, save
 
 def measure(saved, out, *options):
     few = ["--images=40", "--levels=4", "--batch=20"]
-    return main(["gamma", f"--checkpoint={saved}", "--data=digits", f"--out={out}", *few, *options])
+    return main(
+        [
+            "posterior-variance",
+            f"--checkpoint={saved}",
+            "--data=digits",
+            f"--out={out}",
+            *few,
+            *options,
+        ]
+    )
 
 
 def sample(saved, out, *options):
@@ -26,7 +35,7 @@ def sample(saved, out, *options):
 
 @pytest.fixture(scope="module")
 def measured(saved, tmp_path_factory):
-    path = tmp_path_factory.mktemp("gamma") / "gamma.npz"
+    path = tmp_path_factory.mktemp("variance") / "variance.npz"
     assert measure(saved, path) == 0
     return path
 
@@ -62,7 +71,7 @@ def test_a_network_of_zeros_gives_the_number_that_it_must(tmp_path):
 
 
 def test_sampling_uses_it(saved, measured, tmp_path, capsys):
-    option = f"--option=gamma={measured}"
+    option = f"--option=posterior_variance={measured}"
     assert sample(saved, tmp_path / "a", "--solver=analytic_dpm", option) == 0
     assert sample(saved, tmp_path / "b", "--solver=ddpm", "--option=variance=analytic", option) == 0
     assert sample(saved, tmp_path / "c", "--solver=ddpm") == 0
@@ -83,9 +92,12 @@ def test_the_sampler_holds_the_variances_of_the_file(saved, measured):
     "options, message",
     [
         (["--data=/none.zip"], "/none.zip"),
-        (["--out=/none/there/g.npz"], "there is no folder /none/there"),
-        (["--images=0"], "--images is 0; it must be at least 1"),
-        (["--levels=1"], "--levels is 1; it must be at least 2"),
+        (
+            ["--out=/none/there/g.npz"],
+            "--out must be in a folder that is there, got /none/there/g.npz",
+        ),
+        (["--images=0"], "--images must be at least 1, got 0"),
+        (["--levels=1"], "--levels must be at least 2, got 1"),
         (["--checkpoint=/none/there"], "/none/there"),
     ],
 )
@@ -100,16 +112,21 @@ def test_data_must_be_what_the_model_is_for(model, tmp_path, capsys):
     config = dataclasses.replace(model.config, label_dim=9)
     save(Model.init(jax.random.key(0), config), tmp_path / "nine")
     assert measure(tmp_path / "nine", tmp_path / "g.npz") == 2
-    assert "--data has 10 classes, the model 9" in capsys.readouterr().err
+    assert "--data must have 9 classes, as the model has, got 10" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a file of ours", "npz"])
 def test_a_wrong_file_is_named(saved, tmp_path, content, capsys):
-    path = tmp_path / "gamma.npz"
+    path = tmp_path / "variance.npz"
     if content == "npz":
         np.savez(path, a=1)
     elif content is not None:
         path.write_bytes(content)
-    assert sample(saved, tmp_path / "x", "--solver=analytic_dpm", f"--option=gamma={path}") == 2
+    assert (
+        sample(
+            saved, tmp_path / "x", "--solver=analytic_dpm", f"--option=posterior_variance={path}"
+        )
+        == 2
+    )
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and str(path) in error
