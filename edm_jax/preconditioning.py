@@ -467,7 +467,7 @@ def _build(name: str, arguments: str) -> Preconditioner:
         raise ValueError(f"preconditioner_arguments of {name!r}: {error}") from None
 
 
-def _discrete(levels, nearest, c_noise) -> tuple[Any, ...]:
+def _discrete(levels, nearest, c_noise) -> tuple[Function, float, float, Function]:
     """(c_noise, sigma_min, sigma_max, round_sigma) of a network trained on a table of levels."""
     if isinstance(levels, str):
         levels = tables.sigmas(tables.alphas_cumprod(levels))

@@ -3,7 +3,7 @@
 numpy, on the host, float64 unless a published network needs its float32.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -158,7 +158,7 @@ def iddpm(
         raise ValueError(f"num_train_steps must be a positive integer, got {m!r}")
     if not (0.0 < c_1 < 1.0 and c_2 >= 0.0):
         raise ValueError(f"c_1 must lie in (0, 1) and c_2 in [0, inf), got {c_1} and {c_2}")
-    types = {
+    types: dict[str, tuple[Any, Any]] = {
         "network": (np.float32, np.float32),
         "sampler": (np.float32, np.float64),
         "exact": (np.float64, np.float64),

@@ -17,7 +17,7 @@ class History(NamedTuple):
     """
 
     losses: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a tuple's method, hidden here
 
 
 def empty(num_levels: int) -> History:

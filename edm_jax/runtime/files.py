@@ -77,7 +77,7 @@ def reserve(path: str | os.PathLike) -> None:
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
-                raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from None
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 @contextlib.contextmanager

@@ -154,7 +154,7 @@ def ddpm(
             "posterior_variance must be given with variance='analytic' and only then, "
             f"got variance={variance!r}"
         )
-    if variance == "analytic":
+    if posterior_variance is not None:
         return analytic_dpm(sigmas, posterior_variance=posterior_variance)
     sigmas = checks.descending(sigmas)
     downs, ups = zip(*(down_and_up(s, t, 1.0) for s, t in zip(sigmas, sigmas[1:])))

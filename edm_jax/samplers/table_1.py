@@ -58,8 +58,8 @@ def ablation(
     given = {name: value for name, value in asked.items() if value is not None}
     sigmas = build(timesteps, num_steps, bounds=bounds, **given)
     ends = noise_range(timesteps, bounds=bounds, **given)
-    fitted = schedule == "vp" and ends is not None
-    law = schedules.vp_from_range(*ends) if fitted else schedules.build(schedule)
+    fitted = ends if schedule == "vp" else None
+    law = schedules.vp_from_range(*fitted) if fitted else schedules.build(schedule)
     law = (schedules.with_vp_scaling if scaling == "vp" else schedules.without_scaling)(law)
     if solver == "euler":
         return euler(sigmas, schedule=law, churn=churn, round_sigma=round_sigma)
