@@ -9,14 +9,14 @@ import argparse
 
 from edm_jax.model import parameter_count
 from edm_jax.weights import load
-from edm_jax.weights.directory import export_safetensors
-from edm_jax.weights.directory import save as save_model
+from edm_jax.weights.directory import check_free, save
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments: what to read, what to write."""
     parser.add_argument("source", metavar="SOURCE", help="what to read, such as edm-cifar10….pkl")
     parser.add_argument("out", metavar="OUT", help="a new directory, or a .safetensors file")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,12 +25,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       WeightsError: a ValueError; unreadable input, or an output that exists.
     """
+    check_free(args.out, overwrite=args.overwrite)  # before a long reading, not after it
     model = load(args.source)
     config = model.config
-    if args.out.endswith(".safetensors"):
-        export_safetensors(model, args.out)
-    else:
-        save_model(model, args.out)
+    save(model, args.out, overwrite=args.overwrite)
     labels = f"{config.label_dim} classes" if config.label_dim else "unconditional"
     print(
         f"{args.out}: {config.architecture} network, {config.resolution}×{config.resolution}×"

@@ -7,22 +7,24 @@ The run must have kept power-function averages: --config.ema_power="(0.05,0.1)" 
 import argparse
 
 from edm_jax.training import posthoc
-from edm_jax.weights import save
+from edm_jax.weights.directory import check_free, save
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("run", metavar="RUN", help="the folder of the training run")
-    parser.add_argument("out", metavar="OUT", help="a new directory for the model")
+    parser.add_argument("out", metavar="OUT", help="a new directory, or a .safetensors file")
     parser.add_argument(
         "--std", type=float, required=True, help="relative width of the average, such as 0.08"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     parser.add_argument("--step", type=int, help="at which step (the latest snapshot's)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Reconstructs, saves, and says from how many snapshots."""
+    check_free(args.out, overwrite=args.overwrite)
     model, count = posthoc.reconstruct(args.run, args.std, args.step)
-    save(model, args.out)
+    save(model, args.out, overwrite=args.overwrite)
     print(f"{args.out}: average of relative width {args.std:g} from {count} snapshots")
     return 0

@@ -25,12 +25,17 @@ def run(program: Callable[[], int]) -> int:
     try:
         return program()
     except (ValueError, OSError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {_one_line(error) or type(error).__name__}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("; ".join(filter(None, ("interrupted", _one_line(error)))), file=sys.stderr)
         return 130
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, with what was noted of it on the way."""
+    said = (str(error), *getattr(error, "__notes__", ()))
+    return "; ".join(filter(None, (" ".join(text.split()) for text in said)))
 
 
 def run_command(name: str, arguments: list[str]) -> int:

@@ -107,8 +107,7 @@ def prepare(
     dest = pathlib.Path(dest)
     if dest.suffix.lower() != ".zip":
         raise ValueError(f"dest must end in .zip, got {dest}")
-    if dest.exists() and not overwrite:
-        raise FileExistsError(f"{dest}: exists already")
+    writer.check_free(dest, overwrite=overwrite)
     if max_images is not None and max_images < 1:
         raise ValueError(f"max_images must be at least 1, got {max_images}")
     images = sources.open_source(source, split=split, pad=resolution is None)

@@ -144,6 +144,11 @@ class Writer:
         os.replace(self._partial, self._target)
         self._journal_path.unlink()
 
+    def discard(self) -> None:
+        """Removes what was written, once the files are closed."""
+        self._partial.unlink(missing_ok=True)
+        self._journal_path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Closes the files, and leaves them for a later writer to go on from."""
         self._file.close()
@@ -166,14 +171,27 @@ def opened(target: str | os.PathLike, key: str, *, overwrite: bool = False) -> I
       BlockingIOError: another process writes it.
     """
     target = pathlib.Path(target)
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target}: exists already")
+    check_free(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(target.name + ".lock")
     with files.locked(lock, wait=False):
         writer = Writer(target, key)
         try:
             yield writer
+        except BaseException as error:
+            writer.close()
+            # What the input itself forbids goes no better the next time.
+            if isinstance(error, ValueError) or not writer.records:
+                writer.discard()
+            else:
+                error.add_note(f"the same command goes on from {target.name}.partial")
+            raise
         finally:
             writer.close()
             lock.unlink(missing_ok=True)
+
+
+def check_free(target: pathlib.Path, *, overwrite: bool) -> None:
+    """Raises FileExistsError where `target` exists and is not to be replaced."""
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target}: exists already; overwrite=True (--overwrite) replaces it")

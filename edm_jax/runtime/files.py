@@ -14,10 +14,25 @@ def is_local(path: str | os.PathLike) -> bool:
     return "://" not in os.fspath(path)
 
 
-def absolute(path: str | os.PathLike) -> epath.Path:
+def located(name: str | os.PathLike) -> epath.Path:
+    """The path of a name or a URL.
+
+    Raises:
+      ValueError: a URL of a kind that is not read, such as http://.
+    """
+    try:
+        return epath.Path(name)
+    except KeyError as error:
+        kinds = "gs://, s3:// or az://"
+        raise ValueError(
+            f"a path must be on a disk or begin with {kinds}, got {os.fspath(name)!r}"
+        ) from error
+
+
+def absolute(name: str | os.PathLike) -> epath.Path:
     """The path from the root; a URL stays as it is."""
-    path = epath.Path(path)
-    return epath.Path(os.path.abspath(path)) if is_local(path) else path
+    found = located(name)
+    return epath.Path(os.path.abspath(found)) if is_local(found) else found
 
 
 @contextlib.contextmanager
@@ -33,7 +48,7 @@ def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Raises:
       OSError: the path cannot be written.
     """
-    path = epath.Path(path)
+    path = located(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

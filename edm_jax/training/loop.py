@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from tqdm import tqdm
 
 from edm_jax import generation
@@ -51,7 +50,7 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     report = Progress(quiet or not processes.is_main())
     engine = engines.engine(config.engine, config.fsdp)
     check(config, engine.devices)
-    folder = epath.Path(workdir)
+    folder = files.located(workdir)
     folder.mkdir(parents=True, exist_ok=True)
 
     # Data, model, step.

@@ -31,7 +31,7 @@ def rewind(path: epath.Path, step: int) -> None:
 def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     """The records of a run's stats.jsonl; a torn last line is left out."""
     records = []
-    for line in (epath.Path(workdir) / STATS).read_text().splitlines():
+    for line in (files.located(workdir) / STATS).read_text().splitlines():
         with contextlib.suppress(ValueError):
             records.append(json.loads(line))
     return records

@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from edm_jax.model import Model
+from edm_jax.runtime import files
 from edm_jax.training.averages import exponent
 from edm_jax.weights import load
 from edm_jax.weights import save as save_model
@@ -33,7 +34,7 @@ def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
     Raises:
       ValueError: there are none.
     """
-    folder = epath.Path(workdir) / FOLDER
+    folder = files.located(workdir) / FOLDER
     matches = [(_NAME.fullmatch(p.name), p) for p in sorted(folder.glob("power-*"))]
     found = sorted((int(m[2]), float(m[1]), p) for m, p in matches if m)
     if not found:

@@ -17,42 +17,86 @@ from etils import epath
 
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig
+from edm_jax.runtime import files
 from edm_jax.weights.errors import WeightsError, naming
 from edm_jax.weights.official.arguments import arguments_from_config, config_from_arguments
 from edm_jax.weights.official.nvidia import model_from_weights, weights_of_model
 from edm_jax.weights.safetensors import read_safetensors, write_safetensors
 
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+CONFIG, WEIGHTS, SUFFIX = "config.json", "weights.safetensors", ".safetensors"
 CHECKPOINTS = "checkpoints"  # what a training run's folder has instead, see `weights.checkpoint`
 _FORMAT = "edm_jax model"
 _VERSION = 1
 
 
-def save(model: Model, path: str | os.PathLike) -> None:
-    """Writes a model to a new directory, whole or not at all.
+def save(model: Model, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Writes a model to a new directory or file, whole or not at all.
 
     Args:
       model: any model of ours, under any preconditioner.
-      path: the directory to make; an empty one is taken too.
+      path: a name that ends in .safetensors: one file, for this package and for PyTorch (see
+        `export_safetensors`); without an ending: a directory, an empty one is taken too. Folders
+        above it are made.
+      overwrite: replace a file or a saved model that is there.
 
     Raises:
-      WeightsError: the path is taken, or cannot be written.
+      WeightsError: the path is taken, has another ending, or cannot be written.
     """
-    path = epath.Path(path)
+    path = files.located(path)
     with naming(path):
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise WeightsError("exists and is not an empty directory; nothing was written")
+        check_free(path, overwrite=overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        if path.suffix == SUFFIX:
+            export_safetensors(model, path)
+        else:
+            _save_directory(model, path)
+
+
+def check_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Whether a model can be written here, before there is one.
+
+    Args:
+      path: as in `save`.
+      overwrite: as in `save`.
+
+    Raises:
+      WeightsError: the path is taken, or has an ending that is not written.
+    """
+    path = files.located(path)
+    with naming(path):
+        if path.suffix[1:].isalpha() and path.suffix != SUFFIX:
+            raise WeightsError(f"must end in {SUFFIX} or have no ending, got {path.suffix}")
+        if not path.exists():
+            return
+        if path.is_dir():
+            found = {entry.name for entry in path.iterdir()}
+            if not found and path.suffix != SUFFIX:
+                return
+            if path.suffix == SUFFIX or not found <= {CONFIG, WEIGHTS}:
+                raise WeightsError("exists and is not a saved model; nothing was written")
+        elif path.suffix != SUFFIX:
+            raise WeightsError("exists and is not a directory; nothing was written")
+        if not overwrite:
+            raise WeightsError("exists already; overwrite=True (--overwrite) replaces it")
+
+
+def _save_directory(model: Model, path: epath.Path) -> None:
+    mark = f"{os.getpid()}.tmp"
+    temporary, old = (path.with_name(f".{path.name}.{part}{mark}") for part in ("", "old."))
+    try:
+        temporary.mkdir()
+        (temporary / CONFIG).write_text(json.dumps(_record(model.config), indent=1) + "\n")
+        export_safetensors(model, temporary / WEIGHTS)
+        if path.exists():
+            path.replace(old)
         try:
-            temporary.mkdir()
-            (temporary / CONFIG).write_text(json.dumps(_record(model.config), indent=1) + "\n")
-            export_safetensors(model, temporary / WEIGHTS)
-            if path.exists():  # and is empty
-                path.rmdir()
             temporary.replace(path)
-        finally:
-            temporary.rmtree(missing_ok=True)
+        except OSError:
+            old.replace(path)
+            raise
+    finally:
+        temporary.rmtree(missing_ok=True)
+    old.rmtree(missing_ok=True)
 
 
 def load_saved(path: str | os.PathLike) -> Model:
@@ -61,7 +105,7 @@ def load_saved(path: str | os.PathLike) -> Model:
     Raises:
       WeightsError: no such directory, another format, or weights that do not fit the network.
     """
-    path = epath.Path(path)
+    path = files.located(path)
     with naming(path):
         try:
             record = json.loads((path / CONFIG).read_text())

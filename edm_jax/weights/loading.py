@@ -58,8 +58,9 @@ def load(path: str | os.PathLike) -> Model:
     Raises:
       WeightsError: a ValueError; nothing there, something else there, or damaged. The message
         names the path and what was found.
+      ValueError: a URL of a kind that is not read.
     """
-    path = epath.Path(path)
+    path = files.located(path)
     with naming(path):
         sight = _look(path)
         for kind in KINDS:

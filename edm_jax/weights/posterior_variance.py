@@ -6,7 +6,6 @@ import zipfile
 import zlib
 
 import numpy as np
-from etils import epath
 
 from edm_jax.runtime import files
 from edm_jax.samplers.analytic import PosteriorVariance
@@ -41,7 +40,7 @@ def load(path: str | os.PathLike) -> PosteriorVariance:
       OSError: the file cannot be read.
       ValueError: it is something else.
     """
-    content = epath.Path(path).read_bytes()
+    content = files.located(path).read_bytes()
     if not content.startswith(MAGIC):
         raise ValueError(f"{path} must be an .npz file of a posterior variance, got another kind")
     try:

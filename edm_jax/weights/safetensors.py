@@ -14,7 +14,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from etils import epath
 
 from edm_jax.runtime import files
 from edm_jax.weights.errors import WeightsError, naming
@@ -86,7 +85,7 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
       WeightsError: missing, truncated, or a header that does not describe the bytes.
     """
     with naming(path):
-        return parse_safetensors(epath.Path(path).read_bytes())
+        return parse_safetensors(files.located(path).read_bytes())
 
 
 def parse_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:

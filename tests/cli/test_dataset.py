@@ -41,11 +41,12 @@ def test_make_and_check(folder, tmp_path, capsys):
         (["--check", "{tmp}/none.zip"], "none.zip: no such file or folder"),
         (["--source", "{tmp}/none", "--dest", "{tmp}/x.zip"], "none: no such file or folder"),
         (["--source", "{folder}", "--dest", "{tmp}/x.tar"], "dest must end in .zip"),
-        (["--source", "{folder}", "--dest", "{tmp}/no/x.zip", "--resolution", "8"], "no: no such"),
-        (["--source", "{folder}", "--dest", "{tmp}/x.zip"], "must be square, got 30x20"),
+        (["--source", "{folder}", "--dest", "{folder}/a/0.jpg/x.zip"], "must be square, got 30x20"),
+        (["--source", "{folder}", "--dest", "{tmp}/old.zip"], "already; overwrite=True (--overwr"),
     ],
 )
 def test_bad_input_is_one_line(folder, tmp_path, capsys, arguments, message):
+    (tmp_path / "old.zip").write_bytes(b"")
     filled = [text.format(folder=folder, tmp=tmp_path) for text in arguments]
     assert main(["dataset", *filled, "--quiet"]) == 2
     shown = capsys.readouterr()
@@ -54,7 +55,5 @@ def test_bad_input_is_one_line(folder, tmp_path, capsys, arguments, message):
 
 
 def test_a_bad_option_is_named(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(["dataset", "--source", "a", "--dest", "b.zip", "--resolution", "big"])
-    assert exit_.value.code == 2
+    assert main(["dataset", "--source", "a", "--dest", "b.zip", "--resolution", "big"]) == 2
     assert "must be like 64 or 512x384, got 'big'" in capsys.readouterr().err

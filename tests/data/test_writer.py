@@ -59,6 +59,20 @@ def test_goes_on_after_a_kill_at_any_byte(tmp_path):
     assert path.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("error", [ValueError("wrong"), OSError(28, "full"), KeyboardInterrupt()])
+def test_a_failure_leaves_only_what_can_be_gone_on_with(tmp_path, error, after):
+    with pytest.raises(type(error)) as caught, writer.opened(tmp_path / "x.zip", "key") as out:
+        out.add(ITEMS[:after])
+        raise error
+    kept = after and not isinstance(error, ValueError)
+    left = ["x.zip.journal", "x.zip.partial"] if kept else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    notes = getattr(caught.value, "__notes__", [])
+    assert notes == ["the same command goes on from x.zip.partial"][: bool(kept)]
+    assert write(tmp_path / "x.zip") == (after if kept else 0)
+
+
 def test_another_key_starts_again(tmp_path):
     path = tmp_path / "x.zip"
     write(path, key="one", stop=2)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from edm_jax.cli import main as command
 from edm_jax.model import Model, init_params
@@ -93,13 +94,51 @@ def test_saving_takes_no_place_that_is_taken(tmp_path, model):
     (tmp_path / "empty").mkdir()
     save(model, tmp_path / "empty")
     (tmp_path / "file").write_text("mine")
-    for name in ("empty", "file"):
-        with pytest.raises(WeightsError, match=f"{name}: exists"):
+    (tmp_path / "x.safetensors").write_text("mine")
+    for name, message in (
+        ("empty", r"exists already; overwrite=True \(--overwrite\) replaces it"),
+        ("x.safetensors", r"exists already; overwrite=True \(--overwrite\) replaces it"),
+        ("file", "exists and is not a directory"),
+        ("x.pkl", "must end in .safetensors or have no ending, got .pkl"),
+    ):
+        with pytest.raises(WeightsError, match=f"{name}: {message}"):
             save(model, tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "x.safetensors").read_text() == "mine"
+    (tmp_path / "x.safetensors").unlink()
     with pytest.raises(WeightsError, match="file/x: (Not a directory|File exists)"):
         save(model, tmp_path / "file" / "x")
     assert sorted(os.listdir(tmp_path)) == ["empty", "file"]
+
+
+def test_overwriting_replaces_models_and_nothing_else(tmp_path, model):
+    other = model.replace(params=jax.tree.map(lambda a: 2 * a, model.params))
+    for path in (tmp_path / "model", tmp_path / "model-1.5" / "x.safetensors"):
+        save(model, path)
+        save(other, path, overwrite=True)
+        same(load(path), other)
+        assert [entry.name for entry in path.parent.iterdir() if entry.name[0] == "."] == []
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    with pytest.raises(WeightsError, match="model: exists and is not a saved model"):
+        save(model, tmp_path / "model", overwrite=True)
+    assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
+
+
+def test_an_overwriting_that_fails_keeps_the_old_model(tmp_path, model, monkeypatch):
+    save(model, tmp_path / "model")
+    replace, calls = type(epath.Path(tmp_path)).replace, []
+
+    def second_fails(self, target):
+        calls.append(target)
+        if len(calls) == 3:  # the weights' own, the old model's aside, then the new one's
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "replace", second_fails)
+    with pytest.raises(WeightsError, match="model: Input/output error"):
+        save(model, tmp_path / "model", overwrite=True)
+    same(load(tmp_path / "model"), model)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_save_that_fails_leaves_nothing(tmp_path, model, monkeypatch):
@@ -178,17 +217,28 @@ def test_a_url_whose_package_is_missing(monkeypatch):
         load("s3://bucket/run")
 
 
+def test_a_url_of_another_kind_is_named():
+    with pytest.raises(ValueError, match="begin with gs://, s3:// or az://, got 'http://a/x.pkl'"):
+        load("http://a/x.pkl")
+
+
 def test_the_command(tmp_path, model, capsys):
     directory.export_safetensors(model, tmp_path / "a.safetensors")
-    steps = [("a.safetensors", "model"), ("model", "b.safetensors")]
+    steps = [("a.safetensors", "new/model"), ("new/model", "new/too/b.safetensors")]
     for source, out in steps:
         assert command.main(["convert", str(tmp_path / source), str(tmp_path / out)]) == 0
         assert "song network, 8×8×3, 3 classes, edm preconditioner" in capsys.readouterr().out
-    same(model, load(tmp_path / "model"))
-    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    same(model, load(tmp_path / "new/model"))
+    copy = tmp_path / "new/too/b.safetensors"
+    assert (tmp_path / "a.safetensors").read_bytes() == copy.read_bytes()
 
-    assert command.main(["convert", str(tmp_path / "model"), str(tmp_path / "model")]) == 2
-    assert "exists and is not an empty directory" in capsys.readouterr().err
+    for out in ("new/model", "new/too/b.safetensors"):
+        again = ["convert", str(tmp_path / "no.pkl"), str(tmp_path / out)]
+        assert command.main(again) == 2
+        assert "exists already" in capsys.readouterr().err  # before the source is read
+        again[1] = str(tmp_path / "new/model")
+        assert command.main([*again, "--overwrite"]) == 0
+        capsys.readouterr()
     assert command.main(["convert", str(tmp_path / "no.pkl"), str(tmp_path / "x")]) == 2
     assert "no.pkl: No such file" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
