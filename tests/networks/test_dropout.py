@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import network_cases as cases
 import numpy as np
@@ -36,6 +37,24 @@ def test_layers_and_examples_draw_apart():
     first, second = (np.asarray(layers.keep_mask(keys, i, 0.5, (64,))) for i in (1, 2))
     for a, b in ((first[0], second[0]), (first[0], first[1]), (first[0], second[1])):
         assert 0.25 < (a == b).mean() < 0.75
+
+
+@pytest.mark.parametrize("kind", ["ddpmpp", "skip", "adm"])
+def test_every_block_and_the_label_have_a_mask_of_their_own(kind, monkeypatch):
+    """A label's number is 0, a block's its place: one number twice would be one mask twice."""
+    net = cases.small(kind, dropout=0.5, label_dropout=0.5)
+    params = cases.abstract_params(net)
+    blocks = [name for name in params if "conv1" in params[name]]
+    numbers = []
+    monkeypatch.setattr(
+        layers,
+        "keep_mask",
+        lambda keys, index, rate, shape: numbers.append(index) or jnp.ones((1, *shape), bool),
+    )
+    given = dict(class_labels=jnp.eye(4, 3), dropout_keys=sample_keys(range(4)))
+    run = lambda p: net.apply({"params": p}, jnp.zeros((4, 8, 8, 3)), jnp.zeros(4), **given)
+    jax.eval_shape(run, params)
+    assert numbers == list(range(len(blocks) + 1)) and len(blocks) > 5
 
 
 def test_evaluation_drops_nothing():
