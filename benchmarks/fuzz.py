@@ -36,7 +36,8 @@ import official_pickles as official
 from PIL import Image
 
 from edm_jax.data import archive, sources
-from edm_jax.model import Model, ModelConfig
+from edm_jax.model import Model
+from edm_jax.networks import SongConfig
 from edm_jax.weights import load, save
 from edm_jax.weights.directory import export_safetensors
 from edm_jax.weights.official import guided_diffusion, nvidia, torch_tensors
@@ -44,7 +45,7 @@ from edm_jax.weights.official import guided_diffusion, nvidia, torch_tensors
 SECONDS, MEGABYTES = 10, 512
 # What no reader may do, as Python's audit events name it.
 FORBIDDEN = ("exec", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
-CONFIG = ModelConfig(
+CONFIG = SongConfig(
     resolution=8, channels=1, model_channels=8, channel_mult=(1,), num_blocks=1,
     attn_resolutions=(), dropout=0.0,
 )  # fmt: skip

@@ -27,7 +27,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from PIL import Image
 
-from edm_jax.weights import load
+from edm_jax import ddpmpp
+from edm_jax.model import Model
+from edm_jax.weights import load, save
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALL = (
@@ -158,9 +160,6 @@ def cases(scratch: pathlib.Path) -> dict[str, Case]:
 
 def prepare(scratch: pathlib.Path) -> None:
     """Makes what the commands read: images to convert, and a model of some size."""
-    from edm_jax.model import Model, ddpmpp
-    from edm_jax.weights import save
-
     rng = np.random.default_rng(0)
     for i in range(2000):
         path = scratch / "pictures" / f"class{i % 4}" / f"{i:05d}.png"
