@@ -53,7 +53,14 @@ def parser() -> argparse.ArgumentParser:
         help="start from another model's weights, where name and shape are the same: a run, a "
         "saved model, an official .pkl; a run that goes on does not read it again",
     )
-    add("--quiet", action="store_true", help="no progress bar, no messages")
+    add(
+        "--from-step",
+        type=int,
+        metavar="N",
+        help="go on from this checkpoint, 0: begin anew; later ones are moved to FOLDER/set_aside "
+        "(default: the newest that is whole)",
+    )
+    add("--quiet", action="store_true", help="no progress bar, no messages but warnings")
     add_process_arguments(made)
     return made
 
@@ -130,7 +137,9 @@ def main(words: list[str]) -> int:
         raise ValueError("--workdir must be the folder of the run, got none")
     processes.initialize(values.coordinator, values.num_processes, values.process_id)
     try:
-        signal = train(values.config, values.workdir, quiet=values.quiet)
+        signal = train(
+            values.config, values.workdir, quiet=values.quiet, from_step=values.from_step
+        )
     except NonFiniteLossError as error:
         print(f"error: {textwrap.fill(str(error), 200)}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
@@ -68,6 +69,17 @@ def stop_was_asked(step: int) -> bool:
     Every process must ask after every step; all get the same answer. Only with several processes.
     """
     return multihost_utils.reached_preemption_sync_point(step)
+
+
+def from_main(number: int) -> int:
+    """The main process's number, in every process; each must ask.
+
+    Args:
+      number: an int32; that of the other processes does not count.
+    """
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def barrier(name: str) -> None:
@@ -179,6 +191,21 @@ def split_local(tree: Any, count: int | None = None) -> Any:
 def map_local(function: Callable, in_axes: Any, count: int | None = None) -> Callable:
     """`function` on this process's first `count` devices, over a leading axis (pmap)."""
     return jax.pmap(function, in_axes=in_axes, devices=jax.local_devices()[:count])
+
+
+def all_finite(tree: Any) -> bool:
+    """Whether arrays hold neither NaN nor infinity; every process must ask.
+
+    Args:
+      tree: arrays on the devices, in any layout.
+    """
+    return bool(_all_finite(tree).addressable_data(0))
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    leaves = jax.tree.leaves(tree)
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 def to_host(tree: Any) -> Any:

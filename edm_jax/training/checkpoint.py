@@ -2,14 +2,69 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from edm_jax.networks.config import ModelConfig
+from edm_jax.runtime import processes
 from edm_jax.training.config import Config
 from edm_jax.training.state import TrainState
 from edm_jax.weights.checkpoint import Checkpoints, placed
+
+
+def starting_step(checkpoints: Checkpoints, asked: int | None, warn: Callable[[str], None]) -> int:
+    """Where a run goes on: from its newest whole checkpoint, or the one that is asked for.
+
+    Checkpoints that are damaged or later are moved aside. Every process must call it.
+
+    Args:
+      checkpoints: of the run's folder.
+      asked: a step of them, 0 for the beginning; None is the newest that is whole.
+      warn: is told what was moved, and where to.
+
+    Returns:
+      The step; 0 where there is no checkpoint.
+
+    Raises:
+      ValueError: no such step, or it is damaged, or all are.
+    """
+    step = 0
+    if processes.is_main():
+        step = _choose(checkpoints, asked, warn)
+    step = processes.from_main(step)
+    checkpoints.reload()
+    return step
+
+
+def _choose(checkpoints: Checkpoints, asked: int | None, warn: Callable[[str], None]) -> int:
+    steps = checkpoints.steps()
+    if asked is not None and asked not in (0, *steps):
+        raise ValueError(
+            f"from_step must be one of {', '.join(map(str, [0, *steps]))}, got {asked}"
+        )
+    aside = {}
+    for step in reversed(steps):
+        if asked is not None and step > asked:
+            aside[step] = f"is later than step {asked}"
+        elif wrong := checkpoints.damage(step):
+            aside[step] = f"is damaged ({wrong})"
+            if step == asked:
+                raise ValueError(f"{checkpoints.folder(step)} {aside[step]}")
+        else:
+            break
+    else:
+        step = 0
+        if asked is None and aside:
+            newest = max(aside)
+            raise ValueError(
+                f"{checkpoints.folder(newest)} {aside[newest]}, and there is no whole checkpoint; "
+                "--from-step 0 begins anew"
+            )
+    for late, why in aside.items():
+        warn(f"{checkpoints.folder(late)} {why}; moved to {checkpoints.set_aside(late)}")
+    return step
 
 
 def save(checkpoints: Checkpoints, step: int, state: TrainState, about: dict[str, Any]) -> None:

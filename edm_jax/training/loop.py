@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import json
+import re
 import signal
 import time
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
 from edm_jax import generation
@@ -25,29 +27,35 @@ from edm_jax.training.progress import Progress
 from edm_jax.weights.checkpoint import Checkpoints
 
 LOCK = ".lock"  # held by the process that trains in a folder
+_GRID = re.compile(r"samples-(\d+)\.png")
+_STAYS = "checkpoints from before it stay"
 
 
 class NonFiniteLossError(RuntimeError):
     """The loss of a step was NaN or infinite."""
 
 
-def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signals | None:
+def train(
+    config: Config, workdir: str, *, quiet: bool = False, from_step: int | None = None
+) -> signal.Signals | None:
     """Trains until `config.duration_kimg`, going on from the newest checkpoint in `workdir`.
 
     Args:
       config: the run's settings.
       workdir: the run's folder; made if it is not there.
-      quiet: no progress bar and no messages.
+      quiet: no progress bar and no messages but warnings.
+      from_step: the checkpoint to go on from, 0 for the beginning; later ones are moved to
+        `set_aside/`. None is the newest that is whole.
 
     Returns:
       The signal that stopped the run early, after a checkpoint was written; None at the end.
 
     Raises:
       ValueError: a setting that cannot be, a data set that does not fit, another run's folder.
-      NonFiniteLossError: names the step; what was saved before stays.
+      NonFiniteLossError: names the step; what was saved before stays, nothing else is written.
       OSError: the folder cannot be written, or another process trains in it.
     """
-    report = Progress(quiet or not processes.is_main())
+    report = Progress(quiet, speaks=processes.is_main())
     engine = engines.engine(config.engine, config.fsdp)
     check(config, engine.devices)
     folder = files.located(workdir)
@@ -79,9 +87,9 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
     with contextlib.ExitStack() as stack:
         if processes.is_main() and files.is_local(folder):
             stack.enter_context(locked(folder / LOCK, wait=False))
-        # State: fresh, or the newest checkpoint's.
+        # State: fresh, or a checkpoint's.
         checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.keep_checkpoints))
-        start = checkpoints.latest() or 0
+        start = checkpoint.starting_step(checkpoints, from_step, report.warn)
         if start:
             _check_same_run(checkpoints.record(start), config, model.config)
             shardings = engine.shardings(abstract)
@@ -102,10 +110,13 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
             report.say(f"{workdir} is complete: {start} steps")
             return None
 
+        if processes.is_main():
+            _rewind(folder, start, report)
         log_every = config.every(config.log_kimg)
         sample_every = config.every(config.sample_kimg)
         save_every = config.every(config.checkpoint_kimg)
         snapshot_every = config.every(config.ema_snapshot_kimg)
+        due = lambda step, every: every > 0 and (step == total or step % every == 0)
         interrupt = stack.enter_context(Interrupt())
         log = stack.enter_context(metrics.Metrics(folder, start, silent=not processes.is_main()))
         batches = stack.enter_context(
@@ -131,26 +142,30 @@ def train(config: Config, workdir: str, *, quiet: bool = False) -> signal.Signal
             pending.append((step, numbers))
             report.step(batch_size)
             last = interrupt.after(step) or step == total
+            draw, keep = due(step, sample_every), due(step, snapshot_every)
+            save = last or due(step, save_every)
 
-            if last or step % log_every == 0 or step % save_every == 0:
+            if save or draw or keep or due(step, log_every):
                 record = _fetch(pending, config, parts.schedule)
                 record |= watch.lap(len(pending) * batch_size)
                 pending.clear()
                 log.write(record)
                 report.record(record)
-            if sample_every and (step == total or step % sample_every == 0):
+            if (save or draw or keep) and not processes.all_finite(current):
+                raise NonFiniteLossError(f"the state after step {step} is not finite; {_STAYS}")
+            if draw:
                 averaged = processes.gather_local(current.ema)
                 if processes.is_main():
                     image = _grid(model.replace(params=averaged), config)
                     pictures.write(image, folder / f"samples-{step:08d}.png")
                 watch.restart()
-            if snapshot_every and (step == total or step % snapshot_every == 0):
+            if keep:
                 for name in averages.shares(batch_size, powers=config.ema_power):
                     averaged = processes.gather_local(current.averages[name])
                     if processes.is_main():
                         posthoc.save(model.replace(params=averaged), folder, name, step)
                 watch.restart()
-            if last or step % save_every == 0:
+            if save:
                 checkpoint.save(checkpoints, step, engine.to_global(current), about)
             if last:
                 break
@@ -189,9 +204,7 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
     values = [(step, processes.to_host(numbers)) for step, numbers in pending]
     for step, numbers in values:
         if not np.isfinite(numbers["loss"]):
-            raise NonFiniteLossError(
-                f"the loss of step {step} is {numbers['loss']}; checkpoints from before it stay"
-            )
+            raise NonFiniteLossError(f"the loss of step {step} is {numbers['loss']}; {_STAYS}")
     step = values[-1][0]
     return {
         "step": step,
@@ -204,6 +217,16 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
         "learning_rate": float(schedule(step - 1)),
         **bins.merge([numbers for _, numbers in values]),
     }
+
+
+def _rewind(folder: epath.Path, start: int, report: Progress) -> None:
+    """Removes what an earlier attempt drew and averaged after the step that goes on."""
+    grids = [(_GRID.fullmatch(path.name), path) for path in folder.glob("samples-*.png")]
+    late = [path for match, path in grids if match and int(match[1]) > start]
+    for path in late:
+        path.unlink()
+    if removed := len(late) + posthoc.rewind(folder, start):
+        report.say(f"removed {removed} grids and snapshots of steps after {start}")
 
 
 def _grid(model: Model, config: Config):

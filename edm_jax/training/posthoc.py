@@ -22,10 +22,40 @@ _NAME = re.compile(r"power-(0\.\d+)-(\d+)")
 
 
 def save(model: Model, workdir: epath.Path, name: str, step: int) -> None:
-    """Writes a snapshot, a model that can be loaded by itself; one that is there already stays."""
-    path = workdir / FOLDER / f"{name}-{step:08d}"
-    if not path.exists():  # a run that goes on from before it makes the same again
-        save_model(model, path)
+    """Writes a snapshot, a model that can be loaded by itself.
+
+    Args:
+      model: with the averaged parameters.
+      workdir: the run's folder.
+      name: of the average, see `averages.shares`.
+      step: optimizer steps taken.
+    """
+    save_model(model, workdir / FOLDER / f"{name}-{step:08d}")
+
+
+def rewind(workdir: epath.Path, step: int) -> int:
+    """Removes the snapshots of steps after `step`, which a run that goes on makes again.
+
+    They may be of other numbers: of a loss that went off, or another learning rate.
+
+    Args:
+      workdir: the run's folder.
+      step: where it goes on.
+
+    Returns:
+      How many were removed.
+    """
+    late = [path for when, _, path in _found(workdir) if when > step]
+    for path in late:
+        path.rmtree()
+    return len(late)
+
+
+def _found(workdir: epath.Path) -> list[tuple[int, float, epath.Path]]:
+    folder = workdir / FOLDER
+    paths = sorted(folder.glob("power-*")) if folder.is_dir() else []
+    matches = [(_NAME.fullmatch(path.name), path) for path in paths]
+    return sorted((int(m[2]), float(m[1]), path) for m, path in matches if m)
 
 
 def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
@@ -34,9 +64,7 @@ def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
     Raises:
       ValueError: there are none.
     """
-    folder = files.located(workdir) / FOLDER
-    matches = [(_NAME.fullmatch(p.name), p) for p in sorted(folder.glob("power-*"))]
-    found = sorted((int(m[2]), float(m[1]), p) for m, p in matches if m)
+    found = _found(files.located(workdir))
     if not found:
         raise ValueError(
             f"{workdir} has no snapshots of averages; train with ema_power=(0.05, 0.1) and "
@@ -104,7 +132,10 @@ def reconstruct(workdir: str, std: float, step: int | None = None) -> tuple[Mode
       ValueError: no snapshots, or a time or width out of range.
     """
     found = snapshots(workdir)
-    step = found[-1][0] if step is None else step
+    last = found[-1][0]
+    step = last if step is None else step
+    if not 0 < step <= last:
+        raise ValueError(f"step must be between 1 and {last}, the latest snapshot's, got {step}")
     found = [each for each in found if each[0] <= step] or found[:1]
     weights = solve([s for s, _, _ in found], [w for _, w, _ in found], step, std)
     total, model = None, None

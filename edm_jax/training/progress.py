@@ -8,9 +8,9 @@ from tqdm import tqdm
 class Progress:
     """Messages on standard error: in a terminal with a progress bar, in a log line by line."""
 
-    def __init__(self, quiet: bool):
-        """Says nothing at all where `quiet`."""
-        self.quiet = quiet
+    def __init__(self, quiet: bool, speaks: bool = True):
+        """Says nothing but warnings where `quiet`, and nothing at all unless it `speaks`."""
+        self.quiet, self._speaks = quiet or not speaks, speaks
         self._terminal = sys.stderr.isatty()
         self._bar = None
 
@@ -18,6 +18,11 @@ class Progress:
         """Prints a line."""
         if not self.quiet:
             tqdm.write(text, file=sys.stderr)
+
+    def warn(self, text: str) -> None:
+        """Prints a line that must be read, also where the run is quiet."""
+        if self._speaks:
+            tqdm.write(f"warning: {text}", file=sys.stderr)
 
     def start(self, seen: int, total: int) -> None:
         """Begins the bar at `seen` of `total` images."""

@@ -6,21 +6,28 @@ A step is a few items, each a tree of arrays in a folder of its own, and one of 
     ema         averaged parameters: all that a sampler needs
     averages    further averages of them, by name; not in every run
     config      JSON: settings, the model's configuration, the data set's name
+
+and `hashes.json`, of all these files, which is written before the step has its name.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from edm_jax.model import Model, init_params
 from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import files, processes
+from edm_jax.weights import hashes
 from edm_jax.weights.directory import CHECKPOINTS
 
+SET_ASIDE = "set_aside"  # checkpoints that the run does not go on from
+_TIMES = "_CHECKPOINT_METADATA"  # orbax adds to it when the step has its name
 _TREES, _RECORD = ("state", "ema", "averages"), "config"
 
 
@@ -39,13 +46,20 @@ class Checkpoints:
         """
         logging.getLogger("absl").setLevel("ERROR")  # orbax narrates every call
         handlers = {name: _tree_handler() for name in _TREES}
-        self._manager = ocp.CheckpointManager(
-            files.absolute(workdir) / CHECKPOINTS,  # orbax needs it from the root, or as a URL
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, read_only=read_only, create=not read_only
-            ),
-            item_handlers={**handlers, _RECORD: ocp.JsonCheckpointHandler()},
-        )
+        self._saving: int | None = None
+        # Orbax needs it from the root, or as a URL.
+        self._folder = files.absolute(workdir) / CHECKPOINTS
+        with _reading(self._folder):
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep,
+                    read_only=read_only,
+                    create=not read_only,
+                    async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+                ),
+                item_handlers={**handlers, _RECORD: ocp.JsonCheckpointHandler()},
+            )
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -61,6 +75,51 @@ class Checkpoints:
         """All complete steps, ascending."""
         return sorted(self._manager.all_steps())
 
+    def folder(self, step: int) -> epath.Path:
+        """Where a step is."""
+        return self._folder / str(step)
+
+    def damage(self, step: int, items: Collection[str] = ()) -> str | None:
+        """What is wrong with a complete step, in a few words; None where nothing is known to be.
+
+        Args:
+          step: a complete step. One without hashes, of an earlier version, is only looked into.
+          items: which of its items to look at; all by default.
+        """
+        if not (self.folder(step) / _RECORD).exists():  # orbax takes any numbered folder for a step
+            return f"{_RECORD} is missing"
+        try:
+            wrong = hashes.damage(self.folder(step), {*items, _RECORD} if items else ())
+            if wrong is None:
+                self.record(step)
+        except (OSError, ValueError) as error:
+            return str(error).removeprefix(f"{self.folder(step)}: ")
+        return wrong
+
+    def set_aside(self, step: int) -> epath.Path:
+        """Moves a step out of the way, to where nothing looks for checkpoints.
+
+        To be called by one process; the others call `reload` after it.
+
+        Args:
+          step: a complete step.
+
+        Returns:
+          Its new folder.
+        """
+        place = self._folder.parent / SET_ASIDE
+        place.mkdir(exist_ok=True)
+        taken = {path.name for path in place.iterdir()}
+        names = (f"{step}" + (f"-{n}" if n else "") for n in range(len(taken) + 1))
+        target = place / next(name for name in names if name not in taken)
+        self.folder(step).rename(target)
+        self.reload()
+        return target
+
+    def reload(self) -> None:
+        """Looks again which steps there are."""
+        self._manager.reload()
+
     def save(self, step: int, items: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Starts writing; the arrays may be donated as soon as this returns.
 
@@ -74,6 +133,8 @@ class Checkpoints:
         """
         trees = {k: ocp.args.PyTreeSave(tree) for k, tree in items.items() if tree}
         args = ocp.args.Composite(**{_RECORD: ocp.args.JsonSave(dict(record))}, **trees)
+        self.wait()
+        self._saving = step
         if not self._manager.save(step, args=args, force=True):
             raise RuntimeError(f"the checkpoint of step {step} was not written")
 
@@ -82,13 +143,24 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def record(self, step: int) -> dict[str, Any]:
-        """The JSON item of a step."""
+        """The JSON item of a step.
+
+        Raises:
+          ValueError: it is damaged.
+        """
         args = ocp.args.Composite(**{_RECORD: ocp.args.JsonRestore()})
-        return self._manager.restore(step, args=args)[_RECORD]
+        with _reading(self.folder(step)):
+            found = self._manager.restore(step, args=args)[_RECORD]
+            return {"config": {}, "model": {}} | found
 
     def names(self, step: int, item: str) -> list[str]:
-        """The names at the top of an item's tree; none where the step has no such item."""
-        return sorted(self._stored(step, item) or ())
+        """The names at the top of an item's tree; none where the step has no such item.
+
+        Raises:
+          ValueError: the step is damaged.
+        """
+        with _reading(self.folder(step)):
+            return sorted(self._stored(step, item) or ())
 
     def restore(self, step: int, targets: Mapping[str, Any]) -> dict[str, Any]:
         """Trees of a step, onto the devices that the targets name.
@@ -101,14 +173,23 @@ class Checkpoints:
           The arrays by item.
 
         Raises:
-          ValueError: the checkpoint holds arrays of other names or shapes.
+          ValueError: the checkpoint holds arrays of other names or shapes, or is damaged.
         """
         targets = {name: target for name, target in targets.items() if target}
-        for name, target in targets.items():
-            if name != "state":  # as large as the others, and it follows from them
-                self._compare(step, name, target)
-        args = ocp.args.Composite(**{name: _restore(target) for name, target in targets.items()})
-        return dict(self._manager.restore(step, args=args).items())
+        with _reading(self.folder(step)):
+            for name, target in targets.items():
+                if name != "state":  # as large as the others, and it follows from them
+                    self._compare(step, name, target)
+            trees = {name: _restore(target) for name, target in targets.items()}
+            return dict(self._manager.restore(step, args=ocp.args.Composite(**trees)).items())
+
+    def _seal(self) -> None:
+        # Called by orbax's thread when all is written, before the step has its name; in a bucket
+        # it has it from the start, and a file beside its items says that it is complete.
+        if processes.is_main():
+            names = (f"{self._saving}.orbax-checkpoint-tmp*", f"{self._saving}")
+            folder = next(path for name in names for path in self._folder.glob(name))
+            hashes.write(folder, leaving_out=[_TIMES])
 
     def _stored(self, step: int, item: str) -> Any:
         found = self._manager.item_metadata(step).get(item)
@@ -155,7 +236,7 @@ def restore_model(
 
     Raises:
       FileNotFoundError: there is no such checkpoint.
-      ValueError: there is no such average.
+      ValueError: there is no such average, or the checkpoint is damaged.
     """
     if not (files.absolute(workdir) / CHECKPOINTS).is_dir():
         raise FileNotFoundError(f"{workdir} holds no checkpoint of a training run")
@@ -166,7 +247,15 @@ def restore_model(
             which = "" if step is None else f" of step {step}"
             raise FileNotFoundError(f"{workdir} holds no checkpoint{which} (complete: {known})")
         step = steps[-1] if step is None else step
-        config = ModelConfig.from_dict(checkpoints.record(step)["model"])
+        folder = checkpoints.folder(step)
+        if wrong := checkpoints.damage(step, ["ema" if ema is None else "averages"]):
+            others = ", ".join(str(folder.parent / str(s)) for s in steps if s != step)
+            raise ValueError(
+                f"{folder} is damaged: {wrong}"
+                + (f"; beside it there is {others}" if others else "; there is no other")
+            )
+        with _reading(folder):
+            config = ModelConfig.from_dict(checkpoints.record(step)["model"])
         abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
         target = placed(abstract, processes.local_shardings(abstract))
         if ema is None:
@@ -179,6 +268,21 @@ def restore_model(
             )
         found = checkpoints.restore(step, {"averages": dict.fromkeys(names, target)})
         return Model.build(config, found["averages"][ema])
+
+
+@contextlib.contextmanager
+def _reading(folder: epath.Path) -> Iterator[None]:
+    """Makes one line of whatever orbax and its threads say of a damaged step, with its folder."""
+    try:
+        yield
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())
+        if isinstance(error, ValueError) and words.startswith(str(folder)):
+            raise
+        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{folder}: {name}{words[:300]}") from error
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -100,6 +100,7 @@ def test_class_names_stay_with_the_model_and_older_runs_go_on(whole, tmp_path):
         record = json.loads(path.read_text())
         del record["model"]["class_names"]
         path.write_text(json.dumps(record))
+        (path.parents[1] / "hashes.json").unlink()  # nor had they those
     assert loop.train(tiny(sample_kimg=0.096), str(older), quiet=True) is None
     assert restore_model(str(older)).config.class_names == ()
 
@@ -273,7 +274,7 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
         ({"duration_kimg": 0.0}, "duration_kimg is 0.0; it must be positive"),
         ({"augment": 2.0}, "augment is 2.0"),
         ({"engine": "tpu"}, "engine is 'tpu'; allowed are auto, pmap, jit"),
-        ({"data": DataConfig(loader="disk")}, "data.loader is 'disk'; allowed are auto, memory"),
+        ({"data": DataConfig(loader="disk")}, "data.loader must be one of auto, memory.*disk"),
         ({"model": ddpmpp(resolution=32)}, "model.resolution is 32"),
         ({"loss": LossConfig("edn")}, "edn"),
         (

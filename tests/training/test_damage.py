@@ -1,0 +1,165 @@
+"""What goes wrong with a run's files, and with its numbers: found, named, and gone on from."""
+
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_run import tiny
+
+import edm_jax
+from edm_jax.cli.main import main
+from edm_jax.training import loop, metrics, posthoc
+from edm_jax.weights.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("small_networks")
+
+
+@pytest.fixture(scope="module")
+def finished(small_networks, tmp_path_factory):
+    """A whole run with checkpoints of steps 4, 8 and 12."""
+    workdir = tmp_path_factory.mktemp("finished")
+    loop.train(tiny(keep_checkpoints=3, sample_kimg=0.064), str(workdir), quiet=True)
+    return workdir
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of it, to be spoiled."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def steps(workdir):
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.steps()
+
+
+def flip(folder):
+    """Changes one bit of the largest file of a folder."""
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+SPOIL = {
+    "a flipped bit of the state": lambda step: flip(step / "state"),
+    "a flipped bit of the average": lambda step: flip(step / "ema"),
+    "a missing file": lambda step: (step / "ema/_METADATA").unlink(),
+    "a short file": lambda step: (step / "config/metadata").write_text("{"),
+    "an empty folder": lambda step: (shutil.rmtree(step), step.mkdir()),
+}
+
+
+@pytest.mark.parametrize("kind", SPOIL)
+def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_taken(run, finished, kind, capsys):
+    SPOIL[kind](run / "checkpoints/12")
+    assert loop.train(tiny(keep_checkpoints=3), str(run), quiet=True) is None
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"warning: .*checkpoints/12 is damaged .*set_aside/12\n", said)
+    assert steps(run) == [4, 8, 12] and (run / "set_aside/12").is_dir()
+    jax.tree.map(
+        np.testing.assert_array_equal, edm_jax.load(run).params, edm_jax.load(finished).params
+    )
+
+
+@pytest.mark.parametrize("kind", list(SPOIL)[1:])
+def test_loading_a_damaged_checkpoint_is_one_line_that_names_it(run, kind):
+    SPOIL[kind](run / "checkpoints/12")
+    with pytest.raises(ValueError) as found:
+        edm_jax.load(run)
+    line = str(found.value)
+    assert "checkpoints/12 is damaged: " in line and "\n" not in line and len(line) < 500
+    assert edm_jax.load(run / "checkpoints/8").params
+    assert f"beside it there is {run}/checkpoints/4, {run}/checkpoints/8" in line
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"[" * 100_000, b'{"config": 1}', b"\xff"])
+@pytest.mark.parametrize("part", ["config/metadata", "ema/_METADATA", "_CHECKPOINT_METADATA"])
+def test_metadata_without_hashes_are_read_or_refused_in_one_line(run, part, content):
+    step = run / "checkpoints/12"
+    (step / "hashes.json").unlink()
+    assert edm_jax.load(run).params  # as an earlier version wrote it
+    (step / part).write_bytes(content)
+    try:
+        edm_jax.load(run)
+    except ValueError as error:
+        assert str(error).startswith(str(run)) and "\n" not in str(error)
+        assert len(str(error)) < 600
+    else:
+        assert part == "_CHECKPOINT_METADATA"  # of which nothing is needed
+
+
+def test_all_checkpoints_damaged_is_an_error_that_says_what_to_do(run):
+    for step in (4, 8, 12):
+        flip(run / f"checkpoints/{step}/state")
+    with pytest.raises(ValueError, match=r"checkpoints/12 is damaged .*--from-step 0 begins anew"):
+        loop.train(tiny(), str(run), quiet=True)
+    assert steps(run) == [4, 8, 12]
+
+
+def test_a_run_goes_on_from_an_older_step_when_asked(run, finished):
+    with pytest.raises(ValueError, match="from_step must be one of 0, 4, 8, 12, got 5"):
+        loop.train(tiny(), str(run), quiet=True, from_step=5)
+    shorter = tiny(duration_kimg=0.096, keep_checkpoints=3)
+    assert loop.train(shorter, str(run), quiet=True, from_step=4) is None
+    assert steps(run) == [4, 6]
+    assert sorted(p.name for p in (run / "set_aside").iterdir()) == ["12", "8"]
+    # Nothing later than step 6 is left among the pictures, averages and numbers.
+    assert [p.name for p in run.glob("*.png")] == ["samples-00000004.png"]
+    assert {s for s, _, _ in posthoc.snapshots(str(run))} == {4, 6}
+    assert metrics.read(run)[-1]["step"] == 6
+    flip(run / "checkpoints/4/state")
+    with pytest.raises(ValueError, match="checkpoints/4 is damaged"):
+        loop.train(tiny(), str(run), quiet=True, from_step=4)
+
+
+def broken(monkeypatch, at, params=lambda tree: tree, loss=jnp.nan):
+    """Makes the step whose number is `at` give such a loss and such parameters."""
+
+    def step(state, batch, key):
+        del batch, key
+        now = state.step + 1 == at
+        value = jnp.where(now, loss, 1.0)
+        binned = {"loss_by_sigma": value[None], "count_by_sigma": jnp.ones(1)}
+        moved = jax.tree.map(lambda a: jnp.where(now, params(a), a), state.params)
+        return state.replace(step=state.step + 1, params=moved), {"loss": value, **binned}
+
+    assemble = loop.assemble
+    monkeypatch.setattr(
+        loop, "assemble", lambda *given, **data: assemble(*given, **data)._replace(step=step)
+    )
+
+
+@pytest.mark.parametrize(
+    "broke", [{}, {"loss": 1.0, "params": lambda a: a * jnp.inf}], ids=["loss", "state"]
+)
+def test_nothing_is_written_of_a_step_that_is_not_finite(tmp_path, monkeypatch, broke):
+    broken(monkeypatch, at=6, **broke)
+    # A grid and a snapshot would be due at step 6, a line of the log and a checkpoint later.
+    config = tiny(log_kimg=0.128, checkpoint_kimg=0.064, ema_snapshot_kimg=0.048, sample_kimg=0.048)
+    with pytest.raises(loop.NonFiniteLossError, match="of step 6 is nan|after step 6 is not fin"):
+        loop.train(config, str(tmp_path), quiet=True)
+    assert {s for s, _, _ in posthoc.snapshots(str(tmp_path))} == {3}
+    assert [p.name for p in tmp_path.glob("*.png")] == ["samples-00000003.png"]
+    assert steps(tmp_path) == [4]
+
+
+def test_a_run_that_goes_on_removes_the_snapshots_of_the_attempt_before(run, capsys):
+    """They may be of a loss that went off; averaged with the new ones they would spoil the mean."""
+    stale = run / "averages/power-0.050-00000011"
+    shutil.copytree(run / "averages/power-0.050-00000012", stale)
+    for step in (8, 12):
+        shutil.rmtree(run / f"checkpoints/{step}")
+    loop.train(tiny(), str(run))
+    assert "removed 7 grids and snapshots of steps after 4" in capsys.readouterr().err
+    assert not stale.exists()
+    assert {s for s, _, _ in posthoc.snapshots(str(run))} == {4, 8, 12}
+
+
+def test_an_average_of_a_step_that_has_no_snapshots_yet_is_refused(run, tmp_path, capsys):
+    words = ["ema", str(run), str(tmp_path / "out"), "--std", "0.1"]
+    assert main([*words, "--step", "13"]) == 2
+    assert "step must be between 1 and 12, the latest snapshot's, got 13" in capsys.readouterr().err
