@@ -33,6 +33,13 @@ def test_predicting_nothing_costs_the_noise():
     np.testing.assert_allclose(found[2:], NOISE[2:] ** 2, rtol=1e-5)
 
 
+def test_the_denoiser_sees_the_data_and_sigma_times_the_noise():
+    noise = np.random.default_rng(2).standard_normal(Y.shape)  # of both signs and all sizes
+    found = objectives.loss(lambda x, s: 2 * x, Y, SIGMAS, noise, objectives.unit_weight())
+    wanted = (np.asarray(Y) + 2 * np.asarray(SIGMAS)[:, None, None] * noise) ** 2
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_the_ideal_denoiser_has_the_least_loss():
     """For N(0, c^2) it is lambda c^2 sigma^2 / (c^2 + sigma^2); any other std costs more."""
     weight = objectives.unit_weight()

@@ -1,0 +1,102 @@
+"""From seeds to images: which key draws what, which class goes with which seed, and the pixels."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edm_jax import generation, ideal, randomness, samplers, timesteps
+
+SEEDS = np.array([7, 8, 2**32 - 1], np.uint32)
+SHAPE = (4, 4, 1)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Blur:
+    """A model of Gaussian data; a label adds its class's number, from 1, to what it sees."""
+
+    label_dim: int = 0
+    image_shape = SHAPE
+    config = property(lambda self: self)
+
+    def denoiser(self, one_hot):
+        numbers = jnp.arange(1.0, self.label_dim + 1)
+        shift = jnp.zeros(()) if one_hot is None else (one_hot @ numbers)[:, None, None, None]
+        return lambda x, sigma: ideal.gaussian(0.0, 0.5)(x, sigma) + shift
+
+
+def keys_of(seeds):
+    return jnp.stack([jax.random.split(jax.random.key(int(seed)), 3) for seed in seeds])
+
+
+@pytest.mark.parametrize("churn", [None, samplers.Churn(2.0)], ids=["plain", "churn"])
+def test_a_seed_s_first_key_draws_the_start_and_the_third_the_path(churn):
+    tableau, model = samplers.heun(timesteps.edm(3), churn=churn), Blur()
+    keys = keys_of(SEEDS)
+    start = jax.vmap(lambda key: jax.random.normal(key, (16,)))(keys[:, 0]).reshape(3, *SHAPE)
+    wanted = samplers.sample(model.denoiser(None), tableau, start, keys[:, 2] if churn else None)
+    found = generation.draw(model, tableau, jnp.asarray(SEEDS))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    assert len(np.unique(jax.random.key_data(keys).reshape(9, -1), axis=0)) == 9
+
+
+def test_a_seed_s_second_key_draws_its_class():
+    found = generation.random_classes(range(500), 10)
+    keys = jax.vmap(lambda key: jax.random.split(key, 3))(randomness.sample_keys(range(500)))
+    wanted = jax.vmap(lambda key: jax.random.randint(key, (), 0, 10))(keys[:, 1])
+    np.testing.assert_array_equal(found, wanted)
+    assert set(found) == set(range(10))
+
+
+def test_labels_become_one_hot_and_negative_ones_none():
+    tableau, model = samplers.euler([1.0, 0.0]), Blur(3)
+    same = jnp.full(4, 5)
+    found = generation.draw(model, tableau, same, jnp.array([-1, 0, 2, -1]))
+    shift = found - generation.draw(Blur(), tableau, same)
+    np.testing.assert_allclose(shift.mean((1, 2, 3)), [0, 1, 3, 0], atol=1e-6)
+    np.testing.assert_allclose(generation.draw(model, tableau, same), found[:1].repeat(4, 0))
+
+
+def test_pixels_are_rounded_to_the_nearest():
+    levels = np.arange(256, dtype=np.float64)
+    for offset in (-0.49, 0.0, 0.49):
+        images = jnp.asarray((levels + offset) / 127.5 - 1, jnp.float32)
+        np.testing.assert_array_equal(generation.to_uint8(images), levels)
+    np.testing.assert_array_equal(generation.to_uint8(jnp.array([-9.0, 9.0])), [0, 255])
+
+
+def test_every_class_with_every_seed_class_by_class():
+    model = Blur(3)
+    for classes, wanted in (("all", [0, 1, 2]), (2, [2]), (0, [0]), ([2, 1], [2, 1])):
+        seeds, labels = generation.pairs(model, [5, 6], classes)
+        np.testing.assert_array_equal(seeds, [5, 6] * len(wanted))
+        np.testing.assert_array_equal(labels, np.repeat(wanted, 2))
+    seeds, labels = generation.pairs(model, [0, 2**32 - 1])
+    np.testing.assert_array_equal(labels, generation.random_classes([0, 2**32 - 1], 3))
+    assert generation.pairs(model, [5], None)[1] is None
+    assert generation.pairs(Blur(), [5], "random")[1] is None
+    for seeds in ([-1], [2**32], [0.5]):
+        with pytest.raises(ValueError, match="seeds must be integers"):
+            generation.pairs(model, seeds)
+    for classes in (-1, 3, [0, 3]):
+        with pytest.raises(ValueError, match="class must be 0 to 2"):
+            generation.pairs(model, [5], classes)
+    with pytest.raises(ValueError, match="classes must be None, as the model has no labels"):
+        generation.pairs(Blur(), [5], 0)
+
+
+def test_a_path_goes_from_the_noise_to_the_image_in_the_data_s_range():
+    tableau, model = samplers.euler([8.0, 2.0, 1.0, 0.0]), Blur()
+    shown, sigmas = generation.paths(model, tableau, SEEDS, columns=4)
+    np.testing.assert_array_equal(sigmas, [8, 2, 1, 0])
+    last, states = generation.draw(model, tableau, jnp.asarray(SEEDS), trajectory=True)
+    for k, sigma in enumerate((8.0, 2.0, 1.0)):
+        scaled = 0.5 * states[k] / np.sqrt(0.25 + sigma**2)
+        np.testing.assert_array_equal(shown[:, k], generation.to_uint8(scaled))
+    np.testing.assert_array_equal(shown[:, 3], generation.to_uint8(last))
+    few, sigmas = generation.paths(model, tableau, SEEDS, columns=2)
+    np.testing.assert_array_equal(sigmas, [8, 0])
+    np.testing.assert_array_equal(few, shown[:, [0, 3]])
