@@ -1,5 +1,6 @@
 """Moving averages of the parameters: by half-life in images, and by a power of the time."""
 
+import math
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -124,8 +125,8 @@ def shares(
     """
     named: dict[str, Share] = {}
     for kimg in halflives_kimg:
-        if not kimg > 0:
-            raise ValueError(f"ema_more_kimg must hold positive half-lives, got {kimg}")
+        if not 0 < kimg < math.inf:
+            raise ValueError(f"ema_more_kimg must hold positive finite half-lives, got {kimg}")
         named[f"halflife-{kimg:g}"] = by_halflife(batch_size, kimg * 1e3, rampup_ratio=rampup_ratio)
     for std in powers:
         named[f"power-{std:.3f}"] = by_power(round(std, 3))

@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 
+from edm_jax.data.archive import Dataset
 from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import processes
 from edm_jax.training.config import Config
+from edm_jax.training.resume import fingerprint
 from edm_jax.training.state import TrainState
 from edm_jax.weights.checkpoint import Checkpoints, placed
 
@@ -109,19 +111,20 @@ def restore(
     )
 
 
-def record(config: Config, model: ModelConfig, dataset: str) -> dict[str, Any]:
+def record(config: Config, model: ModelConfig, dataset: Dataset) -> dict[str, Any]:
     """The JSON item: what a later run or a sampler must know.
 
     Args:
       config: the run's settings.
       model: what was built from them and the data.
-      dataset: the data set's name.
+      dataset: what it is trained on.
     """
     return {
         "layout": 2,  # of the state's items: see `restore`
         "config": json.loads(config.to_json()),
         "model": dataclasses.asdict(model),
-        "dataset": dataset,
+        "dataset": dataset.name,
+        "data": fingerprint(dataset),
     }
 
 

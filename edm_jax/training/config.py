@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+from collections.abc import Callable
 from typing import Any
 
 from edm_jax import objectives
@@ -31,12 +33,16 @@ def choices(text: str, *sets: tuple[str, ...]) -> list[str]:
     known = [word for group in sets for word in group]
     for word in words:
         if word not in known:
-            raise ValueError(f"the configuration's argument has {word!r}; known are {known}")
+            raise ValueError(
+                f"the configuration's argument must be of {', '.join(known)}, got {word!r}"
+            )
     found = []
     for group in sets:
         chosen = [word for word in words if word in group]
         if len(chosen) > 1:
-            raise ValueError(f"the configuration's argument {text!r} has several of {group}")
+            raise ValueError(
+                f"the configuration's argument must have one of {', '.join(group)}, got {text!r}"
+            )
         found.append(chosen[0] if chosen else group[0])
     return found
 
@@ -143,6 +149,25 @@ class Config:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
 
+# What is allowed of the numbers, in words; every comparison with NaN is false.
+_ALLOWED: dict[str, Callable[[float], bool]] = {
+    "positive and finite": lambda value: 0 < value < math.inf,
+    "finite and not negative": lambda value: 0 <= value < math.inf,
+    "in [0, 1]": lambda value: 0 <= value <= 1,
+    "in [0, 1)": lambda value: 0 <= value < 1,
+    "in [0, 2**32)": lambda value: 0 <= value < 2**32,
+}
+_RULES = {
+    "positive and finite": "duration_kimg batch_size learning_rate adam_eps ema_halflife_kimg "
+    "ema_rampup_ratio loss_scale log_kimg sample_steps checkpoint_kimg keep_checkpoints",
+    "finite and not negative": "microbatch rampup_kimg clip_gradient ema_snapshot_kimg sample_kimg",
+    "in [0, 1]": "augment",
+    "in [0, 1)": "adam_b1 adam_b2",
+    "in [0, 2**32)": "seed",  # a key has no more
+}
+_OPTIONAL = ("ema_rampup_ratio",)
+
+
 def check(config: Config, devices: int) -> None:
     """Refuses settings that cannot be trained with, before anything is allocated.
 
@@ -153,30 +178,25 @@ def check(config: Config, devices: int) -> None:
     Raises:
       ValueError: naming the setting, its value and what is allowed.
     """
-    positive = ("duration_kimg", "batch_size", "ema_halflife_kimg", "log_kimg", "checkpoint_kimg")
-    for name in (*positive, "keep_checkpoints", "sample_steps", "learning_rate", "loss_scale"):
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must be positive")
-    more = ("clip_gradient", "ema_snapshot_kimg")
-    for name in ("microbatch", "rampup_kimg", "sample_kimg", "augment", "seed", *more):
-        if getattr(config, name) < 0:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must not be negative")
-    if config.augment > 1:
-        raise ValueError(f"augment is {config.augment}; it is a probability, at most 1")
+    for rule, names in _RULES.items():
+        for name in names.split():
+            value = getattr(config, name)
+            if not (value is None and name in _OPTIONAL) and not _ALLOWED[rule](value):
+                raise ValueError(f"{name} must be {rule}, got {value!r}")
     if config.ema_snapshot_kimg and not config.ema_power:
         raise ValueError(
-            f"ema_snapshot_kimg is {config.ema_snapshot_kimg}, but ema_power is empty; "
-            "snapshots are of averages such as ema_power=(0.05, 0.1)"
+            "ema_power must name what snapshots are of, such as (0.05, 0.1), where "
+            f"ema_snapshot_kimg is {config.ema_snapshot_kimg}, got {config.ema_power}"
         )
     averages.shares(config.batch_size, config.ema_more_kimg, config.ema_power)
     if config.batch_size % devices:
         raise ValueError(
-            f"batch_size is {config.batch_size}; it must be a multiple of the {devices} devices"
+            f"batch_size must be a multiple of the {devices} devices, got {config.batch_size}"
         )
     share = config.batch_size // devices
     if config.microbatch and share % config.microbatch:
         raise ValueError(
-            f"microbatch is {config.microbatch}; it must divide a device's share of {share} images"
+            f"microbatch must divide a device's share of {share} images, got {config.microbatch}"
         )
 
 
@@ -197,8 +217,8 @@ def fit(
         asked = getattr(config, name)
         if asked not in (0, found):
             raise ValueError(
-                f"model.{name} is {asked}, but the data set's images have {found}; "
-                f"set model.{name} to {found}, or to 0 to take it from the data"
+                f"model.{name} must be that of the data set's images, {found} (or 0, to take it "
+                f"from them), got {asked}"
             )
     return dataclasses.replace(
         config,

@@ -1,16 +1,18 @@
 """Signals that ask a run to stop, noted and read between steps."""
 
 import signal
+import threading
 from types import FrameType
 
 from edm_jax.runtime import processes
 
 
 class Interrupt:
-    """Turns SIGTERM and SIGINT into a flag. Use as a context manager, in the main thread.
+    """Turns SIGTERM and SIGINT into a flag. Use as a context manager.
 
     With several processes the notice of SIGTERM has to reach all of them, and all have to stop
-    after the same step: JAX's own handler does that.
+    after the same step: JAX's own handler does that. Beside the main thread signals are left alone:
+    Python hands them to that one.
 
     Attributes:
       signal: the first signal that came, or None. A second one raises KeyboardInterrupt.
@@ -34,7 +36,8 @@ class Interrupt:
         self.signal = signal.Signals(number)
 
     def __enter__(self) -> "Interrupt":
-        for number in () if self._shared else (signal.SIGTERM, signal.SIGINT):
+        ours = not self._shared and threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGTERM, signal.SIGINT) if ours else ():
             self._previous[number] = signal.signal(number, self._note)
         return self
 

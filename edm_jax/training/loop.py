@@ -1,7 +1,6 @@
 """The training loop, read from top to bottom."""
 
 import contextlib
-import dataclasses
 import json
 import re
 import signal
@@ -16,10 +15,9 @@ from tqdm import tqdm
 from edm_jax import generation
 from edm_jax.data import loader, storage
 from edm_jax.model import Model, parameter_count
-from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import engines, files, pictures, processes
 from edm_jax.runtime.files import locked
-from edm_jax.training import averages, bins, checkpoint, metrics, posthoc, warm_start
+from edm_jax.training import averages, bins, checkpoint, metrics, posthoc, resume, warm_start
 from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
@@ -27,6 +25,7 @@ from edm_jax.training.progress import Progress
 from edm_jax.weights.checkpoint import Checkpoints
 
 LOCK = ".lock"  # held by the process that trains in a folder
+CONFIG = "config.json"  # what the checkpoints know of the run too
 _GRID = re.compile(r"samples-(\d+)\.png")
 _STAYS = "checkpoints from before it stay"
 
@@ -83,6 +82,7 @@ def train(
     abstract = jax.eval_shape(parts.initial)
     train_step = engine.compile(parts.step, abstract)
     run_key = engine.key(config.seed)
+    about = checkpoint.record(config, model.config, dataset)
 
     with contextlib.ExitStack() as stack:
         if processes.is_main() and files.is_local(folder):
@@ -91,7 +91,10 @@ def train(
         checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.keep_checkpoints))
         start = checkpoint.starting_step(checkpoints, from_step, report.warn)
         if start:
-            _check_same_run(checkpoints.record(start), config, model.config)
+            saved = checkpoints.record(start)
+            resume.check_same_run(saved, config, model.config, about["data"])
+            if changed := resume.changes(saved, config):
+                report.say(f"changed since step {start}: {', '.join(changed)}")
             shardings = engine.shardings(abstract)
             placed = checkpoint.restore(checkpoints, start, abstract, shardings)
             current = engine.from_global(placed)
@@ -100,18 +103,18 @@ def train(
             if config.init:
                 current, note = warm_start.start_from(current, config.init)
                 report.say(note)
-        about = checkpoint.record(config, model.config, dataset.name)
         report.say(
             f"{len(dataset.images):,} images of {dataset.name}, "
             f"{parameter_count(abstract.params):,} parameters, {processes.device_summary()}, "
             f"engine {engine.name}" + (f"; going on from step {start}" if start else "")
         )
         if start >= total:
-            report.say(f"{workdir} is complete: {start} steps")
+            report.say(_done(workdir, start))
             return None
 
         if processes.is_main():
             _rewind(folder, start, report)
+            files.write(folder / CONFIG, json.dumps(about, indent=1) + "\n")
         log_every = config.every(config.log_kimg)
         sample_every = config.every(config.sample_kimg)
         save_every = config.every(config.checkpoint_kimg)
@@ -176,6 +179,7 @@ def train(
             "the same command goes on from there"
         )
         return interrupt.signal
+    report.say(_done(workdir, total))
     return None
 
 
@@ -219,6 +223,13 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
     }
 
 
+def _done(workdir: str, steps: int) -> str:
+    return (
+        f"{workdir} is complete, {steps} steps; to draw from it: "
+        f"edm-jax sample --checkpoint {workdir} --seeds 0-63 --out samples"
+    )
+
+
 def _rewind(folder: epath.Path, start: int, report: Progress) -> None:
     """Removes what an earlier attempt drew and averaged after the step that goes on."""
     grids = [(_GRID.fullmatch(path.name), path) for path in folder.glob("samples-*.png")]
@@ -239,25 +250,3 @@ def _grid(model: Model, config: Config):
     images = np.concatenate([part.images for part in parts])
     names = model.config.class_names[:rows] or map(str, classes or ())
     return pictures.grid(images, columns=10, row_labels=list(names))
-
-
-def _check_same_run(saved: dict[str, Any], config: Config, model_config: ModelConfig) -> None:
-    now = json.loads(json.dumps(dataclasses.asdict(model_config)))
-    # Through ModelConfig: a field that is newer than the run has its default there.
-    before = json.loads(json.dumps(dataclasses.asdict(ModelConfig.from_dict(saved["model"]))))
-    for model in (now, before):
-        del model["class_names"]  # older runs do not know them, and they change no number
-    was = {f"model.{name}": value for name, value in before.items()}
-    now = {f"model.{name}": value for name, value in now.items()}
-    defaults, settings = (json.loads(c.to_json()) for c in (Config(), config))
-    for name in ("batch_size", "seed", "init", "ema_more_kimg", "ema_power"):
-        was[name], now[name] = saved["config"].get(name, defaults[name]), settings[name]
-    for name in ("uncertainty", "importance"):  # what else the state holds
-        was[f"loss.{name}"] = saved["config"]["loss"].get(name, defaults["loss"][name])
-        now[f"loss.{name}"] = settings["loss"][name]
-    for name, value in now.items():
-        if was.get(name) != value:
-            raise ValueError(
-                f"{name} is {value}, but the run in this workdir has {was.get(name)}; "
-                "choose another workdir, or the run's own setting"
-            )

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import math
 import os
 from typing import Any
 
@@ -58,7 +59,7 @@ class Metrics:
     def write(self, record: dict[str, float]) -> None:
         """Adds one record; `step` is its place on TensorBoard's axis."""
         if self._stats is not None:
-            _append(self._stats, json.dumps(record) + "\n")
+            _append(self._stats, json.dumps(_finite(record), allow_nan=False) + "\n")
         if self._events is not None:
             for name, value in record.items():
                 if name != "step" and isinstance(value, (int, float)):
@@ -70,6 +71,15 @@ class Metrics:
     def __exit__(self, *_: object) -> None:
         if self._events is not None:
             self._events.close()
+
+
+def _finite(value: Any) -> Any:
+    """Null where a number is NaN or infinite, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _append(path: epath.Path, line: str) -> None:

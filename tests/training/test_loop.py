@@ -161,9 +161,9 @@ def test_a_complete_run_is_left_alone(whole):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"batch_size": 32}, "batch_size is 32, but the run in this workdir has 16"),
-        ({"seed": 1}, "seed is 1"),
-        ({"ema_power": (0.05,), "ema_snapshot_kimg": 0.0}, r"ema_power is \[0.05\]"),
+        ({"batch_size": 32}, "batch_size must be that of the run in this workdir, 16, got 32"),
+        ({"seed": 1}, "seed must be .*, 0, got 1"),
+        ({"ema_power": (0.05,), "ema_snapshot_kimg": 0.0}, r"ema_power must be .*got \[0.05\]"),
         ({"model": ddpmpp(resolution=0, channels=0, model_channels=16)}, "model.model_channels"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -228,7 +228,7 @@ def test_a_run_starts_from_another_s_weights(whole, tmp_path, monkeypatch):
     # The second time the weights are not read again; a run from elsewhere is refused.
     loop.train(config, str(tmp_path), quiet=True)
     assert len(started) == 1
-    with pytest.raises(ValueError, match="init is None, but the run in this workdir has"):
+    with pytest.raises(ValueError, match="init must be that of the run in this workdir.*got None"):
         loop.train(dataclasses.replace(config, init=None), str(tmp_path), quiet=True)
     # The first step's learning rate is 0, so the average has moved once: by a half-life of 50.
     step, (state, average, _) = final_state(tmp_path)
@@ -269,13 +269,13 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"batch_size": 12}, "batch_size is 12; it must be a multiple of the 8 devices"),
-        ({"microbatch": 3}, "microbatch is 3"),
-        ({"duration_kimg": 0.0}, "duration_kimg is 0.0; it must be positive"),
-        ({"augment": 2.0}, "augment is 2.0"),
+        ({"batch_size": 12}, "batch_size must be a multiple of the 8 devices, got 12"),
+        ({"microbatch": 3}, "microbatch must divide .*got 3"),
+        ({"duration_kimg": 0.0}, "duration_kimg must be positive and finite, got 0.0"),
+        ({"augment": 2.0}, r"augment must be in \[0, 1\], got 2.0"),
         ({"engine": "tpu"}, "engine is 'tpu'; allowed are auto, pmap, jit"),
         ({"data": DataConfig(loader="disk")}, "data.loader must be one of auto, memory.*disk"),
-        ({"model": ddpmpp(resolution=32)}, "model.resolution is 32"),
+        ({"model": ddpmpp(resolution=32)}, "model.resolution must be .* 8 .*got 32"),
         ({"loss": LossConfig("edn")}, "edn"),
         (
             {"loss": LossConfig(importance=True)},
@@ -284,10 +284,17 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
         ({"loss": LossConfig("iddpm", variance_weight=1e-3)}, "model.learned_variance"),
         ({"loss": LossConfig(weight="snr")}, "weight must be one of"),
         ({"loss": LossConfig(weight_arguments={"limit": 1.0})}, "no weight is named"),
-        ({"ema_power": ()}, "ema_power is empty"),
+        ({"ema_power": ()}, "ema_power must name"),
         ({"ema_power": (0.4,)}, "std must lie .*got 0.4"),
-        ({"loss_scale": 0.0}, "loss_scale is 0.0"),
+        ({"loss_scale": 0.0}, "loss_scale must be positive and finite, got 0.0"),
         ({"init": "none.pkl"}, "none.pkl"),
+        ({"seed": 2**32}, r"seed must be in \[0, 2\*\*32\), got 4294967296"),
+        ({"adam_b1": 1.5}, r"adam_b1 must be in \[0, 1\), got 1.5"),
+        ({"adam_b2": 1.0}, r"adam_b2 must be in \[0, 1\), got 1.0"),
+        ({"ema_rampup_ratio": -1.0}, "ema_rampup_ratio must be positive and finite, got -1.0"),
+        ({"duration_kimg": float("inf")}, "duration_kimg must be positive and finite, got inf"),
+        ({"rampup_kimg": float("nan")}, "rampup_kimg must be finite and not negative, got nan"),
+        ({"ema_more_kimg": (float("inf"),)}, "ema_more_kimg must hold .*got inf"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
