@@ -11,16 +11,19 @@ a table, and the seed of every mutation that did otherwise.
 
 import argparse
 import collections
+import gzip
 import io
 import json
 import os
 import pathlib
+import pickle
 import random
 import resource
 import shutil
 import signal
 import struct
 import sys
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -175,6 +178,24 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
         np.savez(folder / "x.npz", images=np.zeros((4, 8, 8, 1), np.uint8), labels=np.arange(4))
         return Case(sources.open_source, folder / "x.npz")
 
+    def numbers() -> Case:
+        digits = struct.pack(">4B3I", 0, 0, 8, 3, 4, 8, 8) + bytes(range(256))
+        return Case(sources.open_source, written("x-idx3-ubyte.gz", gzip.compress(digits)))
+
+    def cifar() -> Case:
+        path = folder / "cifar-10-python.tar.gz"
+        pixels = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
+        names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+        records = {name: {b"data": pixels, b"labels": [0, 1]} for name in names}
+        records["batches.meta"] = {b"label_names": [b"cat", b"dog"]}
+        with tarfile.open(path, "w") as tar:  # its content, not its gzip layer, is what is changed
+            for name, record in records.items():
+                data = pickle.dumps(record, 2)
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        return Case(sources.open_source, path)
+
     def run(part: str) -> Case:
         from edm_jax.training.config import Config, DataConfig
         from edm_jax.training.loop import train
@@ -196,6 +217,8 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
     yield "zip archive", lambda: Case(read_archive, images())
     yield "dataset.json", listing
     yield "npz arrays", arrays
+    yield "idx.gz", numbers
+    yield "cifar tar", cifar
     yield "checkpoint, config", lambda: run("config/metadata")
     yield "checkpoint, tree", lambda: run("ema/_METADATA")
     yield "checkpoint, step", lambda: run("_CHECKPOINT_METADATA")

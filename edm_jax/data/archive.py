@@ -195,7 +195,9 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
                 infos = {info.filename: info for info in file.infolist()}
             found = [(name, f"{info.file_size} {info.CRC}") for name, info in infos.items()]
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise ValueError(f"{path}: not a readable zip file ({error})") from None
+            raise ValueError(
+                f"{path}: not a readable zip file ({decode.one_line(error)})"
+            ) from None
     else:
         raise FileNotFoundError(f"{path}: no such file or folder")
     found = sorted(item for item in found if _is_image(item[0]))
@@ -230,7 +232,7 @@ def naming(path: pathlib.Path):
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {decode.one_line(error)}") from None
 
 
 def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, ...], bool]:

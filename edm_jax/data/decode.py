@@ -14,6 +14,7 @@ from PIL import Image
 from edm_jax.data import pool
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+LONGEST = 1000  # characters of a message
 CHUNK_PIXELS = 1 << 20  # that a worker decodes between two answers
 
 
@@ -154,5 +155,6 @@ def shape_name(shape: tuple[int, ...]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Says what went wrong without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Says what went wrong without line breaks, and not at length: damaged files are quoted."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -209,7 +209,7 @@ def _environment(path: pathlib.Path):
     try:
         return lmdb.open(os.fspath(path), readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
-        raise ValueError(f"{path}: not a readable lmdb ({error})") from None
+        raise ValueError(f"{path}: not a readable lmdb ({decode.one_line(error)})") from None
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+LONGEST = 1000  # characters of a message
+
 
 class WeightsError(ValueError):
     """A file of weights that cannot be used: the message names the file and what is wrong."""
@@ -30,10 +32,19 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except WeightsError as error:
+        text = _brief(error)
         if str(error).startswith(name):
-            raise
-        raise WeightsError(f"{name}: {error}") from None
+            if text == str(error):
+                raise
+            raise WeightsError(text) from None
+        raise WeightsError(f"{name}: {text}") from None
     except OSError as error:
         raise WeightsError(f"{name}: {error.strerror or error}") from error
     except ImportError as error:
         raise WeightsError(f"{name}: {error}") from error
+
+
+def _brief(error: Exception) -> str:
+    """One line, and no long one: what a damaged file holds may be quoted in it."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

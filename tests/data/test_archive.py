@@ -216,6 +216,8 @@ def faulty(kind, folder, five):
         return path
     if kind == "label missing":
         return write(path, five, {"labels": [[name, 0] for name in sorted(five)[1:]]})
+    if kind == "long name":
+        return write(path, {**five, "x\n" + 3000 * "y" + ".png": b"hello"})
     if kind in CLASSES:
         labels = [[name, 2] for name in sorted(five)]
         return write(path, five, {"labels": labels, "classes": CLASSES[kind]})
@@ -232,6 +234,7 @@ def faulty(kind, folder, five):
     [
         ("truncated", "x.png: cannot be decoded"),
         ("no image", "x.png: not an image file"),
+        ("long name", "a.zip: x yyyy"),
         ("mixed", "x.png: image must be 8x8x3, as the first one, got 16x16x3"),
         ("gray among colour", "x.png: image must be 8x8x3, as the first one, got 8x8x1"),
         ("oblong", "x.png: images must be square, got 8x4"),
@@ -256,7 +259,7 @@ def test_faults_are_named_in_one_line(tmp_path, five, kind, message):
     with pytest.raises(ValueError) as error:
         archive.load(path)
     assert message in str(error.value) and str(path) in str(error.value)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1500
 
 
 def test_a_missing_archive_is_named(tmp_path):

@@ -162,6 +162,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, model, monkeypatch):
         (lambda text: text.replace('"num_blocks": 1', '"num_blocks": "1"'), "num_blocks is '1'"),
         (lambda text: text.replace('"channel_mult": [\n   1', '"channel_mult": [\n   "1"'), "not"),
         (lambda text: text.replace('"song"', '"dhariwal"'), "do not fit|missing"),
+        (lambda text: text.replace('"edm"', f'"{3000 * "x"}"'), "one of.{1,1000}…$"),
         (lambda text: text.replace('"edm"', '"edm3"'), "one of edm, vp.*got 'edm3'"),
         (lambda text: text.replace('"label_dim": 3', '"label_dim": 4'), "misshapen: .*map_label"),
     ],
