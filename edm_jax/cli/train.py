@@ -8,6 +8,8 @@ import pathlib
 import sys
 import textwrap
 
+import jax
+
 import edm_jax
 from edm_jax.cli import settings
 from edm_jax.cli.options import Parser, add_process_arguments
@@ -92,8 +94,15 @@ def load_config(name: str) -> Config:
     get_config = getattr(module, "get_config", None)
     if get_config is None:
         raise ValueError(f"--config {path} must have a function get_config()")
-    if colon and not inspect.signature(get_config).parameters:
-        raise ValueError(f"--config {path} must be given without an argument, got {argument!r}")
+    try:  # a built-in has no signature
+        taken = inspect.signature(get_config)
+        taken.bind(*([argument] if colon else []))
+    except TypeError:
+        wanted = f"with an argument, {path}:ARGUMENT" if taken.parameters else "without an argument"
+        given = repr(argument) if colon else "none"
+        raise ValueError(f"--config {path} must be given {wanted}, got {given}") from None
+    except ValueError:
+        pass
     config = get_config(argument) if colon else get_config()
     if not isinstance(config, Config):
         found = type(config).__name__
@@ -135,6 +144,20 @@ def main(words: list[str]) -> int:
         return 0
     if not values.workdir:
         raise ValueError("--workdir must be the folder of the run, got none")
+    try:
+        return _train(values)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            "error: out of memory; a smaller --config.microbatch or --config.model.remat=True "
+            f"needs less ({' '.join(str(error).split())[:200]})",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _train(values: argparse.Namespace) -> int:
     processes.initialize(values.coordinator, values.num_processes, values.process_id)
     try:
         signal = train(

@@ -69,16 +69,16 @@ def engine(name: str = "auto", fsdp: bool = False, devices: int | None = None) -
     """
     if devices is not None and (process_count() > 1 or not 1 <= devices <= jax.device_count()):
         raise ValueError(
-            f"devices is {devices}; {process_count()} process(es) have {jax.device_count()} "
-            "devices, of which only a lone process can leave some out"
+            f"devices must be from 1 to {jax.device_count()}, and left out where there are several "
+            f"processes, got {devices} and {process_count()} process(es)"
         )
     if name not in ENGINES:
-        raise ValueError(f"engine is {name!r}; allowed are {', '.join(ENGINES)}")
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
     if name == "auto":
         name = "jit" if fsdp or jax.process_count() > 1 else "pmap"
     if name == "pmap":
         if fsdp:
-            raise ValueError("fsdp=True needs engine='jit'; engine is 'pmap'")
+            raise ValueError("engine must be 'jit' where fsdp is True, got 'pmap'")
         return _pmap_engine(devices)
     return _jit_engine(fsdp, devices)
 

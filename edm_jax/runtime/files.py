@@ -1,8 +1,10 @@
 """Paths on disks and in buckets, files that are written whole or not at all, and locks."""
 
 import contextlib
+import errno
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -93,6 +95,23 @@ def reserve(path: str | os.PathLike) -> None:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def check_space(folder: str | os.PathLike, size: int) -> None:
+    """Refuses to begin what would not end: a file system in a bucket is never full.
+
+    Args:
+      folder: where something is to be written; it exists.
+      size: of it, in bytes.
+
+    Raises:
+      OSError: the disk has less space left.
+    """
+    if is_local(folder) and (free := shutil.disk_usage(folder).free) < size:
+        words = (
+            f"{os.strerror(errno.ENOSPC)}: {size / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} left"
+        )
+        raise OSError(errno.ENOSPC, words, os.fspath(folder))
 
 
 @contextlib.contextmanager

@@ -33,19 +33,35 @@ def initialize(
       process_id: this one's number, from 0.
 
     Raises:
-      ValueError: some of the three are given and others are missing, or out of range.
+      ValueError: some of the three are given and others are missing, or out of range; or there
+        are no devices such as JAX_PLATFORMS asks for.
     """
+    _join(coordinator, num_processes, process_id)
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise ValueError(
+            "JAX_PLATFORMS must name devices that are here and that JAX is installed for "
+            f"(pip install 'edm_jax[cuda]' or '[tpu]'), got {asked!r}"
+        ) from error
+
+
+def _join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     given = (coordinator, num_processes, process_id)
     if any(value is not None for value in given):
-        if None in given:
-            raise ValueError("--coordinator, --num-processes and --process-id belong together")
+        if coordinator is None or num_processes is None or process_id is None:
+            raise ValueError(
+                "--coordinator, --num-processes and --process-id must be given together, "
+                f"got {given}"
+            )
         if not 0 <= process_id < num_processes:
             raise ValueError(
-                f"--process-id is {process_id}; with {num_processes} processes it is from 0 to "
-                f"{num_processes - 1}"
+                f"--process-id must be from 0 to {num_processes - 1}, one less than "
+                f"--num-processes, got {process_id}"
             )
         if not coordinator.rpartition(":")[2].isdigit():
-            raise ValueError(f"--coordinator is {coordinator!r}; it must be HOST:PORT")
+            raise ValueError(f"--coordinator must be HOST:PORT, got {coordinator!r}")
         if num_processes == 1:
             return
     elif not _in_a_cluster():

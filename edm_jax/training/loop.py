@@ -58,7 +58,10 @@ def train(
     engine = engines.engine(config.engine, config.fsdp)
     check(config, engine.devices)
     folder = files.located(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except ImportError as error:  # gs:// needs gcsfs
+        raise ValueError(f"{workdir}: {error}") from error
 
     # Data, model, step.
     data = storage.load(

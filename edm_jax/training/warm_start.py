@@ -31,7 +31,7 @@ def start_from(state: TrainState, path: str) -> tuple[TrainState, str]:
 
     Args:
       state: fresh, on its devices.
-      path: anything that `interop.load` reads.
+      path: anything that `weights.load` reads.
 
     Returns:
       The state, and one line of what was copied and what was not.
@@ -41,7 +41,9 @@ def start_from(state: TrainState, path: str) -> tuple[TrainState, str]:
     """
     fits, missing, unused = matching(state.params, load(path).params)
     if not fits:
-        raise ValueError(f"init is {path!r}: no weight there has the name and shape of one here")
+        raise ValueError(
+            f"init must hold weights of the name and shape of some here, got none in {path!r}"
+        )
 
     def replace(tree: Any) -> Any:
         def leaf(keys, fresh):

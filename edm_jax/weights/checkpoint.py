@@ -130,10 +130,13 @@ class Checkpoints:
 
         Raises:
           RuntimeError: nothing was written, as the step is there already.
+          OSError: the disk has not the space; nothing was written.
         """
+        self.wait()
+        # Beforehand: what orbax's threads say of a full disk is hundreds of lines.
+        files.check_space(self._folder, sum(leaf.nbytes for leaf in jax.tree.leaves(dict(items))))
         trees = {k: ocp.args.PyTreeSave(tree) for k, tree in items.items() if tree}
         args = ocp.args.Composite(**{_RECORD: ocp.args.JsonSave(dict(record))}, **trees)
-        self.wait()
         self._saving = step
         if not self._manager.save(step, args=args, force=True):
             raise RuntimeError(f"the checkpoint of step {step} was not written")

@@ -5,9 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
+from etils import epath
 
 import edm_jax
+from edm_jax.cli import train as command
 from edm_jax.cli.main import COMMANDS, main
 from edm_jax.cli.train import parse
 
@@ -77,6 +80,7 @@ def test_a_configuration_is_found_from_anywhere(tmp_path):
     [
         ("", "", "must have a function get_config()"),
         ("get_config = dict", "", "must return a Config, got dict"),
+        ("def get_config(text): ...", "", "own.py:ARGUMENT, got none"),
         ("def get_config(): ...", ":x", "must be given without an argument, got 'x'"),
     ],
 )
@@ -115,6 +119,7 @@ def test_help_lists_every_setting_with_its_value(capsys):
         (["--config=configs/none.py", "--workdir=x"], "none.py"),
         ([CONFIG, "--workdir=x", "extra"], "unrecognized arguments: extra"),
         ([CONFIG, "--workdir=/proc/none/x"], "/proc/none"),
+        ([CONFIG, "--workdir=http://host/x"], "must be on a disk or begin with gs://"),
         ([CONFIG, "--workdir=x", "--config.data.archive=none.zip"], "none.zip"),
     ],
 )
@@ -154,3 +159,35 @@ def test_words_that_no_command_knows_are_one_line_and_code_2(arguments, message,
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and error.startswith("error: ") and "\n" not in error
+
+
+def test_a_bucket_whose_package_is_missing_is_named(capsys, monkeypatch):
+    def without(*_, **__):
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(type(epath.Path("gs://bucket/x")), "mkdir", without)
+    assert main(["train", CONFIG, "--workdir=gs://bucket/x"]) == 2
+    assert capsys.readouterr().err == (
+        "error: gs://bucket/x: Please install gcsfs to access Google Storage\n"
+    )
+
+
+def test_too_little_memory_is_one_line_that_says_what_needs_less(capsys, monkeypatch):
+    def full(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating\n9 bytes")
+
+    monkeypatch.setattr(command, "train", full)
+    assert main(["train", CONFIG, "--workdir=x"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: out of memory; a smaller --config.microbatch")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_devices_that_are_not_here_are_named():
+    words = [sys.executable, "-m", "train", CONFIG, "--workdir=x"]
+    environment = os.environ | {"JAX_PLATFORMS": "none_such"}
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert found.returncode == 2
+    assert found.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS must name devices")
+    assert "Traceback" not in found.stderr and "got 'none_such'" in found.stderr

@@ -163,3 +163,12 @@ def test_an_average_of_a_step_that_has_no_snapshots_yet_is_refused(run, tmp_path
     words = ["ema", str(run), str(tmp_path / "out"), "--std", "0.1"]
     assert main([*words, "--step", "13"]) == 2
     assert "step must be between 1 and 12, the latest snapshot's, got 13" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line_and_what_was_saved_stays(run, monkeypatch, capfd):
+    usage = shutil.disk_usage(run)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="No space left on device: 0.1 MB are needed, 0.1 left"):
+        loop.train(tiny(duration_kimg=0.256), str(run), quiet=True)
+    assert capfd.readouterr().err == ""
+    assert steps(run) == [4, 8, 12]

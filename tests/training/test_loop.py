@@ -273,7 +273,7 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
         ({"microbatch": 3}, "microbatch must divide .*got 3"),
         ({"duration_kimg": 0.0}, "duration_kimg must be positive and finite, got 0.0"),
         ({"augment": 2.0}, r"augment must be in \[0, 1\], got 2.0"),
-        ({"engine": "tpu"}, "engine is 'tpu'; allowed are auto, pmap, jit"),
+        ({"engine": "tpu"}, "engine must be one of auto, pmap, jit, got 'tpu'"),
         ({"data": DataConfig(loader="disk")}, "data.loader must be one of auto, memory.*disk"),
         ({"model": ddpmpp(resolution=32)}, "model.resolution must be .* 8 .*got 32"),
         ({"loss": LossConfig("edn")}, "edn"),
