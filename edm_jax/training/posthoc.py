@@ -136,7 +136,8 @@ def reconstruct(workdir: str, std: float, step: int | None = None) -> tuple[Mode
     step = last if step is None else step
     if not 0 < step <= last:
         raise ValueError(f"step must be between 1 and {last}, the latest snapshot's, got {step}")
-    found = [each for each in found if each[0] <= step] or found[:1]
+    end = min(when for when, _, _ in found if when >= step)
+    found = [each for each in found if each[0] <= end]
     weights = solve([s for s, _, _ in found], [w for _, w, _ in found], step, std)
     total, model = None, None
     for weight, (_, _, path) in zip(weights, found):

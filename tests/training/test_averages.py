@@ -1,9 +1,14 @@
 """Power-function averages, and any of them from snapshots of two."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
+from edm_jax import load
+from edm_jax.model import Model, init_params
+from edm_jax.networks import ddpmpp
 from edm_jax.training import averages, posthoc
 
 
@@ -42,10 +47,91 @@ def test_any_average_from_twenty_snapshots_of_two(std, error):
     assert np.linalg.norm(weights @ profiles - wanted) / np.linalg.norm(wanted) < error
 
 
+def test_the_inner_product_of_two_profiles():
+    """Against Gauss and Legendre's rule, for profiles that end before, with and after another."""
+
+    def profile(t, end, power):
+        return np.where(t <= end, (power + 1) / end * (t / end) ** power, 0.0)
+
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    for t_a, power_a, t_b, power_b in ((3, 5, 8, 2), (8, 2, 3, 5), (8, 2, 8, 7), (3, 7, 8, 2)):
+        t = 0.5 * min(t_a, t_b) * (nodes + 1)
+        both = profile(t, t_a, power_a) * profile(t, t_b, power_b)
+        wanted = 0.5 * min(t_a, t_b) * (weights * both).sum()
+        assert posthoc.correlation(t_a, power_a, t_b, power_b) == pytest.approx(wanted, rel=1e-12)
+
+
+CONFIG = ddpmpp(
+    resolution=8, channels=1, model_channels=8, channel_mult=(1,), num_blocks=1,
+    attn_resolutions=(), dropout=0.0,
+)  # fmt: skip
+
+
+def constant(value):
+    """A model whose every parameter is the same number."""
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), CONFIG))
+    return Model.build(CONFIG, jax.tree.map(lambda a: np.full(a.shape, value, np.float32), shapes))
+
+
+def value_of(model):
+    """The number of `constant`."""
+    (value,) = {float(v) for a in jax.tree.leaves(model.params) for v in np.unique(a)}
+    return value
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder of six snapshots: of two widths at three steps, each a number of its own."""
+    folder = epath.Path(tmp_path_factory.mktemp("run"))
+    for step in (30, 10, 20):
+        for std in (0.05, 0.1):
+            posthoc.save(constant(step + 100 * std), folder, f"power-{std:.3f}", step)
+    (folder / posthoc.FOLDER / "power-0.050-00000040.partial").mkdir()  # no snapshot
+    return str(folder)
+
+
+STEPS, STDS = [10, 10, 20, 20, 30, 30], [0.05, 0.1] * 3
+
+
+def test_snapshots_are_found_by_step(run):
+    found = posthoc.snapshots(run)
+    assert [(s, w) for s, w, _ in found] == list(zip(STEPS, STDS))
+    assert [value_of(load(path)) for _, _, path in found] == [15, 20, 25, 30, 35, 40]
+
+
+@pytest.mark.parametrize("step, count", [(None, 6), (30, 6), (25, 6), (20, 4), (10, 2), (1, 2)])
+def test_an_average_is_made_of_the_snapshots_up_to_the_first_that_reaches_it(run, step, count):
+    model, used = posthoc.reconstruct(run, 0.07, step)
+    weights = posthoc.solve(STEPS[:count], STDS[:count], step or 30, 0.07)
+    numbers = np.add(STEPS, 100 * np.array(STDS))[:count]
+    assert used == count and value_of(model) == pytest.approx(weights @ numbers, rel=1e-6)
+
+
+def test_a_snapshot_s_own_average_is_that_snapshot(run):
+    for step, std in ((20, 0.05), (10, 0.1), (30, 0.1)):
+        assert value_of(posthoc.reconstruct(run, std, step)[0]) == pytest.approx(step + 100 * std)
+
+
+def test_times_that_cannot_be_are_named(run):
+    for step in (0, 31):
+        with pytest.raises(ValueError, match=f"step must be between 1 and 30.*got {step}"):
+            posthoc.reconstruct(run, 0.1, step)
+    for time in (0, -1, 21):
+        with pytest.raises(ValueError, match=f"time must be .* at most 20, got {time}"):
+            posthoc.solve([10, 20], [0.1, 0.1], time, 0.1)
+
+
+def test_the_exponent_is_that_of_its_width():
+    for e in (0.01, 1.0, 6.0, 100.0):
+        std = np.sqrt((e + 1) / (e + 3)) / (e + 2)  # of weights t^e over [0, 1]
+        assert averages.exponent(std) == pytest.approx(e, rel=1e-9)
+
+
 def test_widths_that_cannot_be_are_named():
-    for std in (0.0, 0.3):
+    for std in (0.0, 0.2887, 0.3):
         with pytest.raises(ValueError, match=f"std must lie .*got {std}"):
             averages.exponent(std)
-    with pytest.raises(ValueError, match="ema_more_kimg must hold .*got -1"):
-        averages.shares(8, halflives_kimg=(-1.0,))
+    for kimg in (-1.0, 0.0):
+        with pytest.raises(ValueError, match=f"ema_more_kimg must hold .*got {kimg}"):
+            averages.shares(8, halflives_kimg=(kimg,))
     assert list(averages.shares(8, (250.0,), (0.05,))) == ["halflife-250", "power-0.050"]

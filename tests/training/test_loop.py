@@ -204,6 +204,8 @@ def test_an_average_is_reconstructed_by_a_command(whole, tmp_path, capsys):
         edm_jax.load(out).params,
         wanted,
     )
+    assert main(["ema", str(whole), str(tmp_path / "at"), "--std", "0.1", "--step", "8"]) == 0
+    assert "from 4 snapshots" in capsys.readouterr().out
     assert main(["ema", str(whole), str(tmp_path / "none"), "--std", "0.5"]) == 2
     assert "std must lie" in capsys.readouterr().err
     assert main(["ema", str(tmp_path), str(tmp_path / "none"), "--std", "0.1"]) == 2
