@@ -43,6 +43,7 @@ from edm_jax.model import Model
 from edm_jax.networks import SongConfig
 from edm_jax.weights import load, save
 from edm_jax.weights.directory import export_safetensors
+from edm_jax.weights.errors import naming
 from edm_jax.weights.official import guided_diffusion, nvidia, torch_tensors
 
 SECONDS, MEGABYTES = 10, 512
@@ -143,7 +144,12 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
         small = {name: value for name, value in weights.items() if value.size < 50}
         # The whole network is large; what is parsed is the same for a few of its arrays.
         data = official.snapshot(small, arguments, era, protocol)
-        return Case(lambda p: nvidia.parse_pickle(p.read_bytes()), written("net.pkl", data))
+
+        def read(path: pathlib.Path) -> None:
+            with naming(path):
+                nvidia.parse_pickle(path.read_bytes())
+
+        return Case(read, written("net.pkl", data))
 
     def safetensors() -> Case:
         export_safetensors(model(), folder / "x.safetensors")
@@ -241,8 +247,9 @@ def _torch_file(folder: pathlib.Path, model: Model) -> Case:
         file.writestr("x/version", "3\n")
 
     def read(path: pathlib.Path) -> None:
-        file = torch_tensors.read_any(path.read_bytes(), torch_tensors.TENSOR_GLOBALS)
-        guided_diffusion.weights_of(file)
+        with naming(path):
+            file = torch_tensors.read_any(path.read_bytes(), torch_tensors.TENSOR_GLOBALS)
+            guided_diffusion.weights_of(file)
 
     return Case(read, path)
 

@@ -27,6 +27,14 @@ def run(program: Callable[[], int]) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {_one_line(error) or type(error).__name__}", file=sys.stderr)
         return BAD_INPUT
+    except ImportError as error:
+        if error.name is not None:  # ours; a URL's missing package is told without a name
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except MemoryError as error:
+        print(f"error: out of memory; {_one_line(error)}".rstrip("; "), file=sys.stderr)
+        return FAILURE
     except KeyboardInterrupt as error:
         print("; ".join(filter(None, ("interrupted", _one_line(error)))), file=sys.stderr)
         return 130

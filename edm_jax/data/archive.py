@@ -302,7 +302,8 @@ def targets(labels: list) -> np.ndarray:
         return np.array(labels, np.int32)
     vectors: np.ndarray
     try:
-        vectors = np.array(labels, np.float32)
+        with np.errstate(over="ignore"):  # too large is infinite, and refused below
+            vectors = np.array(labels, np.float32)
     except (TypeError, ValueError):
         vectors = np.zeros(())
     if vectors.ndim != 2 or not vectors.shape[1] or not np.isfinite(vectors).all():

@@ -154,7 +154,7 @@ def shape_name(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}x{shape[2]}"
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception | str) -> str:
     """Says what went wrong without line breaks, and not at length: damaged files are quoted."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

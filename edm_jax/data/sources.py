@@ -162,13 +162,16 @@ def _arrays(path: pathlib.Path, split: str) -> Source:
             content = {"images": content}
         else:
             with content as file:
-                content = {key: file[key] for key in file.files}
+                found = {key: file[key] for key in file.files}
+            # A member that is no array comes as bytes.
+            content = {key: part for key, part in found.items() if isinstance(part, np.ndarray)}
     except Exception as error:  # zip, header and pickle faults come as many kinds
         raise ValueError(f"{path}: cannot be read ({decode.one_line(error)})") from None
     images = _named(content, ("images", f"x_{split}", f"{split}_images", "x", "data", "arr_0"))
     targets = _named(content, ("labels", f"y_{split}", f"{split}_labels", "y", "arr_1"))
     if images is None:
-        raise ValueError(f"{path}: has no array 'images' among {', '.join(content)}")
+        names = decode.one_line(", ".join(content))
+        raise ValueError(f"{path}: has no array 'images' among {names}")
     if images.dtype != np.uint8:
         raise ValueError(f"{path}: images must be uint8, got {images.dtype}")
     if images.ndim == 3:

@@ -223,8 +223,15 @@ def faulty(kind, folder, five):
         return write(path, five, {"labels": labels, "classes": CLASSES[kind]})
     if kind == "json":
         return write(path, {**five, "dataset.json": b"{"})
-    labels = {"text": "cat", "negative": -1, "half": [1.0], "true": True, "nan": [float("nan"), 0]}
-    table = [[name, [1.0, 2.0] if kind in ("half", "nan") else 0] for name in sorted(five)]
+    labels = {
+        "text": "cat",
+        "negative": -1,
+        "half": [1.0],
+        "true": True,
+        "nan": [float("nan"), 0],
+        "vast": [1e300, 0],
+    }
+    table = [[name, [1.0, 2.0] if kind in ("half", "nan", "vast") else 0] for name in sorted(five)]
     table[0] = [first, labels[kind]]
     return write(path, five, {"labels": table})
 
@@ -251,6 +258,7 @@ def faulty(kind, folder, five):
         ("negative", "labels must be all integers from 0"),
         ("half", "labels must be all integers from 0"),
         ("true", "labels must be all integers from 0"),
+        ("vast", "labels must be all integers from 0"),
         ("nan", "labels must be all integers from 0"),
     ],
 )

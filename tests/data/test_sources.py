@@ -8,6 +8,7 @@ import pickle
 import struct
 import tarfile
 import tracemalloc
+import zipfile
 
 import lmdb
 import numpy as np
@@ -298,3 +299,11 @@ def test_folders_of_an_archive_without_labels_are_no_classes(tmp_path):
     (tmp_path / "set" / "dataset.json").write_text('{"labels": null}')
     found = sources.open_source(tmp_path / "set")
     assert found.targets is None and found.classes == ()
+
+
+def test_what_is_no_array_in_an_npz_is_not_taken_for_one(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("images", b"hello")
+        file.writestr(3000 * "x", b"")
+    with pytest.raises(ValueError, match="a.npz: has no array 'images' among"):
+        sources.open_source(tmp_path / "a.npz")

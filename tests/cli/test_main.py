@@ -1,0 +1,48 @@
+"""The console command: its help, and what the end of a program becomes in the terminal."""
+
+import pytest
+
+from edm_jax import __version__
+from edm_jax.cli.main import main, run
+
+
+def noted(error, note):
+    error.add_note(note)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (ValueError("x must\n be 1"), 2, "error: x must be 1"),
+        (noted(OSError(28, "disk full"), "go on"), 2, "error: [Errno 28] disk full; go on"),
+        (OSError(), 2, "error: OSError"),
+        (noted(KeyboardInterrupt(), "go on"), 130, "interrupted; go on"),
+        (ImportError("Install s3fs to access S3"), 2, "error: Install s3fs to access S3"),
+        (MemoryError(), 1, "error: out of memory"),
+    ],
+)
+def test_the_end_of_a_program_is_one_line(capsys, error, code, line):
+    def program():
+        raise error
+
+    assert run(program) == code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_missing_module_of_ours_is_not_hidden():
+    def program():
+        raise ImportError("no module", name="edm_jax.nothing")
+
+    with pytest.raises(ImportError):
+        run(program)
+
+
+def test_help_version_and_unknown_commands(capsys):
+    assert main([]) == 0
+    assert "edm-jax COMMAND --help" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert __version__ in capsys.readouterr().out
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
