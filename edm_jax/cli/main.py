@@ -35,6 +35,14 @@ def run(program: Callable[[], int]) -> int:
     except MemoryError as error:
         print(f"error: out of memory; {_one_line(error)}".rstrip("; "), file=sys.stderr)
         return FAILURE
+    except RuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        print(
+            f"error: out of memory; a smaller batch needs less ({_one_line(error)[:200]})",
+            file=sys.stderr,
+        )
+        return FAILURE
     except KeyboardInterrupt as error:
         print("; ".join(filter(None, ("interrupted", _one_line(error)))), file=sys.stderr)
         return 130

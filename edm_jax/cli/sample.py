@@ -6,15 +6,16 @@ Slurm or Open MPI find each other, others are told by --coordinator. They write 
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from edm_jax import generation
 from edm_jax.cli import sample_folder
 from edm_jax.cli.options import add_process_arguments
+from edm_jax.cli.progress import Progress
 from edm_jax.cli.sampler import (
     SAMPLER_ARGUMENTS,
     add_model_arguments,
@@ -26,9 +27,7 @@ from edm_jax.cli.sampler import (
 )
 from edm_jax.model import Model
 from edm_jax.runtime import files, pictures, processes
-from edm_jax.samplers import Loop, Tableau
-
-FAILURE = 1
+from edm_jax.samplers import Tableau
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="classes",
         default="random",
         metavar="CLASS",
-        help="an index, several (0,3,5), 'all', or 'random': one drawn from each seed (default)",
+        help="an index or a name, several (0,3,5), 'all', or 'random': one drawn from each seed "
+        "(default)",
     )
     add("--out", help="folder for the images; a run that was stopped goes on there")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
     add("--trajectory", metavar="PNG", help="also draw the denoising paths of the first images")
     add("--list-solvers", action="store_true", help="print solvers, grids, schedules; and stop")
+    add("--quiet", action="store_true", help="no messages, no progress bar")
     add_process_arguments(parser)
     add_sampler_arguments(parser)
 
@@ -61,61 +62,22 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} must be given, got none")
     if args.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {args.batch}")
-    asked, classes = parse_seeds(args.seeds), parse_classes(args.classes)
+    asked = parse_seeds(args.seeds)
     processes.initialize(args.coordinator, args.num_processes, args.process_id)
     model = load_model(args)
     sampler = make_sampler(args, model)
     if args.trajectory and not isinstance(sampler, Tableau):
         raise ValueError(f"--trajectory must be left out for the loop {args.solver}, got a file")
+    classes = parse_classes(args.classes, model.config.class_names)
     seeds, labels = generation.pairs(model, asked, classes)
     by_class = args.classes != "random"
     folders = labels if by_class and labels is not None else [None] * len(seeds)
     names = [sample_folder.name_of(seed, label) for seed, label in zip(seeds, folders)]
-    out = epath.Path(args.out)
-    broken = _draw_missing(args, model, sampler, out, (seeds, labels, names))
-    if broken:
-        where = ", ".join(broken[:20]) + (", …" if len(broken) > 20 else "")
-        print(
-            f"error: {len(broken)} images hold NaN or infinity and were not written: {where}",
-            file=sys.stderr,
-        )
-    processes.barrier("sampled")
-    if not processes.is_main():
-        return FAILURE if broken else 0
-
-    if labels is not None:
-        sample_folder.write_labels(out, model.config.label_dim)
-    if not all((out / name).exists() for name in names):
-        return FAILURE
-    print(sample_folder.write_grid(out, names, labels, by_class))
-    if args.trajectory:
-        first = {"labels": labels[:8]} if labels is not None else {}
-        states, _ = generation.paths(model, sampler, seeds[:8], **first)
-        picture = pictures.grid(states.reshape(-1, *model.image_shape), columns=states.shape[1])
-        pictures.write(picture, args.trajectory)
-        print(args.trajectory)
-    return 0
-
-
-def _draw_missing(
-    args: argparse.Namespace,
-    model: Model,
-    sampler: Tableau | Loop,
-    out: epath.Path,
-    wanted: tuple[np.ndarray, np.ndarray | None, list[str]],
-) -> list[str]:
-    """Draws and writes this process's share of the images that are not there yet.
-
-    Returns:
-      The names of those that are no images.
-    """
+    out = files.located(args.out)
     made_with = _made_with(args, model)
     sample_folder.check(out, made_with)
-    seeds, labels, names = wanted
     mine = np.arange(len(names))[processes.process_index() :: processes.process_count()]
     missing = np.array([i for i in mine if not (out / names[i]).exists()], int)
-    main = processes.is_main()
-    broken: list[str] = []
     parts = generation.generate(
         model,
         sampler,
@@ -123,30 +85,86 @@ def _draw_missing(
         labels=None if labels is None else labels[missing],
         batch_size=args.batch,
     )
-    if main:
-        print(
+    main = processes.is_main()
+    done = len(mine) - len(missing)
+    with Progress(len(mine), done=done, quiet=args.quiet or not main) as report:
+        report.say(
             f"{len(names)} images of {'×'.join(map(str, model.image_shape))}, "
             f"{made_with['solver']}: {sampler.nfe or 'some'} network evaluations each, "
-            f"{processes.device_summary()}",
+            f"{processes.device_summary()}"
+        )
+        about = {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema}
+        record = {"made_with": made_with, "about": about} if main else None
+        broken = _draw(parts, [names[i] for i in missing], out, record, report)
+        processes.barrier("sampled")
+        if main:
+            complete = all((out / name).exists() for name in names)
+            if complete and args.trajectory:
+                report.at("drawing the paths")
+                first = None if labels is None else labels[:8]
+                _draw_paths(model, sampler, seeds[:8], first, args.trajectory)
+            if out.exists():
+                sample_folder.write_labels(out, model.config)
+            if complete:
+                report.at("drawing the grid")
+                grid = sample_folder.write_grid(
+                    out, names, labels if by_class else None, model.config.class_names
+                )
+    if broken:
+        where = ", ".join(broken[:20]) + (", …" if len(broken) > 20 else "")
+        print(
+            f"error: {len(broken)} images hold NaN or infinity and were not written: {where}",
             file=sys.stderr,
         )
-    done, about = 0, {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema}
-    start = len(mine) - len(missing)
-    with tqdm(total=len(mine), initial=start, unit="img", disable=not main) as bar:
-        for part in parts:
-            out.mkdir(parents=True, exist_ok=True)
-            if main and not done:
-                sample_folder.write_record(out, made_with, about)
-            for index, pixels, finite in zip(missing[done:], part.images, part.finite):
-                file = out / names[index]
-                if finite:
-                    file.parent.mkdir(exist_ok=True)
-                    pictures.write(pictures.to_image(pixels), file)
-                else:
-                    broken.append(names[index])
-            done += len(part.seeds)
-            bar.update(len(part.seeds))
+    if broken or (main and not complete):
+        return 1
+    if main and not args.quiet:
+        print(grid, *filter(None, [args.trajectory]), sep="\n")
+    return 0
+
+
+def _draw(
+    parts: Iterator[generation.Samples],
+    names: list[str],
+    out: epath.Path,
+    record: dict[str, Any] | None,
+    report: Progress,
+) -> list[str]:
+    """Writes images as they come, and with the first ones the record of what they are.
+
+    Returns:
+      The names of those that are no images.
+    """
+    broken: list[str] = []
+    done = 0
+    report.at("compiling" if names else "all there")
+    for part in parts:
+        out.mkdir(parents=True, exist_ok=True)
+        if not done:
+            report.at("sampling")
+            if record is not None:
+                sample_folder.write_record(out, **record)
+        for name, pixels, finite in zip(names[done:], part.images, part.finite):
+            if finite:
+                (out / name).parent.mkdir(exist_ok=True)
+                pictures.write(pictures.to_image(pixels), out / name)
+            else:
+                broken.append(name)
+        done += len(part.seeds)
+        report.step(len(part.seeds))
     return broken
+
+
+def _draw_paths(
+    model: Model, tableau: Tableau, seeds: np.ndarray, labels: np.ndarray | None, file: str
+) -> None:
+    """Draws denoising paths: a row for each image, a column for each noise level."""
+    states, sigmas = generation.paths(model, tableau, seeds, labels=labels)
+    known = model.config.class_names
+    rows = [] if labels is None else [sample_folder.class_name(n, known) for n in labels]
+    columns = [f"σ {sigma:.3g}" for sigma in sigmas[:-1]] + ["image"]
+    flat = states.reshape(-1, *model.image_shape)
+    pictures.write(pictures.grid(flat, len(columns), rows, columns), file)
 
 
 def _made_with(args: argparse.Namespace, model: Model) -> dict[str, Any]:
@@ -177,17 +195,30 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def parse_classes(text: str) -> str | list[int]:
-    """Reads "all", "random", or a list such as "0,3,5".
+def parse_classes(text: str, known: Sequence[str] = ()) -> str | list[int]:
+    """Reads "all", "random", or a list of indices and names such as "0,3,5" or "cat,dog".
 
-    >>> parse_classes("0,3,5")
-    [0, 3, 5]
+    >>> parse_classes("0,3,5"), parse_classes("dog,0", ("cat", "dog"))
+    ([0, 3, 5], [1, 0])
+
+    Args:
+      text: what was written.
+      known: the names of the model's classes, where it has them.
     """
     if text in ("all", "random"):
         return text
-    try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise ValueError(
-            f"--class must be an index, several (0,3,5), 'all' or 'random', got {text!r}"
-        ) from None
+    if text in known:  # a name may hold a comma
+        return [known.index(text)]
+    found = []
+    for part in text.split(","):
+        if part.strip().isdecimal():
+            found.append(int(part))
+        elif part in known:
+            found.append(known.index(part))
+        else:
+            names = f", of {', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
+            raise ValueError(
+                "--class must be an index or a name, several (0,3,5), 'all' or 'random'"
+                f"{names if known else ''}, got {text!r}"
+            )
+    return list(dict.fromkeys(found))

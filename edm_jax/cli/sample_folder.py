@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,10 +13,11 @@ from etils import epath
 from PIL import Image
 
 from edm_jax import generation
+from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import files, pictures
 
 RECORD, LABELS, GRID = "sample.json", "dataset.json", "grid.png"
-GRID_LIMIT = 400  # images in the grid
+GRID_SIDE = 20  # most images in a row, and in a column
 IMAGE = re.compile(r"(?:class(?P<label>\d+)/)?(?P<seed>\d+)\.png")
 
 
@@ -76,47 +78,74 @@ def write_record(
         files.write(folder / RECORD, json.dumps({**about, **made_with}, indent=1) + "\n")
 
 
-def write_labels(folder: epath.Path, label_dim: int) -> None:
-    """Writes dataset.json: the label of every image that is there, whichever call made it."""
-    found = [file.relative_to(folder).as_posix() for file in folder.glob("*.png")]
-    found += [file.relative_to(folder).as_posix() for file in folder.glob("class*/*.png")]
-    parts = {name: match for name in sorted(found) if (match := IMAGE.fullmatch(name))}
-    flat = [name for name, match in parts.items() if match["label"] is None]
-    seeds = [int(parts[name]["seed"]) for name in flat]
-    labels = {name: int(m["label"]) for name, m in parts.items() if m["label"] is not None}
-    if flat:  # where no class was asked for it was drawn from the seed
-        labels |= dict(zip(flat, generation.random_classes(seeds, label_dim).tolist()))
-    content = {"labels": [[name, labels[name]] for name in parts]}
+def write_labels(folder: epath.Path, config: ModelConfig) -> None:
+    """Writes dataset.json, by which the folder is a data set: of all images that are there.
+
+    Args:
+      folder: of the images, whichever calls made them.
+      config: the model's; it tells the classes.
+    """
+    found = [*folder.glob("*.png"), *folder.glob("class*/*.png")]
+    parts = {name: IMAGE.fullmatch(name) for name in sorted(_below(folder, found))}
+    images = {name: match for name, match in parts.items() if match}
+    others = {GRID, *(name for name, match in parts.items() if not match)}
+    content: dict[str, Any] = {"labels": None, "left_out": sorted(others)}
+    if config.label_dim:
+        labels = {n: int(m["label"]) for n, m in images.items() if m["label"] is not None}
+        flat = {name: int(m["seed"]) for name, m in images.items() if m["label"] is None}
+        if flat:  # where no class was asked for it was drawn from the seed
+            drawn = generation.random_classes(list(flat.values()), config.label_dim)
+            labels |= dict(zip(flat, drawn.tolist()))
+        content["labels"] = [[name, labels[name]] for name in images]
+        content["classes"] = list(config.class_names)
     files.write(folder / LABELS, json.dumps(content, indent=0) + "\n")
 
 
+def _below(folder: epath.Path, found: list[epath.Path]) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in found]
+
+
+def class_name(label: int, known: Sequence[str]) -> str:
+    """What a class is called: its name, or else its index."""
+    return known[label] if known else str(label)
+
+
 def write_grid(
-    folder: epath.Path, names: list[str], labels: np.ndarray | None, by_class: bool
+    folder: epath.Path, names: list[str], labels: np.ndarray | None, known: Sequence[str]
 ) -> epath.Path:
-    """Draws images of a folder side by side, a row for each class where classes were asked for.
+    """Draws images of a folder side by side; of several classes a row for each.
 
     Args:
       folder: of the images.
-      names: theirs, class by class; all there.
-      labels: [len(names)] their classes, or None.
-      by_class: whether every class has as many images.
+      names: theirs, class by class, as many of each; all there.
+      labels: [len(names)] their classes, or None where no class was asked for.
+      known: the names of the model's classes, where it has them.
 
     Returns:
       The picture's path.
     """
-    count = len(names)
-    labels = labels if by_class else None
-    if labels is not None:
-        rows = list(dict.fromkeys(labels.tolist()))
-        columns = min(count // len(rows), 20)
-        chosen = [i for i in range(count) if i % (count // len(rows)) < columns]
+    classes = [] if labels is None else list(dict.fromkeys(labels.tolist()))
+    if len(classes) > 1:
+        each = len(names) // len(classes)
+        columns, classes = min(each, GRID_SIDE), classes[:GRID_SIDE]
+        chosen = [names[i * each + j] for i in range(len(classes)) for j in range(columns)]
+        row_labels = [class_name(label, known) for label in classes]
     else:
-        columns, chosen = max(1, round(min(count, GRID_LIMIT) ** 0.5)), list(range(count))
-    chosen = chosen[: max(1, GRID_LIMIT // columns) * columns]
+        chosen, row_labels = names[: GRID_SIDE**2], []
+        columns = fitting_columns(len(chosen))
     pixels = []
-    for i in chosen:
-        with (folder / names[i]).open("rb") as stream, Image.open(stream) as image:
+    for name in chosen:
+        with (folder / name).open("rb") as stream, Image.open(stream) as image:
             pixels.append(np.atleast_3d(np.asarray(image)))
-    row_labels = () if labels is None else [str(labels[i]) for i in chosen[::columns]]
     pictures.write(pictures.grid(np.stack(pixels), columns, row_labels), folder / GRID)
     return folder / GRID
+
+
+def fitting_columns(count: int) -> int:
+    """Columns of a grid between a square and twice as wide as high, with the fewest gaps.
+
+    >>> [fitting_columns(count) for count in (1, 2, 8, 64, 100)]
+    [1, 2, 4, 8, 10]
+    """
+    few, many = math.ceil(count**0.5), math.ceil((2 * count) ** 0.5)
+    return min(range(few, many + 1), key=lambda columns: (-count % columns, columns))

@@ -1,7 +1,8 @@
 """Data sets: the embedded digits, and zip files or folders in the field's format.
 
 An archive holds images (PNG, JPEG, WebP ...; square, all of one size) in any folders, and at its
-root `dataset.json`, {"labels": [[name, label], ...]}, whose labels are class indices or vectors.
+root `dataset.json`, {"labels": [[name, label], ...]}, whose labels are class indices or vectors;
+"left_out" there lists pictures that are beside the images, such as a contact sheet.
 It is decoded once, in parallel, to one uint8 array: in memory, or in a cached memory-mapped file
 when it is large.
 """
@@ -200,7 +201,11 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
             ) from None
     else:
         raise FileNotFoundError(f"{path}: no such file or folder")
-    found = sorted(item for item in found if _is_image(item[0]))
+    with naming(path), decode.opened(path) as read:
+        left_out = (_about(read) or {}).get("left_out") or []
+        if not isinstance(left_out, list):
+            raise ValueError(f"dataset.json: left_out must be a list of names, got {left_out!r}")
+    found = sorted(item for item in found if _is_image(item[0]) and item[0] not in left_out)
     if not found:
         raise ValueError(f"{path}: holds no images ({', '.join(decode.SUFFIXES)})")
     digest = hashlib.sha256("\n".join(f"{name} {key}" for name, key in found).encode())
@@ -248,13 +253,10 @@ def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, .
     Raises:
       ValueError: it is damaged.
     """
-    try:
-        content = json.loads(read("dataset.json"))
-    except (KeyError, FileNotFoundError):
+    content = _about(read)
+    if content is None:
         return None, (), False
-    except Exception as error:  # damaged zips and texts fail in many ways
-        raise ValueError(f"dataset.json: cannot be read ({decode.one_line(error)})") from None
-    pairs = content.get("labels") if isinstance(content, dict) else None
+    pairs = content.get("labels")
     if pairs is None:
         return None, (), True
     try:
@@ -265,6 +267,17 @@ def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, .
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError("dataset.json: classes must be a list of names")
     return table, tuple(classes), True
+
+
+def _about(read: Callable[[str], bytes]) -> dict | None:
+    """What dataset.json says, or None where there is none."""
+    try:
+        content = json.loads(read("dataset.json"))
+    except (KeyError, FileNotFoundError):
+        return None
+    except Exception as error:  # damaged zips and texts fail in many ways
+        raise ValueError(f"dataset.json: cannot be read ({decode.one_line(error)})") from None
+    return content if isinstance(content, dict) else {}
 
 
 def _looked_up(table: dict, names: list[str]) -> list:

@@ -21,7 +21,7 @@ def grid(
     columns: int,
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
-    width: int = 1000,
+    size: int = 1000,
 ) -> Image.Image:
     """Images in rows, with labels at the left and on top.
 
@@ -30,16 +30,16 @@ def grid(
       columns: images in a row.
       row_labels: a name for each row, or none.
       column_labels: a name for each column, or none.
-      width: small images are enlarged by whole factors, up to about this many pixels in all.
+      size: small images are enlarged by whole factors, up to about this width and height.
 
     Returns:
       An RGB image.
     """
     count, height, side = images.shape[:3]
-    zoom = max(1, width // (columns * side))
+    rows = -(-count // columns)
+    zoom = max(1, min(size // (columns * side), size // (rows * height)))
     gap = max(1, zoom * side // 16)
     height, side = height * zoom, side * zoom
-    rows = -(-count // columns)
     font = ImageFont.load_default(size=min(20, max(10, side // 3)))
     left = max((int(font.getlength(t)) for t in row_labels), default=-2 * gap) + 2 * gap
     top = int(font.size * 1.5) if len(column_labels) else 0
