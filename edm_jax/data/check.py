@@ -10,6 +10,8 @@ from edm_jax.runtime import pictures
 
 BLOCK = 4096  # images at a time: a memory-mapped set does not have to fit
 TILE = 128  # pixels
+USUAL = 0.5  # sigma_data of the paper's settings (Karras et al. 2022, table 1)
+FAR = 1.5  # the factor from which it is worth another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +44,18 @@ class Report:
             f"labels      {self._labels()}",
             f"mean        {_numbers(self.mean)}",
             f"std         {_numbers(self.std)}",
-            f"sigma_data  {self.sigma_data:.4f}",
+            f"sigma_data  {self.sigma_data:.4f}{self._advice()}",
         ]
+
+    def _advice(self) -> str:
+        """Whether the usual sigma_data serves: the network sees values of std ratio, for 1."""
+        ratio = self.sigma_data / USUAL
+        if round(max(ratio, 1 / max(ratio, 1e-9)), 1) <= FAR:
+            return f" (within a factor of {FAR:g} of {USUAL}, which serves as it is)"
+        return (
+            f" (set it in training: at {USUAL} the network's inputs and targets would have a "
+            f"standard deviation of {ratio:.2g} where 1 is meant)"
+        )
 
     def _labels(self) -> str:
         if not self.label_dim:

@@ -35,6 +35,17 @@ def test_lines():
     assert check.report(made(5)).lines()[2] == "labels      none"
 
 
+@pytest.mark.parametrize(
+    "amplitude, said", [(25, "of 0.39 where 1 is meant"), (45, "serves"), (110, "of 1.7 where")]
+)
+def test_the_advice_on_sigma_data(amplitude, said):
+    signs = np.random.default_rng(0).choice([-1, 1], (9, 4, 4, 1))
+    found = check.report(archive.Dataset((127 + amplitude * signs).astype(np.uint8), None, "x"))
+    assert found.sigma_data == pytest.approx(amplitude / 127.5, abs=0.01)
+    assert said in found.lines()[-1]
+    assert "serves" in check.report(archive.load("digits")).lines()[-1]
+
+
 def test_contact_sheet_shows_each_class_in_its_row():
     colours = np.array([10, 90, 170], np.uint8)
     targets = np.array([2, 0, 1, 0, 2, 2], np.int32)
