@@ -160,6 +160,7 @@ def train(
             if (save or draw or keep) and not processes.all_finite(current):
                 raise NonFiniteLossError(f"the state after step {step} is not finite; {_STAYS}")
             if draw:
+                report.doing("drawing samples")
                 averaged = processes.gather_local(current.ema)
                 if processes.is_main():
                     image = _grid(model.replace(params=averaged), config)
@@ -175,6 +176,7 @@ def train(
                 checkpoint.save(checkpoints, step, engine.to_global(current), about)
             if last:
                 break
+        report.doing("saving")
         checkpoints.wait()
     if step < total:
         report.say(

@@ -32,9 +32,17 @@ class Progress:
             unit="img",
             unit_scale=True,
             disable=self.quiet or not self._terminal,
-            desc="compiling",
             dynamic_ncols=True,
         )
+
+        self.doing("compiling")
+
+    def doing(self, what: str) -> None:
+        """Says what takes the time until the next step."""
+        if self._terminal:
+            self._bar.set_description(what)
+        else:
+            self.say(f"{what} …")
 
     def step(self, images: int) -> None:
         """Moves the bar by a step's images."""

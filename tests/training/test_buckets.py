@@ -102,9 +102,16 @@ def test_a_run_in_a_bucket(small_networks, url, tmp_path):
     assert train(config, url, quiet=True) is None  # it is complete, and found to be
     real = tmp_path / "bucket/runs/a"
     assert [r["step"] for r in metrics.read(url)] == [1, 2, 3, 4]
+    assert (real / "config.json").is_file() and (real / "checkpoints/4/hashes.json").is_file()
     assert sorted(p.name for p in real.glob("*.png")) == [f"samples-{s:08d}.png" for s in (2, 4)]
     model, count = posthoc.reconstruct(url, 0.1)
     assert count == 4
+    # What is damaged there is moved aside there, and the rest of the attempt goes with it.
+    (real / "checkpoints/4/config/metadata").write_text("{")
+    (real / "averages/power-0.100-00000009").mkdir()
+    assert train(config, url, quiet=True) is None
+    assert (real / "set_aside/4").is_dir() and (real / "checkpoints/4/hashes.json").is_file()
+    assert not (real / "averages/power-0.100-00000009").exists()
     leaf = lambda m: np.asarray(jax.tree.leaves(m.params)[0])
     np.testing.assert_allclose(leaf(model), leaf(load(f"{url}/averages/power-0.100-00000004")))
 

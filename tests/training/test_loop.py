@@ -25,6 +25,7 @@ from PIL import Image
 from tiny_run import tiny
 
 import edm_jax
+from edm_jax.cli import plot_loss
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.networks import ddpmpp
@@ -248,6 +249,9 @@ def test_the_loss_by_noise_level_is_logged_and_drawn(whole, tmp_path):
         means = np.array([m or 0.0 for m in record[bins.SUMS]])
         assert counts.sum() == 32
         assert (counts * means).sum() / 32 == pytest.approx(record["loss"], rel=1e-4)
+    kimg, loss = plot_loss.history(str(whole))
+    np.testing.assert_allclose(kimg, 0.032 * np.arange(1, 7))
+    assert loss.tolist() == [record["loss"] for record in metrics.read(whole)]
     assert main(["plot-loss", str(whole), "--out", str(tmp_path / "loss.png")]) == 0
     assert (tmp_path / "loss.png").stat().st_size > 5000
 

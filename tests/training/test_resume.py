@@ -135,3 +135,10 @@ def test_numbers_that_json_has_no_word_for_are_null(tmp_path):
         log.write({"step": 1, "loss": 0.5, "grad_norm": float("nan"), "bins": [float("inf"), 1.0]})
     line = (tmp_path / metrics.STATS).read_text()
     assert line == '{"step": 1, "loss": 0.5, "grad_norm": null, "bins": [null, 1.0]}\n'
+
+
+def test_a_log_says_what_takes_the_time(run, capsys):
+    go_on(run, duration_kimg=0.096, sample_kimg=0.096)
+    lines = capsys.readouterr().err.splitlines()
+    order = [lines.index(f"{what} …") for what in ("compiling", "drawing samples", "saving")]
+    assert order == sorted(order)
