@@ -92,6 +92,8 @@ def test_moments():
     assert abs((normal**4).mean() - 3) < 4 * (96 / n) ** 0.5
     assert abs(uniform.mean() - 1) < 4 * (16 / 12 / n) ** 0.5
     assert uniform.min() >= -1 and uniform.max() < 3
+    unit = np.asarray(randomness.uniform(keys, (200,)), np.float64)
+    assert abs(unit.mean() - 0.5) < 4 * (1 / 12 / n) ** 0.5 and unit.min() >= 0 and unit.max() < 1
     assert set(np.unique(signs)) == {-1.0, 1.0} and abs(signs.mean()) < 4 / n**0.5
     # Neighbouring keys are independent of each other.
     assert abs((normal[1:] * normal[:-1]).mean()) < 4 / n**0.5

@@ -1,5 +1,7 @@
 """The learned uncertainty: its optimum is the logarithm of the loss."""
 
+import statistics
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,18 @@ def test_it_starts_as_the_loss_itself():
     each = np.linspace(0.1, 3.0, 64, dtype=np.float32)
     found = jax.jit(uncertainty.loss)(uncertainty.initial(), SIGMA, each)
     np.testing.assert_array_equal(found, each)
+
+
+def test_its_features_are_cosines_of_the_logarithm():
+    """Frequencies at the quantiles of N(0, (2 pi)^2), phases by the golden ratio's fractions."""
+    index = np.arange(128)
+    normal = statistics.NormalDist(0.0, 2 * np.pi)
+    frequency = np.array([normal.inv_cdf((i + 0.5) / 128) for i in index])
+    phase = 2 * np.pi * np.modf(index * (5**0.5 - 1) / 2)[0]
+    for sigma in (0.02, 1.0, 30.0):
+        wanted = np.sqrt(2 / 128) * np.cos(np.log(sigma) / 4 * frequency + phase)
+        found = jax.vmap(uncertainty.log_variance, (0, None))(jnp.eye(128), jnp.array([sigma]))
+        np.testing.assert_allclose(found[:, 0], wanted, atol=1e-5)
 
 
 def test_its_optimum_is_the_logarithm_of_the_loss():

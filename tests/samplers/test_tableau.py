@@ -257,3 +257,21 @@ def test_rows_are_linear():
     for row in (lambda: Y[0] * D, lambda: Y[0] + 1.0, lambda: 1.0 / D, lambda: np.exp(D)):
         with pytest.raises(ValueError, match="rows of a tableau must be linear in Y, D and z"):
             row()
+    for row, message in (
+        (lambda: Y[0] * D, "got the multiply of a row and a row"),
+        (lambda: Y[0] + 1.0, "got the add of a row and 1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            row()
+
+
+def test_tableaux_are_equal_by_their_numbers_and_stay_as_they_are():
+    assert samplers.heun(timesteps.edm(6)) == HEUN and HEUN != "heun"
+    assert samplers.heun(timesteps.edm(7)) != HEUN and CHURNED != HEUN
+    for name in ("start", "sigma", "weights"):
+        assert dataclasses.replace(HEUN, **{name: 1.5 * getattr(HEUN, name)}) != HEUN
+    assert dataclasses.replace(HEUN, stochastic=True) != HEUN
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        HEUN.sigma = CHURNED.sigma
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(HEUN)
