@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--levels", type=int, default=40, help="noise levels, in equal ratios (40)")
     add("--batch", type=int, default=64, help="images at once (64)")
     add("--seed", type=int, default=0, help="of the noise (0)")
+    add("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +52,12 @@ def run(args: argparse.Namespace) -> int:
     size = min(args.batch, count)
     measured = analytic.estimate(
         lambda x, sigma, model, labels: model.denoiser(labels)(x, sigma),
-        tqdm(batches(model, dataset, count, size), total=count // size, unit="batch"),
+        tqdm(
+            batches(model, dataset, count, size),
+            total=count // size,
+            unit="batch",
+            disable=args.quiet,
+        ),
         levels(model, args.levels),
         jax.random.key(args.seed),
     )
