@@ -59,7 +59,7 @@ def damage(folder: epath.Path, parts: Collection[str] = ()) -> str | None:
 
 
 def _files(folder: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
-    found = {}  # folder by folder: buckets know no patterns that go deeper
+    found: dict[str, epath.Path] = {}  # folder by folder: buckets know no patterns that go deeper
     for path in sorted(folder.iterdir()):
         name = prefix + path.name
         if path.is_dir():
