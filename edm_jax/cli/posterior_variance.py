@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from edm_jax import timesteps
+from edm_jax.cli.progress import Progress
 from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
 from edm_jax.model import Model
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--levels", type=int, default=40, help="noise levels, in equal ratios (40)")
     add("--batch", type=int, default=64, help="images at once (64)")
     add("--seed", type=int, default=0, help="of the noise (0)")
-    add("--quiet", action="store_true", help="no progress bar")
+    add("--quiet", action="store_true", help="no messages, no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,19 +50,17 @@ def run(args: argparse.Namespace) -> int:
     check_fits(model, dataset)
     count = min(args.images, len(dataset.images))
     size = min(args.batch, count)
-    measured = analytic.estimate(
-        lambda x, sigma, model, labels: model.denoiser(labels)(x, sigma),
-        tqdm(
-            batches(model, dataset, count, size),
-            total=count // size,
-            unit="batch",
-            disable=args.quiet,
-        ),
-        levels(model, args.levels),
-        jax.random.key(args.seed),
-    )
+    with Progress(count // size, unit="batches", quiet=args.quiet) as report:
+        report.at("measuring")
+        measured = analytic.estimate(
+            lambda x, sigma, model, labels: model.denoiser(labels)(x, sigma),
+            report.counted(batches(model, dataset, count, size)),
+            levels(model, args.levels),
+            jax.random.key(args.seed),
+        )
     posterior_variance.save(measured, out)
-    print(f"{out}: {len(measured.sigma)} noise levels on {count // size * size} images")
+    if not args.quiet:
+        print(f"{out}: {len(measured.sigma)} noise levels on {count // size * size} images")
     return 0
 
 

@@ -2,10 +2,12 @@
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+Thing = TypeVar("Thing")
 EVERY = 10.0  # seconds between two lines of a log
 
 
@@ -39,6 +41,12 @@ class Progress:
             self._bar.set_description(stage)
         else:
             self.say(stage)
+
+    def counted(self, things: Iterable[Thing]) -> Iterator[Thing]:
+        """The same things; moves on by one after each."""
+        for thing in things:
+            yield thing
+            self.step(1)
 
     def step(self, count: int) -> None:
         """Moves on by `count`."""

@@ -45,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", help="folder for the images; a run that was stopped goes on there")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
-    add("--trajectory", metavar="PNG", help="also draw the denoising paths of the first images")
+    add(
+        "--trajectory",
+        metavar="PNG",
+        help="also draw denoising paths, by sigma",
+    )
     add("--list-solvers", action="store_true", help="print solvers, grids, schedules; and stop")
     add("--quiet", action="store_true", help="no messages, no progress bar")
     add_process_arguments(parser)
@@ -158,11 +162,11 @@ def _draw(
 def _draw_paths(
     model: Model, tableau: Tableau, seeds: np.ndarray, labels: np.ndarray | None, file: str
 ) -> None:
-    """Draws denoising paths: a row for each image, a column for each noise level."""
+    """Draws denoising paths: a row for each image, a column for each sigma."""
     states, sigmas = generation.paths(model, tableau, seeds, labels=labels)
     known = model.config.class_names
     rows = [] if labels is None else [sample_folder.class_name(n, known) for n in labels]
-    columns = [f"σ {sigma:.3g}" for sigma in sigmas[:-1]] + ["image"]
+    columns = [f"{sigma:.2g}" for sigma in sigmas[:-1]] + ["image"]
     flat = states.reshape(-1, *model.image_shape)
     pictures.write(pictures.grid(flat, len(columns), rows, columns), file)
 

@@ -31,6 +31,7 @@ from edm_jax.samplers import (
 )
 from edm_jax.schedules import Schedule
 from edm_jax.training.config import Config
+from edm_jax.weights import save
 
 
 def images_of(model, seeds, batch_size=4, devices=8, classes="random", churn=None):
@@ -268,6 +269,7 @@ def test_solvers_for_other_models_are_made_for_those(model):
             "--timesteps-option=spacing=leading",
         ],
         ["--solver=predictor_corrector"],
+        ["--solver=adaptive", "--option=rtol=0.1", "--option=atol=0.1"],
         ["--solver=euler", "--timesteps=ve", "--schedule=ve", "--scaling=vp"],
     ],
     ids=" ".join,
@@ -276,6 +278,14 @@ def test_any_solver_of_the_list_samples(saved, tmp_path, options):
     assert command(saved, tmp_path, "--seeds=0-1", "--batch=2", *options) == 0
     first, second = (np.asarray(Image.open(tmp_path / f"00000{i}.png")) for i in (0, 1))
     assert (first != second).any()
+
+
+def test_a_learned_variance_of_a_conditional_model_samples(model, tmp_path):
+    config = dataclasses.replace(model.config, learned_variance=True)
+    save(Model.init(jax.random.key(0), config), tmp_path / "learned")
+    words = ["--seeds=0-2", "--batch=2", "--solver=improved_ddpm"]
+    assert command(str(tmp_path / "learned"), tmp_path / "out", *words) == 0
+    assert len(list((tmp_path / "out").glob("0*.png"))) == 3
 
 
 def test_the_list_is_the_registries(capsys):
