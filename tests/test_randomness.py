@@ -71,6 +71,12 @@ def test_bad_seeds_are_named(seeds, message):
         randomness.sample_keys(seeds)
 
 
+@pytest.mark.parametrize("seeds", [np.zeros((1, 1), np.uint32), np.zeros(1, np.float32)])
+def test_bad_traced_seeds_are_named(seeds):
+    with pytest.raises(ValueError, match="seeds must be a one-dimensional array of integers"):
+        jax.eval_shape(randomness.sample_keys, seeds)
+
+
 def test_fold_in_broadcasts_keys_against_data():
     keys, data = randomness.sample_keys([1, 2, 3]), jnp.array([4, 5, 6])
     raw = lambda keys: np.asarray(jax.random.key_data(keys))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edm_jax import objectives, preconditioning, randomness, tables
-from edm_jax.objectives import State, Wrapped, importance
+from edm_jax.objectives import State, Wrapped, importance, levels
 
 STEPS = 4
 LEVELS = tables.iddpm(STEPS, variant="network")[-2::-1]
@@ -90,6 +90,11 @@ def test_importance_changes_neither_the_mean_loss_nor_the_mean_gradient(uncertai
     np.testing.assert_allclose(found.logged, found.each * factor, rtol=1e-6)
     np.testing.assert_array_equal(found.each, minimised(1.3, None)[1].each)
     np.testing.assert_allclose(found.sigma, LEVELS, rtol=1e-6)
+
+
+def test_nothing_is_trained_beside_the_network_unless_asked_for():
+    plain = objectives.denoising(levels.continuous(objectives.ve()), objectives.unit_weight())
+    assert plain.init() == State((), ())
 
 
 def test_a_drawn_level_brings_the_factor_of_its_probability():

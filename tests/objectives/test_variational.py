@@ -86,6 +86,22 @@ def test_the_bound_teaches_the_variance_alone():
     assert float(b[1]) == 0.0 and abs(float(a[1])) > 1e-6
 
 
+def test_the_hybrid_is_the_simple_loss_and_a_share_of_the_bound():
+    bound = variational.bound(LEVELS)
+    level = jnp.array([0, 3, 400, 900])
+    sigma = jnp.asarray(LEVELS, jnp.float32)[level]
+    y, noise, v = np.random.default_rng(1).uniform(-1, 1, (3, 4, 5)).astype(np.float32)
+    weight = objectives.inverse_square_weight()
+    halved = lambda x, sigma: (0.5 * x, jnp.asarray(v))
+    found = objectives.hybrid_loss(
+        halved, y, sigma, noise, weight, bound=bound, level=level, bound_weight=0.25
+    )
+    x = y + np.asarray(sigma)[:, None] * noise
+    terms = variational.terms(bound, level, 0.5 * x, v, y)
+    simple = (0.5 * x - y) ** 2 / np.asarray(sigma)[:, None] ** 2
+    np.testing.assert_allclose(found, simple + 0.25 * 1000 * terms, rtol=1e-4)
+
+
 def test_a_table_that_is_none_is_refused():
     for levels in ([1.0], [2.0, 1.0], [0.0, 1.0]):
         with pytest.raises(ValueError, match="levels must be"):
