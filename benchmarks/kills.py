@@ -76,8 +76,9 @@ def same_state(one: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    """Every file of a folder, by path."""
-    files = (p for p in folder.rglob("*") if p.is_file())
+    """Every file of a folder, by path; what a killed process left under a temporary name aside."""
+    temporary = lambda p: any(part.startswith(".") and part.endswith(".tmp") for part in p.parts)
+    files = (p for p in folder.rglob("*") if p.is_file() and not temporary(p))
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
