@@ -88,10 +88,10 @@ def same_bytes(one: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def whole_run(folder: pathlib.Path) -> None:
-    """Every checkpoint under its final name loads."""
-    for step in (folder / "run" / "checkpoints").glob("[0-9]*"):
-        if step.name.isdigit():
-            load(step)
+    """The two newest checkpoints load; one before them may be half removed, as two are kept."""
+    steps = (p for p in (folder / "run" / "checkpoints").iterdir() if p.name.isdigit())
+    for step in sorted(steps, key=lambda p: int(p.name))[-2:]:
+        load(step)
 
 
 def whole_pictures(folder: pathlib.Path) -> None:
