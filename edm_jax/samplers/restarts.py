@@ -83,7 +83,7 @@ def restart(
         points, rounds, low, high = interval
         checks.between("points of an interval", points, 2)
         checks.between("rounds of an interval", rounds, 1)
-        index = int(np.abs(positive - low).argmin())
+        index = int(np.argmin(np.abs(positive - low)))
         low = float(positive[index])
         checks.between("high of an interval", high, low, open_low=True)
         levels = timesteps.edm(

@@ -109,7 +109,7 @@ def exponent(std: float) -> float:
     if not 0.0 < std < 12**-0.5:
         raise ValueError(f"std must lie between 0 and 12^-1/2 = 0.2887, got {std}")
     roots = np.roots([1.0, 7.0, 16.0 - std**-2, 12.0 - std**-2])
-    return float(roots.real.max())
+    return float(np.max(roots.real))
 
 
 def shares(
