@@ -151,8 +151,11 @@ def load(
 class Description(NamedTuple):
     """What is known of an archive before it is decoded.
 
-    names: [N] of the images, in order. shape: (H, W, C) of each.
-    targets, classes: as in `Dataset`. title: the name of the data set.
+    names: [N] of the images, in order.
+    shape: (H, W, C) of each.
+    targets: int32 [N] class indices, or float32 [N, L] label vectors, or None.
+    classes: the names of the classes, one for each of `label_dim`, or ().
+    title: the name of the data set.
     fingerprint: changes when the content does.
     """
 
@@ -165,7 +168,19 @@ class Description(NamedTuple):
 
 
 def survey(path: str | os.PathLike, *, labels: bool | None = None) -> Description:
-    """Reads the names, the labels and the first image of an archive; see `load`."""
+    """Reads the names, the labels and the first image of an archive.
+
+    Args:
+      path: the zip file or folder. Images are ordered by name.
+      labels: True: there must be labels. False: leave them out. None: take them if there are any.
+
+    Returns:
+      What is known of it.
+
+    Raises:
+      FileNotFoundError: there is nothing at `path`.
+      ValueError: what is wrong, in one line, with the name of the file.
+    """
     path = pathlib.Path(path)
     names, fingerprint = members(path)
     with naming(path), decode.opened(path) as read:
@@ -232,7 +247,7 @@ def _is_image(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def naming(path: pathlib.Path):
+def naming(path: str | os.PathLike) -> Iterator[None]:
     """Puts the archive's path before what a ValueError says."""
     try:
         yield
@@ -330,7 +345,7 @@ def _decode_into(images, path, names, workers, progress) -> None:
     bar = progress(total=len(names), desc=f"reading {path.name}", unit="img") if progress else None
     try:
         start = 0
-        for block in decode.decode_all(path, names, images.shape[1:], workers):
+        for block in decode.decode_all(path, names, images.shape[1:], workers=workers):
             images[start : start + len(block)] = block
             start += len(block)
             if bar is not None:

@@ -18,7 +18,11 @@ FAR = 1.5  # the factor from which it is worth another
 class Report:
     """The numbers of a data set, for values in [-1, 1].
 
-    count, resolution, channels, label_dim, classes: as in `archive.Dataset`.
+    count: images.
+    resolution: their height and width, in pixels.
+    channels: 1 for gray, 3 for RGB.
+    label_dim: the width L of a label; 0 where there are none.
+    classes: the names of the classes, one for each of `label_dim`, or ().
     class_counts: [L] images of each class; () where labels are no classes.
     mean, std: [C] of each channel.
     sigma_data: the standard deviation of all values together, the sigma_data of EDM's

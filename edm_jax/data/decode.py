@@ -79,7 +79,10 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def decode_members(
-    read: Callable[[str], bytes], names: Sequence[str], shape: tuple[int, int, int] | None = None
+    read: Callable[[str], bytes],
+    names: Sequence[str],
+    *,
+    shape: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
     """Decodes several members of an archive, all of the same shape.
 
@@ -114,13 +117,14 @@ def opened_decoder(
 ) -> Iterator[Callable[[Sequence[str]], np.ndarray]]:
     """Opens an archive, and gives `decode_members` for it."""
     with opened(path) as read:
-        yield lambda names: decode_members(read, names, shape)
+        yield lambda names: decode_members(read, names, shape=shape)
 
 
 def decode_all(
     path: str | os.PathLike,
     names: Sequence[str],
     shape: tuple[int, int, int],
+    *,
     workers: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Decodes all members of an archive, in parallel.
@@ -136,7 +140,7 @@ def decode_all(
       uint8 [n, H, W, C], block after block in the order of `names`.
 
     Raises:
-      ValueError: as `decode_members`.
+      ValueError: names the member that is damaged or has another shape.
     """
     step = max(1, CHUNK_PIXELS // (shape[0] * shape[1]))
     if workers is None:  # a process pays off from about half a second of decoding

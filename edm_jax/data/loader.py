@@ -66,9 +66,9 @@ def batch(
     seed: int,
     step: int,
     batch_size: int,
+    *,
     process_index: int = 0,
     process_count: int = 1,
-    *,
     xflip: bool = False,
 ) -> dict[str, np.ndarray]:
     """Makes this process's rows of the global batch of a step.
@@ -113,8 +113,8 @@ def check_arguments(
     seed: int,
     step: int,
     batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    process_index: int,
+    process_count: int,
 ) -> None:
     """Raises ValueError where `batch` cannot serve its arguments."""
     if not 0 <= seed < 2**64:
@@ -129,7 +129,7 @@ def check_arguments(
             f"got {batch_size}"
         )
     if not len(dataset.images):
-        raise ValueError(f"the data set {dataset.name!r} holds no images")
+        raise ValueError(f"dataset must hold images, got none in {dataset.name!r}")
 
 
 class Stream:
@@ -141,7 +141,11 @@ class Stream:
       run waits for data is the growth of `waited` over the time that passed.
     """
 
-    def __init__(self, make: Callable[[int], Any], start_step: int, stop_step: int | None, ahead):
+    def __init__(
+        self, make: Callable[[int], Any], start_step: int, stop_step: int | None, ahead: int
+    ):
+        if ahead < 1:
+            raise ValueError(f"ahead must be at least 1, got {ahead}")
         self.waited = 0.0
         self._queue: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(ahead)
         self._closed = threading.Event()
@@ -211,9 +215,13 @@ def stream(
     """Starts making the batches of consecutive steps in a background thread.
 
     Args:
-      dataset, seed, batch_size, process_index, process_count, xflip: as in `batch`.
+      dataset: N images.
+      seed: of the run, in [0, 2**64).
+      batch_size: of all processes together; may exceed N.
       start_step: the first step; a resumed run gives the step that it has restored.
       stop_step: the step after the last one; by default there is none.
+      process_index, process_count: which part of each batch to make.
+      xflip: double the data set by a mirrored copy of each image.
       place: called in the thread on each batch, to put it on the devices while a step runs.
       ahead: how many finished batches wait at most.
 
@@ -221,7 +229,7 @@ def stream(
       An iterator of batches (of what `place` returns).
 
     Raises:
-      ValueError: as `batch`; at once, not in the thread.
+      ValueError: a number is out of range, or the batch does not divide among the processes.
 
     >>> from edm_jax.data import archive
     >>> with stream(archive.load("digits"), seed=0, batch_size=4, stop_step=3) as batches:
@@ -229,11 +237,10 @@ def stream(
     [4, 4, 4]
     """
     check_arguments(dataset, seed, start_step, batch_size, process_index, process_count)
-    if ahead < 1:
-        raise ValueError(f"ahead must be at least 1, got {ahead}")
+    part = {"process_index": process_index, "process_count": process_count}
 
     def make(step: int):
-        rows = batch(dataset, seed, step, batch_size, process_index, process_count, xflip=xflip)
+        rows = batch(dataset, seed, step, batch_size, **part, xflip=xflip)
         return rows if place is None else place(rows)
 
     return Stream(make, start_step, stop_step, ahead)

@@ -233,7 +233,7 @@ def _opened(opened: Callable, format_: Format) -> Iterator[Callable[[list], list
         yield lambda items: [convert(read, item, format_) for item in items]
 
 
-def convert(read: Callable, item, format_: Format) -> tuple[bytes | None, str | None]:
+def convert(read: Callable, item: Any, format_: Format) -> tuple[bytes | None, str | None]:
     """Reads and converts an image.
 
     Args:
@@ -262,7 +262,15 @@ def convert(read: Callable, item, format_: Format) -> tuple[bytes | None, str | 
 
 
 def transformed(image: Image.Image, format_: Format) -> tuple[bytes | None, str | None]:
-    """Crops, resizes and encodes an image; see `convert`."""
+    """Crops, resizes and encodes an image.
+
+    Args:
+      image: gray or RGB, as the archive is to be.
+      format_: what it shall become.
+
+    Returns:
+      The PNG file, or None where the image is left out, and why or what is worth a note.
+    """
     wanted, note = (format_.width, format_.height), None
     if format_.transform != "none":
         # The largest area of the wanted aspect, in the middle.

@@ -19,7 +19,8 @@ class Feed(NamedTuple):
     """A data set, and how to make its batches.
 
     dataset: its images are indexed alike, wherever they are.
-    stream: called as `loader.stream`, without the data set.
+    stream: (seed, batch_size, *, start_step, stop_step, …) -> `loader.Stream`, with the options of
+      `loader.stream`.
     """
 
     dataset: archive.Dataset
@@ -28,8 +29,8 @@ class Feed(NamedTuple):
 
 def load(
     path: str | os.PathLike,
-    kind: str = "auto",
     *,
+    kind: str = "auto",
     labels: bool | None = None,
     cache_dir: str | os.PathLike | None = None,
     workers: int | None = None,
@@ -38,20 +39,25 @@ def load(
     """Opens a data set for training.
 
     Args:
-      path, labels, cache_dir, progress: as in `archive.load`.
+      path: "digits" for the embedded set, else the zip file or folder.
       kind: "memory": decode the archive once, to an array. "mapped": decode it once, to a file in
         `cache_dir`. "auto": the one or the other, by its size. "stream": decode each batch anew,
         in grain's processes, for what fits neither. The embedded digits are always in memory.
+      labels: True: there must be labels. False: leave them out. None: take them if there are any.
+      cache_dir: where the decoded images of a large archive go; by default edm_jax in
+        $XDG_CACHE_HOME or ~/.cache.
       workers: processes that decode; by default as many as pay off, 0 for none.
+      progress: makes a progress bar, with the arguments of `tqdm.tqdm`; by default none.
 
     Returns:
       The data set with its `stream`.
 
     Raises:
-      ValueError: an unknown kind, a negative number of workers, no grain for "stream".
-      FileNotFoundError, ValueError: as `archive.load`.
+      FileNotFoundError: there is nothing at `path`.
+      ValueError: an unknown kind, a negative number of workers, no grain for "stream", or what is
+        wrong with the archive.
 
-    >>> feed = load("digits", "memory")
+    >>> feed = load("digits", kind="memory")
     >>> with feed.stream(seed=0, batch_size=4, stop_step=3) as batches:
     ...     print([rows["images"].shape[0] for rows in batches])
     [4, 4, 4]

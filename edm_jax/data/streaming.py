@@ -9,11 +9,14 @@ import os
 import pathlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edm_jax.data import archive, decode, loader, pool
+
+if TYPE_CHECKING:
+    import grain
 
 
 class Members:
@@ -39,7 +42,7 @@ class Members:
         with archive.naming(self.path):
             if not len(names):
                 return np.empty((0, *self.shape[1:]), np.uint8)
-            images = decode.decode_members(self._read, names.tolist(), self.shape[1:])
+            images = decode.decode_members(self._read, names.tolist(), shape=self.shape[1:])
         return images[0] if np.ndim(self.names[indices]) == 0 else images
 
     def _read(self, name: str) -> bytes:
@@ -62,13 +65,16 @@ def load(path: str | os.PathLike, *, labels: bool | None = None) -> archive.Data
     """Opens an archive without decoding it.
 
     Args:
-      path, labels: as in `archive.load`.
+      path: "digits" for the embedded set, else the zip file or folder.
+      labels: True: there must be labels. False: leave them out. None: take them if there are any.
 
     Returns:
       A data set whose `images` are `Members`; an array where it is "digits".
 
     Raises:
-      FileNotFoundError, ValueError: as `archive.load`; a damaged image is found when it is read.
+      FileNotFoundError: there is nothing at `path`.
+      ValueError: what is wrong, in one line, with the name of the file; a damaged image is found
+        when it is read.
     """
     if os.fspath(path) == "digits":
         return archive.load(path, labels=labels)
@@ -109,13 +115,17 @@ def batches(
     process_count: int = 1,
     xflip: bool = False,
     workers: int | None = None,
-):
+) -> "grain.IterDataset[dict[str, np.ndarray]]":
     """Makes a `grain.IterDataset` of the batches that `loader.batch` makes.
 
     Args:
-      dataset: best one of `load`.
-      seed, batch_size, process_index, process_count, xflip: as in `loader.batch`.
-      start_step, stop_step: as in `loader.stream`.
+      dataset: N images, best of `load`.
+      seed: of the run, in [0, 2**64).
+      batch_size: of all processes together; may exceed N.
+      start_step: the first step; a resumed run gives the step that it has restored.
+      stop_step: the step after the last one; by default there is none.
+      process_index, process_count: which part of each batch to make.
+      xflip: double the data set by a mirrored copy of each image.
       workers: grain's worker processes, each at work on its own step; by default the cores, at
         most 8; 0 decodes in threads. They import the caller's `__main__`, which therefore needs
         its `if __name__ == "__main__"`.
@@ -124,12 +134,22 @@ def batches(
       The data set; `iter` of it has grain's `get_state` and `set_state`.
 
     Raises:
-      ValueError: grain is not installed.
+      ValueError: grain is not installed, a number is out of range, or the batch does not divide
+        among the processes.
     """
     require_grain()
     import grain
 
-    make = functools.partial(_make, dataset, seed, batch_size, process_index, process_count, xflip)
+    loader.check_arguments(dataset, seed, start_step, batch_size, process_index, process_count)
+    make = functools.partial(
+        loader.batch,
+        dataset,
+        seed,
+        batch_size=batch_size,
+        process_index=process_index,
+        process_count=process_count,
+        xflip=xflip,
+    )
     stop = 2**40 if stop_step is None else stop_step
     source = grain.MapDataset.source(_Batches(make, start_step, stop))
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
@@ -140,10 +160,6 @@ def batches(
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         steps = steps.mp_prefetch(options)
     return steps
-
-
-def _make(dataset, seed, batch_size, process_index, process_count, xflip, step):
-    return loader.batch(dataset, seed, step, batch_size, process_index, process_count, xflip=xflip)
 
 
 def _allow_workers() -> None:
@@ -162,18 +178,27 @@ def stream(
     start_step: int = 0,
     place: Callable[[dict[str, np.ndarray]], Any] | None = None,
     ahead: int = 2,
-    **settings,
+    **settings: Any,
 ) -> loader.Stream:
-    """Is to `batches` what `loader.stream` is to `loader.batch`, with the same arguments.
+    """Is to `batches` what `loader.stream` is to `loader.batch`: it has a thread put them in place.
 
     Args:
-      dataset, seed, batch_size, start_step, place, ahead: as in `loader.stream`.
-      **settings: of `batches`.
+      dataset: N images, best of `load`.
+      seed: of the run, in [0, 2**64).
+      batch_size: of all processes together; may exceed N.
+      start_step: the first step; a resumed run gives the step that it has restored.
+      place: called in the thread on each batch, to put it on the devices while a step runs.
+      ahead: how many finished batches wait at most.
+      **settings: further ones of `batches`: `stop_step`, `process_index`, `process_count`,
+        `xflip`, `workers`.
 
     Returns:
       An iterator of batches that knows how long it was waited for.
+
+    Raises:
+      ValueError: grain is not installed, a number is out of range, or the batch does not divide
+        among the processes.
     """
-    loader.check_arguments(dataset, seed, start_step, batch_size, **_processes(settings))
     steps = iter(batches(dataset, seed, batch_size, start_step=start_step, **settings))
 
     def make(step: int):
@@ -181,8 +206,3 @@ def stream(
         return rows if place is None else place(rows)
 
     return loader.Stream(make, start_step, settings.get("stop_step"), ahead)
-
-
-def _processes(settings: dict) -> dict[str, int]:
-    names = {"process_index": 0, "process_count": 1}
-    return {name: settings.get(name, default) for name, default in names.items()}

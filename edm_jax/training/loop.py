@@ -66,7 +66,7 @@ def train(
     # Data, model, step.
     data = storage.load(
         config.data.archive,
-        config.data.loader,
+        kind=config.data.loader,
         labels=config.data.conditional,
         cache_dir=config.data.cache_dir,
         workers=config.data.workers,

@@ -1,4 +1,4 @@
-"""An archive as CIFAR-10's JPEG one is laid out, made anew."""
+"""Archives, made anew: thirteen small images, and one as CIFAR-10's JPEG one is laid out."""
 
 import io
 import json
@@ -10,6 +10,21 @@ from PIL import Image
 
 CLASSES = ("airplane", "cat", "truck")
 PER_CLASS = 40
+
+
+@pytest.fixture
+def small_archive(tmp_path_factory):
+    """The path of a zip of thirteen PNG images 6x6 with labels of four classes."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("small") / "x.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for i in range(13):
+            buffer = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).save(buffer, "PNG")
+            file.writestr(f"{i:02d}.png", buffer.getvalue())
+        labels = [[f"{i:02d}.png", i % 4] for i in range(13)]
+        file.writestr("dataset.json", json.dumps({"labels": labels}))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,10 @@ def test_processes_hold_contiguous_rows_of_the_one_batch(process_count):
     dataset = counted(27, label_dim=4)
     for step in range(6):
         whole = loader.batch(dataset, 1, step, 16)
-        parts = [loader.batch(dataset, 1, step, 16, p, process_count) for p in range(process_count)]
+        parts = [
+            loader.batch(dataset, 1, step, 16, process_index=p, process_count=process_count)
+            for p in range(process_count)
+        ]
         for key, value in whole.items():
             np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), value)
 

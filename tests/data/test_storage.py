@@ -1,40 +1,23 @@
 """Memory, mapped file and stream: one choice, and the same global batch from all of them."""
 
-import io
 import sys
-import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from edm_jax.data import archive, loader, storage
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("storage") / "x.zip"
-    with zipfile.ZipFile(path, "w") as file:
-        for i in range(13):
-            buffer = io.BytesIO()
-            Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).save(buffer, "PNG")
-            file.writestr(f"{i:02d}.png", buffer.getvalue())
-        labels = ", ".join(f'["{i:02d}.png", {i % 4}]' for i in range(13))
-        file.writestr("dataset.json", f'{{"labels": [{labels}]}}')
-    return path
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 @pytest.mark.parametrize("kind", storage.KINDS)
 def test_the_global_batch_is_the_same_from_any_storage_and_process_count(
-    path, tmp_path, kind, process_count
+    small_archive, tmp_path, kind, process_count
 ):
-    expected = archive.load(path)
+    expected = archive.load(small_archive)
     rows = [[] for _ in range(2, 7)]
     for index in range(process_count):
         # Each process opens the archive for itself and sees its own rows alone.
-        source = storage.load(path, kind, cache_dir=tmp_path, workers=0)
+        source = storage.load(small_archive, kind=kind, cache_dir=tmp_path, workers=0)
         settings = dict(process_index=index, process_count=process_count, xflip=True)
         with source.stream(5, 8, start_step=2, stop_step=7, **settings) as steps:
             for found, batch in zip(rows, steps, strict=True):
@@ -49,7 +32,7 @@ def test_the_global_batch_is_the_same_from_any_storage_and_process_count(
 
 def test_digits_are_in_memory_for_every_choice(tmp_path):
     for kind in storage.KINDS:
-        found = storage.load("digits", kind, cache_dir=tmp_path, workers=0)
+        found = storage.load("digits", kind=kind, cache_dir=tmp_path, workers=0)
         assert type(found.dataset.images) is np.ndarray
         with found.stream(0, 4, stop_step=1) as steps:
             [rows] = steps
@@ -57,12 +40,12 @@ def test_digits_are_in_memory_for_every_choice(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_what_cannot_be_is_named(path, monkeypatch):
+def test_what_cannot_be_is_named(small_archive, monkeypatch):
     with pytest.raises(ValueError, match="data.loader must be one of auto, .*got 'disk'"):
-        storage.load(path, "disk")
+        storage.load(small_archive, kind="disk")
     with pytest.raises(ValueError, match="data.workers must be at least 0, got -1"):
-        storage.load(path, workers=-1)
+        storage.load(small_archive, workers=-1)
     monkeypatch.setitem(sys.modules, "grain", None)  # as if it were not installed
     with pytest.raises(ValueError, match=r"pip install 'edm_jax\[grain\]'"):
-        storage.load(path, "stream")
-    assert len(storage.load(path, "memory").dataset.images) == 13
+        storage.load(small_archive, kind="stream")
+    assert len(storage.load(small_archive, kind="memory").dataset.images) == 13
