@@ -203,7 +203,10 @@ def test_objectives_by_name():
         (lambda: objectives.log_normal(p_std=0.0), "p_std must be positive and finite, got 0.0"),
         (lambda: objectives.vp(epsilon_t=2.0), "epsilon_t must lie in"),
         (lambda: objectives.ve(1.0, 1.0), "sigma_min must be below sigma_max = 1.0, got 1.0"),
-        (lambda: objectives.discrete([1.0, 0.0]), "levels must be .* positive noise levels"),
+        *(
+            (lambda levels=levels: objectives.discrete(levels), "levels must be .* positive noise")
+            for levels in ([1.0, 0.0], [1.0, np.inf], [1.0, np.nan], [], [[1.0, 2.0]])
+        ),
         (lambda: objectives.iddpm(u=[1.0, 0.5]), "u must be"),
         (lambda: objectives.cosine(sigma_data=-1.0), "sigma_data must be positive"),
         (lambda: objectives.edm_weight(0.0), "sigma_data must be positive"),

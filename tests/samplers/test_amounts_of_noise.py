@@ -1,0 +1,63 @@
+"""How much noise the options of the stochastic solvers let in, and where."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from edm_jax import samplers, timesteps
+
+LEVELS = timesteps.edm(8)
+SCALED = [
+    name
+    for name, solver in samplers.SOLVERS.items()
+    if "s_noise" in inspect.signature(getattr(samplers, name)).parameters
+]
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_s_noise_multiplies_every_draw_of_a_row_and_nothing_else(name):
+    options = {} if samplers.SOLVERS[name].stochastic else {"eta": 1.0}
+    one = samplers.build(name, LEVELS, **options)
+    more = samplers.build(name, LEVELS, s_noise=1.5, **options)
+    assert (one.weights[..., -1] != 0).any()
+    np.testing.assert_allclose(more.weights[..., -1], 1.5 * one.weights[..., -1], rtol=1e-14)
+    np.testing.assert_array_equal(more.weights[..., :-1], one.weights[..., :-1])
+    np.testing.assert_array_equal(more.start, one.start)
+    quiet = samplers.build(name, LEVELS, s_noise=0.0, **options)
+    assert not quiet.weights[..., -1].any()
+    with pytest.raises(ValueError, match=r"s_noise must lie in \[0.0, inf\], got -0.1"):
+        samplers.build(name, LEVELS, s_noise=-0.1, **options)
+
+
+@pytest.mark.parametrize("corrector_order", [0, 2])
+def test_sa_solver_is_noisy_in_its_window_alone(corrector_order):
+    """... whose ends are of it."""
+    window = {"sigma_low": LEVELS[5], "sigma_high": LEVELS[2]}
+    tableau = samplers.sa_solver(LEVELS, corrector_order=corrector_order, **window)
+    assert np.flatnonzero(tableau.weights[:, 0, -1]).tolist() == [2, 3, 4, 5]
+    # The draw of a step of the SDE: sigma'^2 (1 - (sigma' / sigma)^2).
+    s, t = LEVELS[2:6], LEVELS[3:7]
+    np.testing.assert_allclose(tableau.weights[2:6, 0, -1], t * np.sqrt(1 - (t / s) ** 2))
+    everywhere = samplers.sa_solver(LEVELS, corrector_order=corrector_order)
+    assert np.flatnonzero(everywhere.weights[:, 0, -1]).tolist() == list(range(7))
+
+
+def test_the_last_level_of_a_consistency_model_may_be_its_lowest():
+    """A jump to a level adds noise of deviation sqrt(sigma^2 - sigma_min^2): at the end none."""
+    tableau = samplers.consistency([5.0, 0.5, 0.3], sigma_min=0.3)
+    np.testing.assert_allclose(tableau.weights[:, 0], [[0, 1, 0.4], [0, 1, 0]], atol=1e-12)
+    with pytest.raises(ValueError, match=r"the last of sigmas must be at most 0.3, got 0.31"):
+        samplers.consistency([5.0, 0.31], sigma_min=0.3)
+
+
+def test_unipc_corrects_from_the_step_that_is_named():
+    never = samplers.unipc(LEVELS, corrector=False)
+    for first in (1, 3, 99):
+        tableau = samplers.unipc(LEVELS, first_corrected=first)
+        # A corrected row starts from the step as it was known (register 1), not as predicted.
+        starts = [int(np.flatnonzero(row[0, :2])[0]) for row in tableau.weights[:-1]]
+        assert starts == [int(i >= first) for i in range(7)]
+    np.testing.assert_allclose(
+        tableau.weights[:-1, 0][:, [0, 2, 3, 4]], never.weights[:-1, 0], rtol=1e-12
+    )
