@@ -11,6 +11,8 @@ import numpy as np
 
 # (x [B, ...], sigma [] or [B]) -> x0 of x's shape: the currency of this library.
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
+# (x, sigma) -> (x0, v), of x's shape both: a denoiser that also predicts a variance.
+DenoiserWithVariance = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def column(sigma: jax.Array, x: jax.Array) -> jax.Array:

@@ -3,13 +3,13 @@
 import functools
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import checks, randomness, samplers, schedules
+from edm_jax import randomness, samplers, schedules
 from edm_jax.model import Model
 from edm_jax.options import find
 from edm_jax.runtime import processes
@@ -88,7 +88,7 @@ def sampler_for(
             raise ValueError(f"{name} must be given to a solver that has one ({takers}), "
                              f"got {value!r} for {solver!r}")  # fmt: skip
         ends = noise_range(timesteps, bounds=bounds, **given)
-        chosen["schedule"] = _process(schedule or "edm", scaling, ends)
+        chosen["schedule"] = schedules.process(schedule or "edm", scaling=scaling, ends=ends)
     if "round_sigma" in entry.options:
         chosen.setdefault("round_sigma", known.round_sigma)
     else:
@@ -99,17 +99,6 @@ def sampler_for(
 def default_solver(model: Model) -> str:
     """The solver that a model is drawn from unless another one is named, a key of `SOLVERS`."""
     return "consistency" if model.config.preconditioner == "consistency" else DEFAULT_SOLVER
-
-
-def _process(
-    name: str, scaling: str | None, ends: tuple[float, float] | None
-) -> schedules.Schedule:
-    fitted = ends is not None and name in schedules.FROM_RANGE
-    law = schedules.FROM_RANGE[name](*ends) if fitted else schedules.build(name)
-    if scaling is None:
-        return law
-    checks.one_of("scaling", scaling, ("none", "vp"))
-    return schedules.with_vp_scaling(law) if scaling == "vp" else schedules.without_scaling(law)
 
 
 def _check_needs(solver: str, needs: frozenset[str], model: Model) -> None:
@@ -194,6 +183,28 @@ def _keys(seeds: Sequence[int] | np.ndarray | jax.Array) -> jax.Array:
     return jax.vmap(lambda key: jax.random.split(key, 3))(randomness.sample_keys(seeds))
 
 
+@overload
+def draw(
+    model: Model,
+    sampler: Tableau | Loop,
+    seeds: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    trajectory: Literal[False] = False,
+) -> jax.Array: ...
+
+
+@overload
+def draw(
+    model: Model,
+    sampler: Tableau | Loop,
+    seeds: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    trajectory: Literal[True],
+) -> tuple[jax.Array, jax.Array]: ...
+
+
 def draw(
     model: Model,
     sampler: Tableau | Loop,
@@ -221,7 +232,10 @@ def draw(
     if labels is not None and model.config.label_dim:
         one_hot = jax.nn.one_hot(labels, model.config.label_dim)
     both = isinstance(sampler, Loop) and sampler.variance
-    denoise = model.denoiser_with_variance(one_hot) if both else model.denoiser(one_hot)
+    # A loop says by `variance` which of the two it takes.
+    denoise: Callable[..., Any] = (
+        model.denoiser_with_variance(one_hot) if both else model.denoiser(one_hot)
+    )
     path = keys[:, PATH] if sampler.stochastic else None
     if trajectory:
         return samplers.sample(denoise, sampler, noise, path, trajectory=True)

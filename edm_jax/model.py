@@ -1,6 +1,5 @@
 """A model: a network, its preconditioner and its parameters, as one immutable pytree."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -9,7 +8,7 @@ from flax import linen as nn
 from flax import struct
 
 from edm_jax import preconditioning
-from edm_jax.checks import Denoiser
+from edm_jax.checks import Denoiser, DenoiserWithVariance
 from edm_jax.networks.config import ModelConfig
 
 
@@ -98,7 +97,7 @@ class Model(struct.PyTreeNode):
         class_labels: jax.Array | None = None,
         augment_labels: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
-    ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    ) -> DenoiserWithVariance:
         """(D, v)(x; sigma) of a network that also predicts a variance, with the labels closed over.
 
         Args:

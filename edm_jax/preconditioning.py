@@ -15,7 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import schedules, tables
-from edm_jax.checks import Denoiser, check_positive, check_range, column, one_of
+from edm_jax.checks import (
+    Denoiser,
+    DenoiserWithVariance,
+    check_positive,
+    check_range,
+    column,
+    one_of,
+)
 from edm_jax.schedules import Function, host_or_device
 
 Network = Callable[[jax.Array, jax.Array], jax.Array]
@@ -70,9 +77,7 @@ def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
     return denoise
 
 
-def with_variance(
-    network: Network, preconditioner: Preconditioner
-) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+def with_variance(network: Network, preconditioner: Preconditioner) -> DenoiserWithVariance:
     """Wraps a network that also predicts a variance (improved DDPM) into (x, sigma) -> (D, v).
 
     The first half of its channels is preconditioned to D as by `denoiser`; the second, in [-1, 1],
@@ -259,7 +264,7 @@ def iddpm(
 
 
 def epsilon(
-    levels: str | np.ndarray = "linear",
+    levels: tables.Betas | np.ndarray = "linear",
     *,
     nearest: Nearest = "linear",
     c_noise: Function | None = None,
@@ -279,11 +284,11 @@ def epsilon(
     Raises:
       ValueError: levels or nearest not of these.
     """
-    return Preconditioner(*_EPSILON, *_discrete(levels, nearest, c_noise))
+    return _discrete(*_EPSILON, levels, nearest, c_noise)
 
 
 def x0(
-    levels: str | np.ndarray = "linear",
+    levels: tables.Betas | np.ndarray = "linear",
     *,
     nearest: Nearest = "linear",
     c_noise: Function | None = None,
@@ -303,11 +308,11 @@ def x0(
     Raises:
       ValueError: levels or nearest not of these.
     """
-    return Preconditioner(_ZERO, _ONE, _unit_c_in, *_discrete(levels, nearest, c_noise))
+    return _discrete(_ZERO, _ONE, _unit_c_in, levels, nearest, c_noise)
 
 
 def v(
-    levels: str | np.ndarray = "linear",
+    levels: tables.Betas | np.ndarray = "linear",
     *,
     nearest: Nearest = "linear",
     c_noise: Function | None = None,
@@ -331,13 +336,10 @@ def v(
     Raises:
       ValueError: levels or nearest not of these.
     """
-    return Preconditioner(
-        host_or_device(lambda xp, s: 1.0 / (1.0 + s**2)),
-        host_or_device(lambda xp, s: -s * _rsqrt(xp, 1.0 + s**2)),
-        _unit_c_in,
-        *_discrete(levels, nearest, c_noise),
-        sigma_data=1.0,
-    )
+    c_skip = host_or_device(lambda xp, s: 1.0 / (1.0 + s**2))
+    c_out = host_or_device(lambda xp, s: -s * _rsqrt(xp, 1.0 + s**2))
+    made = _discrete(c_skip, c_out, _unit_c_in, levels, nearest, c_noise)
+    return made._replace(sigma_data=1.0)
 
 
 def flow(time_scale: float = 1.0) -> Preconditioner:
@@ -467,8 +469,15 @@ def _build(name: str, arguments: str) -> Preconditioner:
         raise ValueError(f"preconditioner_arguments of {name!r}: {error}") from None
 
 
-def _discrete(levels, nearest, c_noise) -> tuple[Function, float, float, Function]:
-    """(c_noise, sigma_min, sigma_max, round_sigma) of a network trained on a table of levels."""
+def _discrete(
+    c_skip: Function,
+    c_out: Function,
+    c_in: Function,
+    levels: tables.Betas | np.ndarray,
+    nearest: Nearest,
+    c_noise: Function | None,
+) -> Preconditioner:
+    """The preconditioner of a network that was trained on a table of levels."""
     if isinstance(levels, str):
         levels = tables.sigmas(tables.alphas_cumprod(levels))
     levels = np.asarray(levels, dtype=np.float64)
@@ -489,7 +498,8 @@ def _discrete(levels, nearest, c_noise) -> tuple[Function, float, float, Functio
     by_index = host_or_device(lambda xp, s: _float(xp, index(xp, s), s))
     if nearest == "interpolate":
         rounded, by_index = host_or_device(lambda xp, s: s), host_or_device(fractional)
-    return c_noise or by_index, float(levels[0]), float(levels[-1]), rounded
+    ends = float(levels[0]), float(levels[-1])
+    return Preconditioner(c_skip, c_out, c_in, c_noise or by_index, *ends, rounded)
 
 
 def _nearest(xp, table: np.ndarray, value):

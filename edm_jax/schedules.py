@@ -8,13 +8,13 @@ products instead of differences), so that float32 is accurate to its rounding at
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax.checks import check_positive, check_range
+from edm_jax.checks import check_positive, check_range, one_of
 from edm_jax.options import check_options, find, options_of
 
 Array = jax.Array | np.ndarray
@@ -381,6 +381,38 @@ def build(name: str, **options: Any) -> Schedule:
     make = find("schedule", name, SCHEDULES)
     check_options(f"the schedule {name!r}", options_of(make), options)
     return make(**options)
+
+
+def process(
+    name: str,
+    *,
+    scaling: Literal["none", "vp"] | None = None,
+    ends: tuple[float, float] | None = None,
+) -> Schedule:
+    """The process that a sampler goes through: a schedule of the registry, its scaling, its range.
+
+    >>> process("vp", scaling="none", ends=(0.002, 80.0)).sigma(np.array([1e-3, 1.0])).round(6)
+    array([2.e-03, 8.e+01])
+
+    Args:
+      name: A key of `SCHEDULES`.
+      scaling: s(t): "none", or "vp", 1 / sqrt(1 + sigma(t)^2). None is the schedule's own.
+      ends: (sigma_min, sigma_max) of a grid, which a schedule of `FROM_RANGE` is fitted to; None,
+        or another schedule: its own constants.
+
+    Returns:
+      The schedule.
+
+    Raises:
+      ValueError: an unknown name, with the nearest one; a scaling that is none of these; a range
+        that the schedule cannot pass through.
+    """
+    fit = FROM_RANGE.get(name)
+    law = build(name) if ends is None or fit is None else fit(*ends)
+    if scaling is None:
+        return law
+    one_of("scaling", scaling, ("none", "vp"))
+    return with_vp_scaling(law) if scaling == "vp" else without_scaling(law)
 
 
 def times(schedule: Schedule, sigmas: np.ndarray) -> np.ndarray:

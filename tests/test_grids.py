@@ -139,3 +139,18 @@ def test_a_schedule_by_name_is_the_function():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_process_is_a_schedule_fitted_to_a_grid_s_range():
+    t = np.array([0.3, 0.7])
+    same = lambda one, two: all(np.array_equal(f(t), g(t)) for f, g in zip(one, two))
+    ends = (0.01, 30.0)
+    fitted = schedules.vp_from_range(*ends)
+    assert same(schedules.process("vp", ends=ends), fitted)
+    assert same(schedules.process("vp"), schedules.vp())
+    assert same(schedules.process("cosine", ends=ends), schedules.cosine())  # has no such fit
+    plain = schedules.process("vp", scaling="none", ends=ends)
+    assert same(plain, schedules.without_scaling(fitted))
+    assert same(schedules.process("ve", scaling="vp"), schedules.with_vp_scaling(schedules.ve()))
+    with pytest.raises(ValueError, match="scaling must be .*none.*vp.*got 'edm'"):
+        schedules.process("vp", scaling="edm")

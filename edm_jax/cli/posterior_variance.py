@@ -81,8 +81,8 @@ def check_fits(model: Model, dataset: archive.Dataset) -> None:
 def levels(model: Model, count: int) -> np.ndarray:
     """Noise levels from the highest to the lowest that the model samples with, in equal ratios."""
     known = model.preconditioner
-    low, high = timesteps.noise_range("edm", bounds=(known.sigma_min, known.sigma_max))
-    grid = timesteps.exponential(count - 1, sigma_min=low, sigma_max=high, final="sigma_min")
+    bounds = known.sigma_min, known.sigma_max
+    grid = timesteps.build("exponential", count - 1, bounds=bounds, final="sigma_min")
     return np.unique(np.asarray(known.round_sigma(grid), np.float64))[::-1]
 
 

@@ -7,7 +7,7 @@ Slurm or Open MPI find each other, others are told by --coordinator. They write 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from etils import epath
@@ -106,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
             if complete and args.trajectory:
                 report.at("drawing the paths")
                 first = None if labels is None else labels[:8]
-                _draw_paths(model, sampler, seeds[:8], first, args.trajectory)
+                paths = cast(Tableau, sampler)  # it was refused above if it is none
+                _draw_paths(model, paths, seeds[:8], first, args.trajectory)
             if out.exists():
                 sample_folder.write_labels(out, model.config)
             if complete:

@@ -205,8 +205,8 @@ def list_solvers() -> str:
     """The solvers, the grids and the schedules, each with its options."""
     rows = [("solver", "order", "calls a step", "noise", "source")]
     for name, solver in SOLVERS.items():
-        numbers = ("–" if n is None else str(n) for n in (solver.order, solver.nfe_per_step))
-        rows.append((name, *numbers, "yes" if solver.stochastic else "no", solver.source))
+        order, calls = ("–" if n is None else str(n) for n in (solver.order, solver.nfe_per_step))
+        rows.append((name, order, calls, "yes" if solver.stochastic else "no", solver.source))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     table = ["  ".join([*(cell.ljust(w) for cell, w in zip(r, widths)), r[4]]) for r in rows]
     lines = [table[0]]

@@ -80,14 +80,14 @@ def load_config(name: str) -> Config:
     """
     path, colon, argument = name.partition(":")
     file = pathlib.Path(path).absolute()
-    if file.suffix != ".py" or not file.is_file():
+    spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
+    if file.suffix != ".py" or not file.is_file() or spec is None or spec.loader is None:
         raise ValueError(f"--config must be a Python file that is there, got {path!r}")
     own = file.parents[1] if file.with_name("__init__.py").is_file() else file.parent
     if str(own) not in sys.path:
         sys.path.insert(0, str(own))
     if CHECKOUT not in sys.path:
         sys.path.append(CHECKOUT)
-    spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 

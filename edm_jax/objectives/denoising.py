@@ -1,14 +1,13 @@
 """The denoising loss, lambda(sigma) |D(y + sigma n; sigma) - y|^2, and the objectives of it."""
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from edm_jax import randomness
-from edm_jax.checks import Denoiser, column
+from edm_jax.checks import Denoiser, DenoiserWithVariance, column
 from edm_jax.objectives import uncertainty, variational
 from edm_jax.objectives.levels import Levels
 from edm_jax.objectives.record import Losses, Objective, State
@@ -41,7 +40,7 @@ def loss(denoise: Denoiser, y: Any, sigma: jax.Array, noise: Any, weight: Functi
 
 
 def hybrid_loss(
-    denoise: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    denoise: DenoiserWithVariance,
     y: jax.Array,
     sigma: jax.Array,
     noise: jax.Array,
@@ -152,6 +151,8 @@ def denoising(
     def errors(model, e: Examples) -> Any:
         if bound is None:
             return loss(model.denoiser(**e.conditions), e.y, e.sigma, e.noise, weight)
+        if e.level is None:
+            raise ValueError("levels must be of a table where there is a bound, got continuous ones")
         both = model.denoiser_with_variance(**e.conditions)
         given = (e.y, e.sigma, e.noise, weight)
         return hybrid_loss(both, *given, bound=bound, level=e.level, bound_weight=bound_weight)
@@ -177,10 +178,13 @@ def normal_like(keys: jax.Array, y: Any) -> Any:
     """
     leaves, tree = jax.tree.flatten(y)
     if len(leaves) == 1:
-        return tree.unflatten([randomness.normal(keys, leaves[0].shape[1:])])
-    return tree.unflatten(
-        randomness.normal(randomness.fold_in(keys, i), leaf.shape[1:])
-        for i, leaf in enumerate(leaves)
+        return jax.tree.unflatten(tree, [randomness.normal(keys, leaves[0].shape[1:])])
+    return jax.tree.unflatten(
+        tree,
+        [
+            randomness.normal(randomness.fold_in(keys, i), leaf.shape[1:])
+            for i, leaf in enumerate(leaves)
+        ],
     )
 
 

@@ -38,9 +38,11 @@ def _unchanged(kept: Any, *_: Any) -> Any:
 
 def continuous(distribution: NoiseDistribution) -> Levels:
     """Levels of a distribution."""
-    return Levels(
-        _nothing, lambda kept, keys: (jax.vmap(distribution)(keys), None, None), _unchanged
-    )
+
+    def draw(kept, keys):
+        return jax.vmap(lambda key: distribution(key))(keys), None, None
+
+    return Levels(_nothing, draw, _unchanged)
 
 
 def uniform(table: np.ndarray) -> Levels:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from edm_jax import preconditioning
-from edm_jax.checks import Denoiser
+from edm_jax.checks import Denoiser, DenoiserWithVariance
 from edm_jax.preconditioning import Preconditioner
 
 
@@ -46,13 +46,13 @@ class Model(Protocol):
     def preconditioner(self) -> Preconditioner:
         """How its network becomes a denoiser."""
 
-    def denoiser(self, **conditions: Any) -> Denoiser:
-        """D(x; sigma) under conditions such as `class_labels`, of a leading axis B each."""
+    @property
+    def denoiser(self) -> Callable[..., Denoiser]:
+        """(**conditions) -> D(x; sigma); conditions such as `class_labels` lead with B."""
 
-    def denoiser_with_variance(
-        self, **conditions: Any
-    ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        """(x, sigma) -> (D, v) of a network that predicts a variance too, as `with_variance`."""
+    @property
+    def denoiser_with_variance(self) -> Callable[..., DenoiserWithVariance]:
+        """(**conditions) -> (D, v)(x; sigma) of a network that also predicts a variance."""
 
 
 class Wrapped(NamedTuple):
@@ -71,9 +71,7 @@ class Wrapped(NamedTuple):
         network = functools.partial(self.network, **conditions)
         return preconditioning.denoiser(network, self.preconditioner)
 
-    def denoiser_with_variance(
-        self, **conditions: Any
-    ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    def denoiser_with_variance(self, **conditions: Any) -> DenoiserWithVariance:
         """(x, sigma) -> (D, v) under the conditions, as `preconditioning.with_variance`."""
         network = functools.partial(self.network, **conditions)
         return preconditioning.with_variance(network, self.preconditioner)

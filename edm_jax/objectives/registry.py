@@ -170,6 +170,7 @@ def _denoising(
     )
     if variance_weight < 0:
         raise ValueError(f"variance_weight must not be negative, got {variance_weight}")
+    bound = None
     if made.levels is None:
         for option, value in (("variance_weight", variance_weight), ("importance", importance)):
             if value:
@@ -180,10 +181,12 @@ def _denoising(
         chosen = levels.continuous(made.noise)
     else:
         chosen = (levels.by_importance if importance else levels.uniform)(made.levels)
+        if variance_weight:
+            bound = variational.bound(made.levels)
     return denoising(
         chosen,
         made.weight,
-        bound=variational.bound(made.levels) if variance_weight else None,
+        bound=bound,
         bound_weight=variance_weight,
         learn_uncertainty=uncertainty,
     )

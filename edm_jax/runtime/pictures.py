@@ -40,9 +40,10 @@ def grid(
     zoom = max(1, min(size // (columns * side), size // (rows * height)))
     gap = max(1, zoom * side // 16)
     height, side = height * zoom, side * zoom
-    font = ImageFont.load_default(size=min(20, max(10, side // 3)))
+    letters = min(20, max(10, side // 3))
+    font = ImageFont.load_default(size=letters)
     left = max((int(font.getlength(t)) for t in row_labels), default=-2 * gap) + 2 * gap
-    top = int(font.size * 1.5) if len(column_labels) else 0
+    top = int(letters * 1.5) if len(column_labels) else 0
     canvas = Image.new(
         "RGB",
         (left + columns * (side + gap) + gap, top + rows * (height + gap) + gap),

@@ -53,14 +53,12 @@ def ablation(
     """
     checks.one_of("solver", solver, ("heun", "euler"))
     checks.one_of("schedule", schedule, ("edm", "vp", "ve"))
-    checks.one_of("scaling", scaling, ("none", "vp"))
+    checks.one_of("scaling", scaling, ("none", "vp"))  # None is not offered here
     asked = {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho}
     given = {name: value for name, value in asked.items() if value is not None}
     sigmas = build(timesteps, num_steps, bounds=bounds, **given)
     ends = noise_range(timesteps, bounds=bounds, **given)
-    fitted = ends if schedule == "vp" else None
-    law = schedules.vp_from_range(*fitted) if fitted else schedules.build(schedule)
-    law = (schedules.with_vp_scaling if scaling == "vp" else schedules.without_scaling)(law)
+    law = schedules.process(schedule, scaling=scaling, ends=ends)
     if solver == "euler":
         return euler(sigmas, schedule=law, churn=churn, round_sigma=round_sigma)
     return heun(sigmas, alpha=alpha, schedule=law, churn=churn, round_sigma=round_sigma)

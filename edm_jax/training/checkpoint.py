@@ -140,8 +140,8 @@ def _items(state: TrainState) -> dict[str, Any]:
 def _first_layout(state: TrainState) -> dict[str, Any]:
     """The `state` item as it was before objectives had a state of their own."""
     trained, kept = state.objective
-    both = jax.tree.structure((state.params, trained))
-    is_pair = lambda node: jax.tree.structure(node) == both
+    both: object = jax.tree.structure((state.params, trained))
+    is_pair = lambda node: both == jax.tree.structure(node)
     # The optimizer knew of a pair only where the objective trained something.
     alone = lambda node: node[0] if is_pair(node) and not jax.tree.leaves(trained) else node
     items = {

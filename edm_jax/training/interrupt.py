@@ -2,9 +2,14 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from edm_jax.runtime import processes
+
+# What Python's `signal` takes and gives back; None is a handler that Python did not set.
+_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
 class Interrupt:
@@ -21,7 +26,7 @@ class Interrupt:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._shared = processes.process_count() > 1
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, _Handler] = {}
 
     def after(self, step: int) -> bool:
         """Whether to stop after this step; to be asked once a step."""

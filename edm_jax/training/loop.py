@@ -178,7 +178,7 @@ def train(
                 break
         report.doing("saving")
         checkpoints.wait()
-    if step < total:
+    if interrupt.signal is not None and step < total:
         report.say(
             f"stopped by {interrupt.signal.name} after step {step}; "
             "the same command goes on from there"

@@ -112,7 +112,7 @@ def solve(times: Sequence[float], stds: Sequence[float], time: float, std: float
         raise ValueError(f"time must be positive and at most {max(times)}, got {time}")
     t, e = np.asarray(times, np.float64), np.array([exponent(s) for s in stds])
     a = correlation(t[:, None], e[:, None], t[None], e[None])
-    b = correlation(t, e, np.float64(time), np.float64(exponent(std)))
+    b = correlation(t, e, np.asarray(time), np.asarray(exponent(std)))
     weights = np.linalg.lstsq(a, b, rcond=1e-14)[0]
     return weights / weights.sum()
 
@@ -139,9 +139,9 @@ def reconstruct(workdir: str, std: float, step: int | None = None) -> tuple[Mode
     end = min(when for when, _, _ in found if when >= step)
     found = [each for each in found if each[0] <= end]
     weights = solve([s for s, _, _ in found], [w for _, w, _ in found], step, std)
-    total, model = None, None
-    for weight, (_, _, path) in zip(weights, found):
-        model = load(path)
-        part = jax.tree.map(lambda a, w=weight: w * np.asarray(a, np.float64), model.params)
-        total = part if total is None else jax.tree.map(np.add, total, part)
+    part = lambda model, w: jax.tree.map(lambda a: w * np.asarray(a, np.float64), model.params)
+    model = load(found[0][2])
+    total = part(model, weights[0])
+    for weight, (_, _, path) in zip(weights[1:], found[1:]):  # one in memory at a time
+        total = jax.tree.map(np.add, total, part(load(path), weight))
     return model.replace(params=jax.tree.map(lambda a: a.astype(np.float32), total)), len(found)

@@ -12,7 +12,7 @@ class Progress:
         """Says nothing but warnings where `quiet`, and nothing at all unless it `speaks`."""
         self.quiet, self._speaks = quiet or not speaks, speaks
         self._terminal = sys.stderr.isatty()
-        self._bar = None
+        self._bar = tqdm(disable=True)  # until there is a total to show
 
     def say(self, text: str) -> None:
         """Prints a line."""
@@ -34,7 +34,6 @@ class Progress:
             disable=self.quiet or not self._terminal,
             dynamic_ncols=True,
         )
-
         self.doing("compiling")
 
     def doing(self, what: str) -> None:
@@ -61,5 +60,4 @@ class Progress:
 
     def stop(self) -> None:
         """Ends the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()

@@ -3,16 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from edm_jax.objectives import Objective, State
 from edm_jax.training.optimizer import Optimizer
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """The state of a run. No key is kept: every draw is a function of (seed, step, example).
 
     Attributes:
@@ -28,7 +27,7 @@ class TrainState:
     params: Any
     ema: Any
     opt_state: Any
-    averages: dict[str, Any] = flax.struct.field(default_factory=dict)
+    averages: dict[str, Any] = struct.field(default_factory=dict)
     objective: State = State()
 
 

@@ -22,8 +22,10 @@ def matching(fresh: Any, given: Any) -> tuple[dict[tuple[str, ...], Any], list[s
     """
     ours, theirs = flatten(fresh), flatten(given)
     fits = {p: a for p, a in theirs.items() if p in ours and ours[p].shape == a.shape}
-    rest = [sorted("/".join(p) for p in tree if p not in fits) for tree in (ours, theirs)]
-    return fits, *rest
+    missing, unused = (
+        sorted("/".join(p) for p in tree if p not in fits) for tree in (ours, theirs)
+    )
+    return fits, missing, unused
 
 
 def start_from(state: TrainState, path: str) -> tuple[TrainState, str]:

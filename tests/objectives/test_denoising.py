@@ -261,3 +261,14 @@ def test_a_weight_replaces_the_objective_s_own():
     np.testing.assert_allclose(found(SIGMAS), jnp.minimum(SIGMAS**-2, 4.0), rtol=1e-6)
     with pytest.raises(ValueError, match="weight must be one of"):
         objectives.recipe("vp", row, weight="snr")
+
+
+def test_a_bound_needs_the_levels_of_a_table():
+    continuous = objectives.levels.continuous(objectives.log_normal())
+    bound = objectives.variational.bound(tables.sigmas(tables.alphas_cumprod()))
+    objective = objectives.denoising(continuous, lambda sigma: 1.0, bound=bound)
+    state, y = objective.init(), jnp.zeros((2, 4))
+    examples = objective.draw(state, jax.random.split(jax.random.key(0), (2, 2)), y, {})
+    model = objectives.Wrapped(lambda x, c: jnp.concatenate([x, x], -1), preconditioning.edm())
+    with pytest.raises(ValueError, match="levels must be of a table"):
+        objective.loss(model, state, examples)
