@@ -152,7 +152,7 @@ def denoising(
         if bound is None:
             return loss(model.denoiser(**e.conditions), e.y, e.sigma, e.noise, weight)
         if e.level is None:
-            raise ValueError("levels must be of a table where there is a bound, got continuous ones")
+            raise ValueError("levels must be a table's where there is a bound, got continuous")
         both = model.denoiser_with_variance(**e.conditions)
         given = (e.y, e.sigma, e.noise, weight)
         return hybrid_loss(both, *given, bound=bound, level=e.level, bound_weight=bound_weight)

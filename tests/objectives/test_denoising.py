@@ -270,5 +270,5 @@ def test_a_bound_needs_the_levels_of_a_table():
     state, y = objective.init(), jnp.zeros((2, 4))
     examples = objective.draw(state, jax.random.split(jax.random.key(0), (2, 2)), y, {})
     model = objectives.Wrapped(lambda x, c: jnp.concatenate([x, x], -1), preconditioning.edm())
-    with pytest.raises(ValueError, match="levels must be of a table"):
+    with pytest.raises(ValueError, match="levels must be a table's"):
         objective.loss(model, state, examples)
