@@ -8,14 +8,17 @@ import pytest
 from edm_jax import samplers, timesteps
 
 LEVELS = timesteps.edm(8)
-SCALED = [
-    name
-    for name, solver in samplers.SOLVERS.items()
-    if "s_noise" in inspect.signature(getattr(samplers, name)).parameters
-]
 
 
-@pytest.mark.parametrize("name", SCALED)
+def takes(option):
+    return [
+        name
+        for name in samplers.SOLVERS
+        if option in inspect.signature(getattr(samplers, name)).parameters
+    ]
+
+
+@pytest.mark.parametrize("name", takes("s_noise"))
 def test_s_noise_multiplies_every_draw_of_a_row_and_nothing_else(name):
     options = {} if samplers.SOLVERS[name].stochastic else {"eta": 1.0}
     one = samplers.build(name, LEVELS, **options)
@@ -28,6 +31,18 @@ def test_s_noise_multiplies_every_draw_of_a_row_and_nothing_else(name):
     assert not quiet.weights[..., -1].any()
     with pytest.raises(ValueError, match=r"s_noise must lie in \[0.0, inf\], got -0.1"):
         samplers.build(name, LEVELS, s_noise=-0.1, **options)
+
+
+@pytest.mark.parametrize("name", takes("eta"))
+def test_eta_goes_from_the_ode_to_the_whole_sde(name):
+    needed = {"posterior_variance": lambda sigma: 0.0} if name == "analytic_dpm" else {}
+    make = lambda eta: samplers.build(name, LEVELS, eta=eta, **needed)
+    noise = [np.abs(make(eta).weights[..., -1]).sum() for eta in (0.0, 0.5, 1.0)]
+    assert 0.0 == noise[0] < noise[1] < noise[2]
+    most = "inf" if name == "euler_ancestral" else "1.0"
+    for eta in (-1e-3, 1.001)[: 1 if most == "inf" else 2]:
+        with pytest.raises(ValueError, match=rf"eta must lie in \[0.0, {most}\], got {eta}"):
+            make(eta)
 
 
 @pytest.mark.parametrize("corrector_order", [0, 2])
