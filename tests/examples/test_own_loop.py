@@ -1,31 +1,77 @@
-"""The example of a loop of one's own runs, learns, and is what the page about it shows."""
+"""The examples of a loop of one's own run, learn the same, and are what the page shows."""
 
 import pathlib
 import runpy
 import sys
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import nnx
 
 ROOT = pathlib.Path(__file__).parents[2]
+EXAMPLES = ("own_loop", "own_loop_nnx", "own_loop_equinox")
+
+
+@pytest.fixture(autouse=True)
+def beside_the_examples(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+
+
+def read(name):
+    return runpy.run_path(str(ROOT / "examples" / f"{name}.py"))
 
 
 def test_the_loop_learns_the_moons():
-    example = runpy.run_path(str(ROOT / "examples" / "own_loop.py"))
+    example = read("own_loop")
     denoise, losses = example["train"](400)
     # The best constant answer has a loss of about 1; a network that learns goes below.
     assert losses[-50:].mean() < 0.95 * losses[:20].mean()
     # At a low level a point of the data stays where it is; far outside it is drawn back.
-    moons = np.asarray(example["two_moons"](example["jax"].random.key(5), 200))
+    moons = np.asarray(example["two_moons"](jax.random.key(5), 200))
     near = np.asarray(denoise(moons, np.float32(0.01)))
     assert np.abs(near - moons).max() < 0.05
     far = np.asarray(denoise(4 * moons, np.float32(10.0)))
     assert np.linalg.norm(far, axis=1).mean() < 0.5 * np.linalg.norm(4 * moons, axis=1).mean()
 
 
-def test_the_command_draws(tmp_path, monkeypatch, capsys):
+def from_linen(example, layers):
+    """Lets the example of another library start from linen's first parameters."""
+    train, made = example["train"], example["MLP"]
+
+    def start(key_or_rngs):
+        net = made(key_or_rngs)
+        if isinstance(net, nnx.Module):
+            for layer, given in zip(net.layers, layers):
+                layer.kernel[...], layer.bias[...] = given["kernel"], given["bias"]
+            return net
+        weights = [given["kernel"].T for given in layers] + [given["bias"] for given in layers]
+        where = lambda net: [a.weight for a in net.layers] + [a.bias for a in net.layers]
+        return eqx.tree_at(where, net, weights)
+
+    train.__globals__["MLP"] = start
+    return train
+
+
+def test_the_three_libraries_learn_the_same():
+    linen, nnx_example, equinox_example = map(read, EXAMPLES)
+    params = linen["MLP"]().init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))["params"]
+    layers = [params[f"Dense_{i}"] for i in range(4)]
+    denoise, losses = linen["train"](100)
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
+    for example in (nnx_example, equinox_example):
+        other, found = from_linen(example, layers)(100)
+        np.testing.assert_allclose(found, losses, rtol=2e-5)
+        np.testing.assert_allclose(other(x, 0.3), denoise(x, 0.3), atol=2e-4)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_command_draws(name, tmp_path, monkeypatch, capsys):
     picture = tmp_path / "moons.png"
-    monkeypatch.setattr(sys, "argv", ["own_loop.py", str(picture), "--steps", "20"])
-    runpy.run_path(str(ROOT / "examples" / "own_loop.py"), run_name="__main__")
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", str(picture), "--steps", "20"])
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "loss:" in capsys.readouterr().out
 
@@ -37,6 +83,8 @@ def test_the_page_names_what_there_is():
     page = (ROOT / "docs" / "own_loop.md").read_text()
     for name in ("vp", "ve", "epsilon", "x0", "v", "flow"):
         assert f"`{name}`" in page and hasattr(preconditioning, name)
+    for name in EXAMPLES:
+        assert f"examples/{name}.py" in page
     for line in page.splitlines():
         if line.startswith("from edm_jax"):
             room, names = line.removeprefix("from ").split(" import ")
