@@ -7,6 +7,7 @@ with the official names, for PyTorch too; any other is a directory that sampling
 
 import argparse
 
+from edm_jax.cli.options import add_overwrite, add_quiet
 from edm_jax.model import parameter_count
 from edm_jax.weights import load
 from edm_jax.weights.directory import check_free, save
@@ -16,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments: what to read, what to write."""
     parser.add_argument("source", metavar="SOURCE", help="what to read, such as edm-cifar10….pkl")
     parser.add_argument("out", metavar="OUT", help="a new directory, or a .safetensors file")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    add_overwrite(parser)
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,8 +29,10 @@ def run(args: argparse.Namespace) -> int:
     """
     check_free(args.out, overwrite=args.overwrite)  # before a long reading, not after it
     model = load(args.source)
-    config = model.config
     save(model, args.out, overwrite=args.overwrite)
+    if args.quiet:
+        return 0
+    config = model.config
     labels = f"{config.label_dim} classes" if config.label_dim else "unconditional"
     print(
         f"{args.out}: {config.architecture} network, {config.resolution}×{config.resolution}×"

@@ -1,12 +1,15 @@
 """Makes a data set: a zip of square images of one size, with their labels; or checks one."""
 
 import argparse
+import functools
 import pathlib
+import sys
+from collections.abc import Callable
 
-from tqdm import tqdm
-
+from edm_jax.cli.options import add_overwrite, add_quiet
 from edm_jax.data import archive, check, prepare, sources
 from edm_jax.runtime import pictures
+from edm_jax.runtime.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-images", type=int, metavar="N", help="only so many, evenly spread over the source"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace --dest")
+    add_overwrite(parser)
     parser.add_argument("--check", metavar="X.zip", help="print what a data set holds")
     parser.add_argument(
         "--sheet", metavar="X.png", help="the contact sheet of --check (default: beside the data)"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: the cores)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       ValueError, OSError: what is wrong, in one line.
     """
-    progress = None if args.quiet else tqdm
+    progress = functools.partial(Progress, quiet=args.quiet)
     if args.check is None and (args.source is None or args.dest is None):
         raise ValueError("give --source and --dest to make a data set, or --check to look at one")
     if args.check is not None and (args.source is not None or args.dest is not None):
@@ -61,11 +64,14 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         progress=progress,
     )
-    print(summary.line())
+    if not args.quiet:
+        print(summary.line())
+    elif summary.skipped or summary.notes:
+        print(f"warning: {summary.line()}", file=sys.stderr)
     return 0
 
 
-def _check(args: argparse.Namespace, progress) -> int:
+def _check(args: argparse.Namespace, progress: Callable) -> int:
     dataset = archive.load(args.check, workers=args.workers, progress=progress)
     beside = pathlib.Path(args.check).with_name(f"{dataset.name}-sheet.png")
     sheet = pathlib.Path(args.sheet) if args.sheet else beside

@@ -6,6 +6,7 @@ The run must have kept power-function averages: --config.ema_power="(0.05,0.1)" 
 
 import argparse
 
+from edm_jax.cli.options import add_overwrite, add_quiet
 from edm_jax.training import posthoc
 from edm_jax.weights.directory import check_free, save
 
@@ -17,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--std", type=float, required=True, help="relative width of the average, such as 0.08"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     parser.add_argument("--step", type=int, help="at which step (the latest snapshot's)")
+    add_overwrite(parser)
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,5 +28,6 @@ def run(args: argparse.Namespace) -> int:
     check_free(args.out, overwrite=args.overwrite)
     model, count = posthoc.reconstruct(args.run, args.std, args.step)
     save(model, args.out, overwrite=args.overwrite)
-    print(f"{args.out}: average of relative width {args.std:g} from {count} snapshots")
+    if not args.quiet:
+        print(f"{args.out}: average of relative width {args.std:g} from {count} snapshots")
     return 0

@@ -1,4 +1,4 @@
-"""What several commands have in common: the parser, and how processes find each other."""
+"""What several commands have in common: the parser, and options of one meaning."""
 
 import argparse
 from typing import NoReturn
@@ -9,6 +9,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """--quiet."""
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress, no messages but warnings"
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """--overwrite."""
+    parser.add_argument("--overwrite", action="store_true", help="replace the output that is there")
 
 
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:

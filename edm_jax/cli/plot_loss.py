@@ -8,6 +8,7 @@ import argparse
 
 import numpy as np
 
+from edm_jax.cli.options import add_quiet
 from edm_jax.runtime import files
 from edm_jax.training import bins, metrics
 
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--last", type=float, default=0.25, help="which share of the run to average over (0.25)"
     )
+    add_quiet(parser)
 
 
 def curve(run: str, last: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
@@ -79,5 +81,6 @@ def run(args: argparse.Namespace) -> int:
         axes.legend()
     with files.whole(args.out) as file:
         figure.savefig(file, format="png", dpi=120)
-    print(args.out)
+    if not args.quiet:
+        print(args.out)
     return 0

@@ -13,12 +13,15 @@ import jax
 import numpy as np
 
 from edm_jax import timesteps
-from edm_jax.cli.progress import Progress
+from edm_jax.cli.options import add_quiet
 from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
 from edm_jax.model import Model
+from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import analytic
 from edm_jax.weights import posterior_variance
+
+Batch = tuple[np.ndarray, Model, np.ndarray | None]  # images in [-1, 1], the model, labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="X.npz", help="the file to write")
     add("--images", type=int, default=1024, help="how many, evenly spread over the data (1024)")
     add("--levels", type=int, default=40, help="noise levels, in equal ratios (40)")
-    add("--batch", type=int, default=64, help="images at once (64)")
+    add("--batch", type=int, default=64, help="images at once on a device (64)")
     add("--seed", type=int, default=0, help="of the noise (0)")
-    add("--quiet", action="store_true", help="no messages, no progress bar")
+    add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
     check_fits(model, dataset)
     count = min(args.images, len(dataset.images))
     size = min(args.batch, count)
-    with Progress(count // size, unit="batches", quiet=args.quiet) as report:
-        report.at("measuring")
+    about = {"desc": "compiling", "unit": "batches", "quiet": args.quiet}
+    with Progress(total=count // size, **about) as report:
         measured = analytic.estimate(
             lambda x, sigma, model, labels: model.denoiser(labels)(x, sigma),
-            report.counted(batches(model, dataset, count, size)),
+            _at_work(report, batches(model, dataset, count, size)),
             levels(model, args.levels),
             jax.random.key(args.seed),
         )
@@ -62,6 +65,14 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         print(f"{out}: {len(measured.sigma)} noise levels on {count // size * size} images")
     return 0
+
+
+def _at_work(report: Progress, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches; says when the first has been measured, and counts them."""
+    for index, batch in enumerate(report.counted(batches)):
+        if index == 1:
+            report.at("measuring")
+        yield batch
 
 
 def check_fits(model: Model, dataset: archive.Dataset) -> None:
@@ -86,10 +97,8 @@ def levels(model: Model, count: int) -> np.ndarray:
     return np.unique(np.asarray(known.round_sigma(grid), np.float64))[::-1]
 
 
-def batches(
-    model: Model, dataset: archive.Dataset, count: int, size: int
-) -> Iterator[tuple[np.ndarray, Model, np.ndarray | None]]:
-    """Batches of one size, so that one program serves all: (images in [-1, 1], model, labels)."""
+def batches(model: Model, dataset: archive.Dataset, count: int, size: int) -> Iterator[Batch]:
+    """Batches of one size, so that one program serves all."""
     chosen = np.linspace(0, len(dataset.images), count, endpoint=False).astype(int)
     for first in range(0, count - size + 1, size):
         rows = chosen[first : first + size]

@@ -14,8 +14,7 @@ from etils import epath
 
 from edm_jax import generation
 from edm_jax.cli import sample_folder
-from edm_jax.cli.options import add_process_arguments
-from edm_jax.cli.progress import Progress
+from edm_jax.cli.options import add_process_arguments, add_quiet
 from edm_jax.cli.sampler import (
     SAMPLER_ARGUMENTS,
     add_model_arguments,
@@ -27,6 +26,7 @@ from edm_jax.cli.sampler import (
 )
 from edm_jax.model import Model
 from edm_jax.runtime import files, pictures, processes
+from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import Tableau
 
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also draw denoising paths, by sigma",
     )
     add("--list-solvers", action="store_true", help="print solvers, grids, schedules; and stop")
-    add("--quiet", action="store_true", help="no messages, no progress bar")
+    add_quiet(parser)
     add_process_arguments(parser)
     add_sampler_arguments(parser)
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     )
     main = processes.is_main()
     done = len(mine) - len(missing)
-    with Progress(len(mine), done=done, quiet=args.quiet or not main) as report:
+    with Progress(total=len(mine), initial=done, quiet=args.quiet or not main) as report:
         report.say(
             f"{len(names)} images of {'×'.join(map(str, model.image_shape))}, "
             f"{made_with['solver']}: {sampler.nfe or 'some'} network evaluations each, "
@@ -156,7 +156,7 @@ def _draw(
             else:
                 broken.append(name)
         done += len(part.seeds)
-        report.step(len(part.seeds))
+        report.update(len(part.seeds))
     return broken
 
 

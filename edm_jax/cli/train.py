@@ -12,7 +12,7 @@ import jax
 
 import edm_jax
 from edm_jax.cli import settings
-from edm_jax.cli.options import Parser, add_process_arguments
+from edm_jax.cli.options import Parser, add_process_arguments, add_quiet
 from edm_jax.runtime import processes
 from edm_jax.training.config import Config
 from edm_jax.training.loop import NonFiniteLossError, train
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         help="go on from this checkpoint, 0: begin anew; later ones are moved to FOLDER/set_aside "
         "(default: the newest that is whole)",
     )
-    add("--quiet", action="store_true", help="no progress bar, no messages but warnings")
+    add_quiet(made)
     add_process_arguments(made)
     return made
 

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from edm_jax import generation
 from edm_jax.data import loader, storage
@@ -70,7 +69,7 @@ def train(
         labels=config.data.conditional,
         cache_dir=config.data.cache_dir,
         workers=config.data.workers,
-        progress=None if report.quiet else tqdm,
+        progress=report.bar,
     )
     dataset = data.dataset
     parts = assemble(

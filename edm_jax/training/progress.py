@@ -1,8 +1,11 @@
 """What a run says in the terminal: a header, a progress bar, one line an interval without one."""
 
+import functools
 import sys
 
 from tqdm import tqdm
+
+from edm_jax.runtime import progress
 
 
 class Progress:
@@ -10,13 +13,15 @@ class Progress:
 
     def __init__(self, quiet: bool, speaks: bool = True):
         """Says nothing but warnings where `quiet`, and nothing at all unless it `speaks`."""
-        self.quiet, self._speaks = quiet or not speaks, speaks
-        self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(disable=True)  # until there is a total to show
+        self._quiet, self._speaks = quiet or not speaks, speaks
+        self._total, self._at = 0, ""
+        # What makes a bar of its own for reading the data.
+        self.bar = functools.partial(progress.Progress, quiet=self._quiet)
+        self._bar = progress.Progress(total=0, quiet=True)  # until there is a total to show
 
     def say(self, text: str) -> None:
         """Prints a line."""
-        if not self.quiet:
+        if not self._quiet:
             tqdm.write(text, file=sys.stderr)
 
     def warn(self, text: str) -> None:
@@ -26,37 +31,31 @@ class Progress:
 
     def start(self, seen: int, total: int) -> None:
         """Begins the bar at `seen` of `total` images."""
-        self._bar = tqdm(
-            total=total,
-            initial=seen,
-            unit="img",
-            unit_scale=True,
-            disable=self.quiet or not self._terminal,
-            dynamic_ncols=True,
-        )
+        self._total = total
+        self._bar = self.bar(total=total, initial=seen, counts=False)  # `record` has the lines
         self.doing("compiling")
 
     def doing(self, what: str) -> None:
         """Says what takes the time until the next step."""
-        if self._terminal:
-            self._bar.set_description(what)
-        else:
-            self.say(f"{what} …")
+        self._at = what
+        self._bar.at(what)
 
     def step(self, images: int) -> None:
         """Moves the bar by a step's images."""
-        self._bar.set_description("training", refresh=False)
+        if self._at != "training":
+            self.doing("training")
         self._bar.update(images)
 
     def record(self, record: dict[str, float]) -> None:
         """Shows an interval's numbers."""
-        self._bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
-        if not self._terminal:
-            seconds = (self._bar.total - record["kimg"] * 1000) / record["images_per_second"]
-            self.say(
-                f"step {record['step']}  {record['kimg']:.1f} kimg  loss {record['loss']:.4f}  "
-                f"{record['images_per_second']:.0f} img/s  {tqdm.format_interval(seconds)} left"
-            )
+        if sys.stderr.isatty():
+            self._bar.note(f"loss={record['loss']:.4f}")
+            return
+        seconds = (self._total - record["kimg"] * 1000) / record["images_per_second"]
+        self.say(
+            f"step {record['step']}  {record['kimg']:.1f} kimg  loss {record['loss']:.4f}  "
+            f"{record['images_per_second']:.0f} img/s  {tqdm.format_interval(seconds)} left"
+        )
 
     def stop(self) -> None:
         """Ends the bar."""

@@ -23,7 +23,7 @@ def test_make_and_check(folder, tmp_path, capsys):
     assert main([*arguments, "--resolution", "16", "--transform", "center-crop"]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"{made}: 6 images, 16x16 RGB, 2 classes\n"
-    assert "writing x.zip: 100%" in shown.err
+    assert shown.err == "writing x.zip …\n6/6 img\n"
     assert main(["dataset", "--check", str(made), "--quiet"]) == 0
     shown = capsys.readouterr()
     assert "2 classes of 3 images (a, b)" in shown.out and "sigma_data" in shown.out
@@ -57,3 +57,22 @@ def test_bad_input_is_one_line(folder, tmp_path, capsys, arguments, message):
 def test_a_bad_option_is_named(capsys):
     assert main(["dataset", "--source", "a", "--dest", "b.zip", "--resolution", "big"]) == 2
     assert "must be like 64 or 512x384, got 'big'" in capsys.readouterr().err
+
+
+def test_progress_is_lines_in_a_log_and_quiet_is_quiet_but_for_what_is_left_out(tmp_path, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(folder / f"{i}.png")
+    words = ["dataset", f"--source={folder}", "--overwrite", f"--dest={tmp_path / 'x.zip'}"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert said.err == "writing x.zip …\n3/3 img\n" and "3 images" in said.out
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    (folder / "3.png").write_bytes(b"no image")
+    assert main([*words, "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("warning: ") and "skipped 1 of 4" in said.err
+    assert main(["dataset", f"--check={tmp_path / 'x.zip'}"]) == 0
+    assert capsys.readouterr().err == "reading x.zip …\n3/3 img\n"

@@ -1,9 +1,12 @@
 """The console command: its help, and what the end of a program becomes in the terminal."""
 
+import importlib
+
 import pytest
 
 from edm_jax import __version__
-from edm_jax.cli.main import main, run
+from edm_jax.cli.main import COMMANDS, main, run
+from edm_jax.cli.options import Parser
 
 
 def noted(error, note):
@@ -46,3 +49,24 @@ def test_help_version_and_unknown_commands(capsys):
     assert __version__ in capsys.readouterr().out
     assert main(["trian"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def options_of(name):
+    """The option strings of a command, with their words."""
+    module = importlib.import_module(f"edm_jax.cli.{name.replace('-', '_')}")
+    if hasattr(module, "parser"):
+        parser = module.parser()
+    else:
+        parser = Parser(prog=name)
+        module.add_arguments(parser)
+    return {flag: action.help for action in parser._actions for flag in action.option_strings}
+
+
+def test_the_same_option_has_the_same_words_in_every_command():
+    words = {}
+    for name in COMMANDS:
+        for flag, text in options_of(name).items():
+            words.setdefault(flag, {}).setdefault(text, []).append(name)
+    words = {flag: said for flag, said in words.items() if flag not in ("-h", "--help", "--out")}
+    assert not {flag: said for flag, said in words.items() if len(said) > 1}
+    assert list(words["--quiet"].values()) == [list(COMMANDS)]

@@ -209,7 +209,7 @@ def test_quiet_is_quiet_and_a_log_has_lines(saved, tmp_path, capsys):
     assert sample(saved, tmp_path / "b") == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("2 images of 8×8×1, euler: 2 network evaluations each")
-    assert lines[1:] == ["compiling", "sampling", "2/2 img", "drawing the grid"]
+    assert lines[1:] == ["compiling …", "sampling …", "2/2 img", "drawing the grid …"]
 
 
 def test_a_killed_command_leaves_whole_files_and_the_same_command_completes_them(saved, tmp_path):
