@@ -77,6 +77,27 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def remove(folder: epath.Path) -> None:
+    """Removes a folder; on a disk it is whole under its name until it has none.
+
+    Args:
+      folder: with all that is in it.
+    """
+    if is_local(folder):  # in a bucket nothing is renamed, only copied
+        folder = folder.replace(folder.with_name(f".{folder.name}.{os.getpid()}.tmp"))
+    folder.rmtree()
+
+
+def remove_unfinished(folder: epath.Path) -> None:
+    """Removes what killed processes left there under temporary names.
+
+    Args:
+      folder: where nobody else is writing; it may not be there.
+    """
+    for path in folder.glob(".*.tmp"):
+        path.rmtree() if path.is_dir() else path.unlink()
+
+
 def reserve(path: str | os.PathLike) -> None:
     """Takes the space of a file on the disk, which a file of zeros may not have yet.
 

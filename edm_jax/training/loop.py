@@ -235,7 +235,9 @@ def _done(workdir: str, steps: int) -> str:
 
 
 def _rewind(folder: epath.Path, start: int, report: Progress) -> None:
-    """Removes what an earlier attempt drew and averaged after the step that goes on."""
+    """Removes what an earlier attempt left unfinished, drew or averaged after the step `start`."""
+    for unfinished in (folder, folder / posthoc.FOLDER):
+        files.remove_unfinished(unfinished)
     grids = [(_GRID.fullmatch(path.name), path) for path in folder.glob("samples-*.png")]
     late = [path for match, path in grids if match and int(match[1]) > start]
     for path in late:

@@ -47,7 +47,7 @@ def rewind(workdir: epath.Path, step: int) -> int:
     """
     late = [path for when, _, path in _found(workdir) if when > step]
     for path in late:
-        path.rmtree()
+        files.remove(path)
     return len(late)
 
 

@@ -28,7 +28,9 @@ from edm_jax.weights import hashes
 from edm_jax.weights.directory import CHECKPOINTS
 
 SET_ASIDE = "set_aside"  # checkpoints that the run does not go on from
+_REMOVED = ".removed.tmp"  # where steps go that are not kept: what is half removed has no name
 _TIMES = "_CHECKPOINT_METADATA"  # orbax adds to it when the step has its name
+_COMMITTED = "commit_success.txt"  # in gs://, where nothing is renamed: without it a step is none
 _TREES, _RECORD = ("state", "ema", "averages"), "config"
 
 
@@ -42,25 +44,30 @@ class Checkpoints:
 
         Args:
           workdir: the run's folder, on a disk or a URL.
-          keep: how many of the newest steps stay; None is all.
-          read_only: make no folder, and write nothing.
+          keep: how many of the newest steps stay, and while a run goes on one more; None is all.
+          read_only: make no folder, and write nothing. Else what a killed process left unfinished
+            is removed; nobody else may write here.
         """
         logging.getLogger("absl").setLevel("ERROR")  # orbax narrates every call
         handlers = {name: _tree_handler() for name in _TREES}
         self._saving: int | None = None
+        self._keep = keep
         # Orbax needs it from the root, or as a URL.
         self._folder = files.absolute(workdir) / CHECKPOINTS
         with _reading(self._folder):
             self._manager = ocp.CheckpointManager(
                 self._folder,
                 options=ocp.CheckpointManagerOptions(
-                    max_to_keep=keep,
                     read_only=read_only,
                     create=not read_only,
+                    cleanup_tmp_directories=not read_only,
+                    todelete_subdir=None if read_only else _REMOVED,
                     async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
                 ),
                 item_handlers={**handlers, _RECORD: ocp.JsonCheckpointHandler()},
             )
+        if not read_only:
+            self._remove_moved()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -143,8 +150,13 @@ class Checkpoints:
             raise RuntimeError(f"the checkpoint of step {step} was not written")
 
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk."""
+        """Returns when everything that was saved is on disk, and what is not kept is gone."""
         self._manager.wait_until_finished()
+        for step in self.steps()[: -self._keep] if self._keep else ():
+            if processes.is_main():
+                (self.folder(step) / _COMMITTED).unlink(missing_ok=True)
+            self._manager.delete(step)  # on a disk, a move to `_REMOVED`
+        self._remove_moved()
 
     def record(self, step: int) -> dict[str, Any]:
         """The JSON item of a step.
@@ -186,6 +198,10 @@ class Checkpoints:
                     self._compare(step, name, target)
             trees = {name: _restore(target) for name, target in targets.items()}
             return dict(self._manager.restore(step, args=ocp.args.Composite(**trees)).items())
+
+    def _remove_moved(self) -> None:
+        if processes.is_main():
+            (self._folder / _REMOVED).rmtree(missing_ok=True)
 
     def _seal(self) -> None:
         # Called by orbax's thread when all is written, before the step has its name; in a bucket

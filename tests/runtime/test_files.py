@@ -55,3 +55,18 @@ def test_a_bucket_holds_the_lines_of_a_run(bucket):
                 log.write({"step": step, "loss": 0.5})
     assert [r["step"] for r in metrics.read(workdir)] == [1, 2, 3, 4]
     assert [p.name for p in workdir.iterdir()] == [metrics.STATS]
+
+
+@pytest.mark.parametrize("where", ["disk", "bucket"])
+def test_folders_and_what_was_left_unfinished_are_removed(where, tmp_path, bucket):
+    folder = epath.Path(tmp_path if where == "disk" else bucket) / "removed"
+    for name in ("gone", "stays", ".half.12.tmp"):
+        (folder / name / "below").mkdir(parents=True)
+        (folder / name / "below/file").write_text("content")
+    for name in (".one.png.12.tmp", ".lock", "one.png"):
+        (folder / name).write_text("content")
+    files.remove(folder / "gone")
+    files.remove_unfinished(folder)
+    files.remove_unfinished(folder / "not there")
+    assert {path.name for path in folder.iterdir()} == {"stays", ".lock", "one.png"}
+    assert (folder / "stays/below/file").read_text() == "content"

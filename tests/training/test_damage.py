@@ -1,11 +1,13 @@
 """What goes wrong with a run's files, and with its numbers: found, named, and gone on from."""
 
+import pathlib
 import re
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from tiny_run import tiny
 
@@ -159,6 +161,86 @@ def test_a_run_that_goes_on_removes_the_snapshots_of_the_attempt_before(run, cap
     assert {s for s, _, _ in posthoc.snapshots(str(run))} == {4, 8, 12}
 
 
+class Killed(BaseException):
+    """In place of a signal."""
+
+
+def remove_half(path, **options):
+    """Removes half of a folder's files, and comes to a sudden end."""
+    del options
+    found = sorted(p for p in pathlib.Path(path).rglob("*") if p.is_file())
+    if not found:  # which there is nothing to remove in
+        raise FileNotFoundError(path)
+    for file in found[: len(found) // 2]:
+        file.unlink()
+    raise Killed
+
+
+def whole(workdir):
+    """The steps and the snapshots under final names; all of them load."""
+    folders = [p for p in (workdir / "checkpoints").iterdir() if p.name[0] != "."]
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        found = checkpoints.steps()
+        assert [checkpoints.damage(step) for step in found] == [None] * len(found)
+    assert sorted(int(p.name) for p in folders) == found
+    kept = posthoc.snapshots(str(workdir))
+    for path in [*folders, *(path for _, _, path in kept)]:
+        edm_jax.load(path)
+    return found, {step for step, _, _ in kept}
+
+
+def unfinished(workdir):
+    """What has a temporary name."""
+    return [p for p in workdir.rglob("*") if p.name.endswith(".tmp") or "orbax-check" in p.name]
+
+
+def test_a_kill_while_checkpoints_are_removed_leaves_whole_ones(tmp_path, finished, monkeypatch):
+    monkeypatch.setattr(shutil, "rmtree", remove_half)
+    with pytest.raises(Killed):  # at step 12, with 4 and 8 there
+        loop.train(tiny(keep_checkpoints=1), str(tmp_path), quiet=True)
+    monkeypatch.undo()
+    found, _ = whole(tmp_path)
+    assert found[-1] == 8 and unfinished(tmp_path)
+    # The half of a step that a kill leaves in the middle of writing it.
+    half = tmp_path / "checkpoints/9.orbax-checkpoint-tmp"
+    shutil.copytree(finished / "checkpoints/12/ema", half / "ema")
+    assert loop.train(tiny(keep_checkpoints=1), str(tmp_path), quiet=True) is None
+    assert whole(tmp_path) == ([12], {4, 8, 12}) and not unfinished(tmp_path)
+    jax.tree.map(
+        np.testing.assert_array_equal, edm_jax.load(tmp_path).params, edm_jax.load(finished).params
+    )
+
+
+def test_a_kill_while_snapshots_are_removed_leaves_whole_ones(run, monkeypatch):
+    for step in (8, 12):
+        shutil.rmtree(run / f"checkpoints/{step}")
+    monkeypatch.setattr(shutil, "rmtree", remove_half)
+    with pytest.raises(Killed):
+        loop.train(tiny(), str(run), quiet=True)
+    monkeypatch.undo()
+    assert whole(run) == ([4], {4, 8, 12}) and unfinished(run)
+    assert loop.train(tiny(), str(run), quiet=True) is None
+    assert whole(run) == ([8, 12], {4, 8, 12}) and not unfinished(run)
+
+
+def test_a_step_in_a_bucket_is_no_step_before_it_is_removed(tmp_path, monkeypatch):
+    """There orbax removes its files one by one under its name."""
+    gone = []
+
+    def delete(manager, step):
+        gone.append((step, (manager.directory / f"{step}/commit_success.txt").exists()))
+
+    monkeypatch.setattr(ocp.CheckpointManager, "delete", delete)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, {"ema": {"a": jnp.ones(2)}}, {})
+            checkpoints._manager.wait_until_finished()
+            (checkpoints.folder(step) / "commit_success.txt").write_text("")
+        checkpoints.wait()
+    assert gone == [(1, False), (1, False), (2, False)]
+    assert (tmp_path / "checkpoints/3/commit_success.txt").exists()
+
+
 def test_an_average_of_a_step_that_has_no_snapshots_yet_is_refused(run, tmp_path, capsys):
     words = ["ema", str(run), str(tmp_path / "out"), "--std", "0.1"]
     assert main([*words, "--step", "13"]) == 2
@@ -169,6 +251,6 @@ def test_a_full_disk_is_one_line_and_what_was_saved_stays(run, monkeypatch, capf
     usage = shutil.disk_usage(run)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match="No space left on device: 0.1 MB are needed, 0.1 left"):
-        loop.train(tiny(duration_kimg=0.256), str(run), quiet=True)
+        loop.train(tiny(duration_kimg=0.256, keep_checkpoints=3), str(run), quiet=True)
     assert capfd.readouterr().err == ""
     assert steps(run) == [4, 8, 12]
