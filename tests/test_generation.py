@@ -100,3 +100,34 @@ def test_a_path_goes_from_the_noise_to_the_image_in_the_data_s_range():
     few, sigmas = generation.paths(model, tableau, SEEDS, columns=2)
     np.testing.assert_array_equal(sigmas, [8, 0])
     np.testing.assert_array_equal(few, shown[:, [0, 3]])
+
+
+def test_batches_are_the_pairs_in_their_order_and_the_last_one_is_cut():
+    tableau, model = samplers.euler([8.0, 1.0, 0.0]), Blur(3)
+    seeds, labels = [5, 6, 7, 8, 9, 10, 11], [2, 0, 1, 1, 0, 2, 0]
+    parts = list(generation.generate(model, tableau, seeds, labels=labels, batch_size=2, devices=2))
+    assert [len(part.seeds) for part in parts] == [4, 3]
+    for part, found in zip(parts, (slice(0, 4), slice(4, 7))):
+        np.testing.assert_array_equal(part.seeds, seeds[found])
+        np.testing.assert_array_equal(part.labels, labels[found])
+        images = generation.draw(model, tableau, *map(jnp.asarray, (seeds[found], labels[found])))
+        np.testing.assert_array_equal(part.images, generation.to_uint8(images))
+        assert part.finite.tolist() == [True] * len(part.seeds)
+    one = list(generation.generate(model, tableau, seeds[:2], classes=None, devices=1))
+    assert len(one) == 1 and one[0].labels is None and one[0].images.shape == (2, *SHAPE)
+    plain = generation.to_uint8(generation.draw(Blur(), tableau, jnp.asarray(seeds[:2])))
+    np.testing.assert_array_equal(one[0].images, plain)
+
+
+def test_an_image_that_is_none_is_marked():
+    """Seed 6 gives infinity in one pixel: it alone is not finite."""
+    model, seeds = Blur(), [5, 6, 7]
+    first = generation.draw(model, samplers.euler([1.0, 0.0]), jnp.asarray(seeds))[:, 0, 0, 0]
+    spoilt = lambda x0: x0.at[:, 1, 2, 0].add(jnp.where(x0[:, 0, 0, 0] == first[1], jnp.inf, 0.0))
+    loop = samplers.Loop(
+        lambda denoise, noise, keys: (spoilt(denoise(noise, jnp.float32(1.0))), 1),
+        nfe=1,
+        stochastic=False,
+    )
+    (part,) = generation.generate(model, loop, seeds, batch_size=3, devices=1)
+    assert part.finite.tolist() == [True, False, True]

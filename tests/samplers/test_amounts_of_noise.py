@@ -40,9 +40,17 @@ def test_eta_goes_from_the_ode_to_the_whole_sde(name):
     noise = [np.abs(make(eta).weights[..., -1]).sum() for eta in (0.0, 0.5, 1.0)]
     assert 0.0 == noise[0] < noise[1] < noise[2]
     most = "inf" if name == "euler_ancestral" else "1.0"
-    for eta in (-1e-3, 1.001)[: 1 if most == "inf" else 2]:
+    for eta in (-1e-3,) if most == "inf" else (-1e-3, 1.001):
         with pytest.raises(ValueError, match=rf"eta must lie in \[0.0, {most}\], got {eta}"):
             make(eta)
+
+
+def test_euler_ancestral_adds_no_more_noise_than_the_next_level_holds():
+    """Then the step goes to the data, and all of the level is fresh noise."""
+    tableau = samplers.euler_ancestral(LEVELS, eta=1e6)
+    zero = np.zeros(8)
+    wanted = np.stack([zero, zero + 1, LEVELS[1:]], 1)
+    np.testing.assert_allclose(tableau.weights[:, 0], wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize("corrector_order", [0, 2])
