@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reconstructs, saves, and says from how many snapshots."""
     check_free(args.out, overwrite=args.overwrite)
-    model, count = posthoc.reconstruct(args.run, args.std, args.step)
+    model, count = posthoc.reconstruct(args.run, args.std, step=args.step)
     save(model, args.out, overwrite=args.overwrite)
     if not args.quiet:
         print(f"{args.out}: average of relative width {args.std:g} from {count} snapshots")

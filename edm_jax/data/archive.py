@@ -277,10 +277,13 @@ def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, .
     try:
         table = {name.replace("\\", "/"): label for name, label in pairs}
     except (TypeError, ValueError, AttributeError):
-        raise ValueError("dataset.json: labels must be a list of [name, label]") from None
+        raise ValueError(
+            f"dataset.json: labels must be a list of [name, label], got {str(pairs)[:80]}"
+        ) from None
     classes = content.get("classes") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError("dataset.json: classes must be a list of names")
+        got = str(classes)[:80]
+        raise ValueError(f"dataset.json: classes must be a list of names, got {got}")
     return table, tuple(classes), True
 
 

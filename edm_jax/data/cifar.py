@@ -57,7 +57,7 @@ def read(
 
             def content(name: str) -> dict:
                 if name not in files:
-                    raise ValueError(f"{path}: has no {name}; is it a CIFAR archive?")
+                    raise ValueError(f"{path}: a CIFAR archive must hold {name}, got none")
                 member = tar.extractfile(files[name])
                 return _read_pickle(f"{path}: {name}", member.read() if member else b"")
 
@@ -73,12 +73,14 @@ def _batch(title: str, content: dict, label_key: str) -> tuple[np.ndarray, np.nd
     """Makes NHWC images and classes from the content of one file."""
     data, labels = content.get("data"), content.get(label_key)
     if not isinstance(data, _Array) or not isinstance(labels, list):
-        raise ValueError(f"{title}: has no data and {label_key}")
+        found = ", ".join(content)[:80] or "nothing"
+        raise ValueError(f"{title}: must hold the array data and the list {label_key}, got {found}")
     pixels = data.uint8(title)
     if pixels.ndim != 2 or pixels.shape != (len(labels), 3072):
-        raise ValueError(f"{title}: {len(labels)} labels for data of the shape {pixels.shape}")
+        wanted = f"({len(labels)}, 3072), a row a label"
+        raise ValueError(f"{title}: data must have the shape {wanted}, got {pixels.shape}")
     if not all(type(label) is int and 0 <= label < 1000 for label in labels):
-        raise ValueError(f"{title}: {label_key} must be integers from 0")
+        raise ValueError(f"{title}: {label_key} must be integers from 0, got {str(labels)[:80]}")
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.array(labels, np.int32)
 
@@ -155,7 +157,7 @@ def _read_pickle(title: str, data: bytes) -> dict:
         message = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{title}: cannot be read ({message})") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{title}: holds a {type(content).__name__} where a dict is expected")
+        raise ValueError(f"{title}: must hold a dict, got a {type(content).__name__}")
     return {_text(key): value for key, value in content.items()}
 
 

@@ -171,7 +171,7 @@ def _arrays(path: pathlib.Path, split: str) -> Source:
     targets = _named(content, ("labels", f"y_{split}", f"{split}_labels", "y", "arr_1"))
     if images is None:
         names = decode.one_line(", ".join(content))
-        raise ValueError(f"{path}: has no array 'images' among {names}")
+        raise ValueError(f"{path}: must hold an array 'images', got {names}")
     if images.dtype != np.uint8:
         raise ValueError(f"{path}: images must be uint8, got {images.dtype}")
     if images.ndim == 3:
@@ -184,7 +184,8 @@ def _arrays(path: pathlib.Path, split: str) -> Source:
     if targets is not None:
         targets = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
         if len(targets) != len(images) or targets.ndim not in (1, 2):
-            raise ValueError(f"{path}: {len(images)} images, but labels of shape {targets.shape}")
+            wanted = f"[{len(images)}] or [{len(images)}, L], one an image"
+            raise ValueError(f"{path}: labels must be {wanted}, got the shape {targets.shape}")
         if targets.ndim == 1 and (targets.dtype.kind not in "iu" or targets.min(initial=0) < 0):
             raise ValueError(f"{path}: class labels must be integers from 0, got {targets.dtype}")
     stat = path.stat()

@@ -157,7 +157,9 @@ def train(
                 log.write(record)
                 report.record(record)
             if (save or draw or keep) and not processes.all_finite(current):
-                raise NonFiniteLossError(f"the state after step {step} is not finite; {_STAYS}")
+                raise NonFiniteLossError(
+                    f"the state must be finite after step {step}, got NaN or infinity; {_STAYS}"
+                )
             if draw:
                 report.doing("drawing samples")
                 averaged = processes.gather_local(current.ema)
@@ -212,7 +214,10 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
     values = [(step, processes.to_host(numbers)) for step, numbers in pending]
     for step, numbers in values:
         if not np.isfinite(numbers["loss"]):
-            raise NonFiniteLossError(f"the loss of step {step} is {numbers['loss']}; {_STAYS}")
+            loss = numbers["loss"]
+            raise NonFiniteLossError(
+                f"the loss of step {step} must be finite, got {loss}; {_STAYS}"
+            )
     step = values[-1][0]
     return {
         "step": step,

@@ -27,7 +27,7 @@ def save(model: Model, workdir: epath.Path, name: str, step: int) -> None:
     Args:
       model: with the averaged parameters.
       workdir: the run's folder.
-      name: of the average, see `averages.shares`.
+      name: of the average, such as "power-0.050".
       step: optimizer steps taken.
     """
     save_model(model, workdir / FOLDER / f"{name}-{step:08d}")
@@ -67,8 +67,8 @@ def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
     found = _found(files.located(workdir))
     if not found:
         raise ValueError(
-            f"{workdir} has no snapshots of averages; train with ema_power=(0.05, 0.1) and "
-            "ema_snapshot_kimg"
+            f"{workdir} must hold snapshots of averages, got none: train with "
+            "ema_power=(0.05, 0.1) and ema_snapshot_kimg"
         )
     return found
 
@@ -117,7 +117,7 @@ def solve(times: Sequence[float], stds: Sequence[float], time: float, std: float
     return weights / weights.sum()
 
 
-def reconstruct(workdir: str, std: float, step: int | None = None) -> tuple[Model, int]:
+def reconstruct(workdir: str, std: float, *, step: int | None = None) -> tuple[Model, int]:
     """The model of any average, summed in float64.
 
     Args:

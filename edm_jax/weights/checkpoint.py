@@ -87,7 +87,7 @@ class Checkpoints:
         """Where a step is."""
         return self._folder / str(step)
 
-    def damage(self, step: int, items: Collection[str] = ()) -> str | None:
+    def damage(self, step: int, *, items: Collection[str] = ()) -> str | None:
         """What is wrong with a complete step, in a few words; None where nothing is known to be.
 
         Args:
@@ -97,7 +97,7 @@ class Checkpoints:
         if not (self.folder(step) / _RECORD).exists():  # orbax takes any numbered folder for a step
             return f"{_RECORD} is missing"
         try:
-            wrong = hashes.damage(self.folder(step), {*items, _RECORD} if items else ())
+            wrong = hashes.damage(self.folder(step), parts={*items, _RECORD} if items else ())
             if wrong is None:  # not by orbax, which waits for all processes where one asks
                 json.loads((self.folder(step) / _RECORD / "metadata").read_text())
         except (OSError, ValueError, RecursionError) as error:
@@ -268,7 +268,7 @@ def restore_model(
             raise FileNotFoundError(f"{workdir} holds no checkpoint{which} (complete: {known})")
         step = steps[-1] if step is None else step
         folder = checkpoints.folder(step)
-        if wrong := checkpoints.damage(step, ["ema" if ema is None else "averages"]):
+        if wrong := checkpoints.damage(step, items=["ema" if ema is None else "averages"]):
             others = ", ".join(str(folder.parent / str(s)) for s in steps if s != step)
             raise ValueError(
                 f"{folder} is damaged: {wrong}"

@@ -56,8 +56,8 @@ def check_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
     """Whether a model can be written here, before there is one.
 
     Args:
-      path: as in `save`.
-      overwrite: as in `save`.
+      path: a name that ends in .safetensors, or one without an ending: a directory.
+      overwrite: a file or a saved model that is there may be replaced.
 
     Raises:
       WeightsError: the path is taken, or has an ending that is not written.
@@ -131,7 +131,7 @@ def export_safetensors(model: Model, path: str | os.PathLike) -> None:
     # Our other preconditioners have no wrapper there; the weights are the same.
     with contextlib.suppress(WeightsError):
         metadata["arguments"] = json.dumps(_finite(arguments_from_config(model.config)))
-    write_safetensors(path, weights_of_model(model), metadata)
+    write_safetensors(path, weights_of_model(model), metadata=metadata)
 
 
 def import_safetensors(path: str | os.PathLike) -> Model:
@@ -151,7 +151,7 @@ def import_safetensors(path: str | os.PathLike) -> Model:
             if "arguments" in metadata:
                 arguments = json.loads(metadata["arguments"])
                 if type(arguments) is dict:
-                    return _model(weights, config_from_arguments(arguments, weights.get("u")))
+                    return _model(weights, config_from_arguments(arguments, u=weights.get("u")))
         except (json.JSONDecodeError, RecursionError):
             raise WeightsError("damaged: the metadata are not JSON") from None
         raise WeightsError(
@@ -168,7 +168,7 @@ def _config(record: Any) -> ModelConfig:
     if type(record) is not dict or record.get("format") != _FORMAT:
         raise WeightsError(f"the configuration is not that of an {_FORMAT}")
     if record.get("version") != _VERSION or type(record.get("model")) is not dict:
-        raise WeightsError(f"a configuration of version {record.get('version')!r}; 1 is known")
+        raise WeightsError(f"version must be {_VERSION}, got {record.get('version')!r}")
     try:
         config = ModelConfig.from_dict(record["model"])
     except (ValueError, TypeError) as error:
@@ -176,7 +176,8 @@ def _config(record: Any) -> ModelConfig:
     for name, default in dataclasses.asdict(type(config)()).items():
         value = getattr(config, name)
         if type(value) is not type(default) and (type(default), type(value)) != (float, int):
-            raise WeightsError(f"{name} is {str(value)[:80]!r} in the configuration")
+            kind = type(default).__name__
+            raise WeightsError(f"{name} must be of type {kind}, got {str(value)[:80]!r}")
     return config
 
 

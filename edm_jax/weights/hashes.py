@@ -12,7 +12,7 @@ from edm_jax.runtime import files
 NAME = "hashes.json"
 
 
-def write(folder: epath.Path, leaving_out: Collection[str] = ()) -> None:
+def write(folder: epath.Path, *, leaving_out: Collection[str] = ()) -> None:
     """Writes what the files of a folder hold now into `hashes.json` there.
 
     Args:
@@ -24,7 +24,7 @@ def write(folder: epath.Path, leaving_out: Collection[str] = ()) -> None:
     files.write(folder / NAME, json.dumps({"sha256": listed}, indent=1) + "\n")
 
 
-def damage(folder: epath.Path, parts: Collection[str] = ()) -> str | None:
+def damage(folder: epath.Path, *, parts: Collection[str] = ()) -> str | None:
     """What is wrong with a folder, by the hashes in it.
 
     Args:

@@ -67,7 +67,7 @@ def load(path: str | os.PathLike) -> Model:
             if kind.recognises(sight):
                 return kind.read(path)
         known = "; ".join(kind.name for kind in KINDS)
-        raise WeightsError(f"is no model: {_in_words(sight)}; expected one of: {known}")
+        raise WeightsError(f"must hold one of: {known}; got no model: {_in_words(sight)}")
 
 
 def _look(path: epath.Path) -> Sight:

@@ -38,6 +38,7 @@ _METADATA = "__metadata__"
 def write_safetensors(
     path: str | os.PathLike,
     weights: Mapping[str, np.ndarray],
+    *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Writes arrays by name; the file appears whole or not at all.
@@ -89,7 +90,17 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
 
 
 def parse_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """As `read_safetensors`, from the bytes of the file."""
+    """Takes the arrays out of the bytes of a safetensors file.
+
+    Args:
+      data: of the whole file.
+
+    Returns:
+      The arrays in the file's order (read-only views of `data`), and its metadata.
+
+    Raises:
+      WeightsError: truncated, or a header that does not describe the bytes.
+    """
     if len(data) < 8:
         raise WeightsError("truncated: no safetensors header")
     length = struct.unpack("<Q", data[:8])[0]

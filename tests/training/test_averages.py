@@ -101,7 +101,7 @@ def test_snapshots_are_found_by_step(run):
 
 @pytest.mark.parametrize("step, count", [(None, 6), (30, 6), (25, 6), (20, 4), (10, 2), (1, 2)])
 def test_an_average_is_made_of_the_snapshots_up_to_the_first_that_reaches_it(run, step, count):
-    model, used = posthoc.reconstruct(run, 0.07, step)
+    model, used = posthoc.reconstruct(run, 0.07, step=step)
     weights = posthoc.solve(STEPS[:count], STDS[:count], step or 30, 0.07)
     numbers = np.add(STEPS, 100 * np.array(STDS))[:count]
     assert used == count and value_of(model) == pytest.approx(weights @ numbers, rel=1e-6)
@@ -109,13 +109,15 @@ def test_an_average_is_made_of_the_snapshots_up_to_the_first_that_reaches_it(run
 
 def test_a_snapshot_s_own_average_is_that_snapshot(run):
     for step, std in ((20, 0.05), (10, 0.1), (30, 0.1)):
-        assert value_of(posthoc.reconstruct(run, std, step)[0]) == pytest.approx(step + 100 * std)
+        assert value_of(posthoc.reconstruct(run, std, step=step)[0]) == pytest.approx(
+            step + 100 * std
+        )
 
 
 def test_times_that_cannot_be_are_named(run):
     for step in (0, 31):
         with pytest.raises(ValueError, match=f"step must be between 1 and 30.*got {step}"):
-            posthoc.reconstruct(run, 0.1, step)
+            posthoc.reconstruct(run, 0.1, step=step)
     for time in (0, -1, 21):
         with pytest.raises(ValueError, match=f"time must be .* at most 20, got {time}"):
             posthoc.solve([10, 20], [0.1, 0.1], time, 0.1)

@@ -142,7 +142,9 @@ def test_nothing_is_written_of_a_step_that_is_not_finite(tmp_path, monkeypatch, 
     broken(monkeypatch, at=6, **broke)
     # A grid and a snapshot would be due at step 6, a line of the log and a checkpoint later.
     config = tiny(log_kimg=0.128, checkpoint_kimg=0.064, ema_snapshot_kimg=0.048, sample_kimg=0.048)
-    with pytest.raises(loop.NonFiniteLossError, match="of step 6 is nan|after step 6 is not fin"):
+    with pytest.raises(
+        loop.NonFiniteLossError, match="step 6 must be finite, got nan|must be finite after step 6"
+    ):
         loop.train(config, str(tmp_path), quiet=True)
     assert {s for s, _, _ in posthoc.snapshots(str(tmp_path))} == {3}
     assert [p.name for p in tmp_path.glob("*.png")] == ["samples-00000003.png"]

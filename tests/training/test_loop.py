@@ -210,7 +210,7 @@ def test_an_average_is_reconstructed_by_a_command(whole, tmp_path, capsys):
     assert main(["ema", str(whole), str(tmp_path / "none"), "--std", "0.5"]) == 2
     assert "std must lie" in capsys.readouterr().err
     assert main(["ema", str(tmp_path), str(tmp_path / "none"), "--std", "0.1"]) == 2
-    assert "no snapshots" in capsys.readouterr().err
+    assert "must hold snapshots of averages" in capsys.readouterr().err
 
 
 def test_a_run_starts_from_another_s_weights(whole, tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
     assemble = loop.assemble
     broken = lambda *settings, **data: assemble(*settings, **data)._replace(step=step)
     monkeypatch.setattr(loop, "assemble", broken)
-    with pytest.raises(loop.NonFiniteLossError, match="the loss of step 5 is nan"):
+    with pytest.raises(loop.NonFiniteLossError, match="the loss of step 5 must be finite, got nan"):
         loop.train(tiny(ema_snapshot_kimg=0.0), str(tmp_path), quiet=True)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.steps() == [4]

@@ -30,7 +30,7 @@ WEIGHTS = {
 
 def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "x.safetensors"
-    write_safetensors(path, WEIGHTS, {"format": "pt", "note": "é"})
+    write_safetensors(path, WEIGHTS, metadata={"format": "pt", "note": "é"})
     weights, metadata = read_safetensors(path)
     assert metadata == {"format": "pt", "note": "é"}
     assert list(weights) == list(WEIGHTS)
@@ -43,8 +43,8 @@ def test_what_is_written_is_read(tmp_path):
 def test_the_library_reads_ours_and_we_read_its(tmp_path):
     plain = {name: np.ascontiguousarray(value) for name, value in WEIGHTS.items()
              if value.dtype not in (ml_dtypes.bfloat16, np.dtype(">f4"))}  # fmt: skip
-    write_safetensors(tmp_path / "ours", plain, {"format": "pt"})
-    safetensors.numpy.save_file(plain, tmp_path / "theirs", {"format": "pt"})
+    write_safetensors(tmp_path / "ours", plain, metadata={"format": "pt"})
+    safetensors.numpy.save_file(plain, tmp_path / "theirs", metadata={"format": "pt"})
     theirs, metadata = read_safetensors(tmp_path / "theirs")
     assert metadata == {"format": "pt"}
     ours = safetensors.numpy.load_file(tmp_path / "ours")

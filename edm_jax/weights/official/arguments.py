@@ -84,7 +84,9 @@ def keywords(class_name: str) -> tuple[str, ...]:
     return (*common, *settings, "model_type")
 
 
-def config_from_arguments(arguments: Mapping[str, Any], u: np.ndarray | None = None) -> ModelConfig:
+def config_from_arguments(
+    arguments: Mapping[str, Any], *, u: np.ndarray | None = None
+) -> ModelConfig:
     """Our configuration of an official network.
 
     Args:
@@ -100,19 +102,23 @@ def config_from_arguments(arguments: Mapping[str, Any], u: np.ndarray | None = N
     """
     precond = arguments.get("precond", WRAPPERS.get(str(arguments.get("class_name"))))
     if not isinstance(precond, str) or precond not in _WRAPPERS:
-        raise WeightsError(f"precond is {precond!r}; known are {', '.join(_WRAPPERS)}")
+        raise WeightsError(f"precond must be one of {', '.join(_WRAPPERS)}, got {precond!r}")
     class_name, model_type, settings = _WRAPPERS[precond]
     if arguments.get("class_name", class_name) != class_name:
-        raise WeightsError(f"class_name is {arguments['class_name']!r} and precond {precond!r}")
+        raise WeightsError(
+            f"class_name must be {class_name!r} where precond is {precond!r}, "
+            f"got {arguments['class_name']!r}"
+        )
     model_type = arguments.get("model_type", model_type)
     if not isinstance(model_type, str) or model_type not in _NETWORKS:
-        raise WeightsError(f"model_type is {model_type!r}; known are {', '.join(_NETWORKS)}")
+        raise WeightsError(f"model_type must be one of {', '.join(_NETWORKS)}, got {model_type!r}")
     defaults = _NETWORKS[model_type]
     shape = {"img_resolution": "resolution", "img_channels": "channels", "label_dim": "label_dim"}
     known = {*_NOT_THE_NETWORKS, *defaults, *settings, *shape}
     for name in arguments:
         if name not in known:
-            raise WeightsError(f"unknown constructor argument {name!r} of {model_type}")
+            allowed = ", ".join(sorted(known))
+            raise WeightsError(f"the constructor arguments must be among {allowed}, got {name!r}")
     values: dict[str, Any] = {}
     for name, ours in shape.items():
         values[ours] = _checked(name, arguments.get(name, 0 if name == "label_dim" else None), 0)
@@ -144,8 +150,8 @@ def arguments_from_config(config: ModelConfig) -> dict[str, Any]:
     """
     if config.preconditioner not in _WRAPPERS:
         raise WeightsError(
-            f"the preconditioner {config.preconditioner!r} has no official counterpart; "
-            f"{', '.join(_WRAPPERS)} have"
+            f"preconditioner must be an official one, {', '.join(_WRAPPERS)}, "
+            f"got {config.preconditioner!r}"
         )
     class_name, _, settings = _WRAPPERS[config.preconditioner]
     model_type = {ours: name for name, ours in _ARCHITECTURES.items()}[config.architecture]
@@ -177,7 +183,8 @@ def _checked(name: str, value: Any, like: Any) -> Any:
             return float(value)
         if isinstance(like, int) and 0 <= value <= _MAX_INTEGER and int(value) == value:
             return int(value)
-    raise WeightsError(f"constructor argument {name} is {str(value)[:80]!r}")
+    kinds = {str: "a text", float: "a number", int: "a whole number", tuple: "a list of numbers"}
+    raise WeightsError(f"{name} must be {kinds[type(like)]}, got {str(value)[:80]!r}")
 
 
 def _numbers(values: Any) -> bool:
@@ -188,8 +195,7 @@ def _numbers(values: Any) -> bool:
 
 
 def _levels(u: np.ndarray | None, num_train_steps: int) -> list[float]:
-    if u is None:
-        raise WeightsError("the table of noise levels 'u' is missing")
-    if np.shape(u) != (num_train_steps + 1,):
-        raise WeightsError(f"u has shape {np.shape(u)}; M = {num_train_steps} needs M + 1 levels")
+    if u is None or np.shape(u) != (num_train_steps + 1,):
+        got = "none" if u is None else f"shape {np.shape(u)}"
+        raise WeightsError(f"u must be M + 1 noise levels for M = {num_train_steps}, got {got}")
     return [float(level) for level in u]

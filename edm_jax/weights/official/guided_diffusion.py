@@ -75,14 +75,14 @@ def from_published(weights: Mapping[str, np.ndarray]) -> Model:
     found = {name: getattr(model, name) for name in _PUBLISHED}
     if found != _PUBLISHED:
         raise WeightsError(
-            f"a guided-diffusion network other than the 64×64 one: {found}; its schedule and heads "
-            "are not in the file"
+            f"must be guided-diffusion's 64×64 network, {_PUBLISHED}, got {found}: the files of "
+            "others do not say their schedule and heads"
         )
     return from_state_dict(weights)
 
 
 def from_state_dict(
-    weights: Mapping[str, np.ndarray], resolution: int = 64, new_attention_order: bool = True
+    weights: Mapping[str, np.ndarray], *, resolution: int = 64, new_attention_order: bool = True
 ) -> Model:
     """The model of a guided-diffusion state dict, under the iDDPM preconditioner.
 
@@ -135,11 +135,17 @@ def _structure(weights: Mapping[str, np.ndarray], resolution: int) -> ModelConfi
         raise WeightsError("not a whole guided-diffusion network with residual resampling")
     width = _shape(weights, "time_embed.0.weight", 2)[1]
     if width < 4 * 32:
-        raise WeightsError(f"width {width}: below 128 its norms have other groups of channels")
+        raise WeightsError(
+            f"the width must be at least 128, below which the norms have other groups of channels, "
+            f"got {width}"
+        )
     first = _shape(weights, "input_blocks.0.0.weight", 4)
     out = _shape(weights, "out.2.weight", 4)[0]
     if out != 2 * first[1]:
-        raise WeightsError(f"{out} output channels for {first[1]}; a learned variance has twice")
+        raise WeightsError(
+            f"out.2.weight must have {2 * first[1]} output channels, half of them for the learned "
+            f"variance, got {out}"
+        )
     mults, attention = [], []
     for level in range(levels):
         number = 1 + level * (num_blocks + 1)
@@ -163,7 +169,10 @@ def _shape(weights: Mapping[str, np.ndarray], name: str, rank: int) -> tuple[int
     if name not in weights:
         raise WeightsError(f"not a whole guided-diffusion network: {name} is missing")
     if weights[name].ndim != rank or not all(weights[name].shape):
-        raise WeightsError(f"tensor {name!r} has the shape {weights[name].shape}")
+        raise WeightsError(
+            f"tensor {name!r} must have {rank} axes, none of them empty, got the shape "
+            f"{weights[name].shape}"
+        )
     return weights[name].shape
 
 
@@ -202,7 +211,10 @@ def _qkv(name: str, value: np.ndarray, new_order: bool) -> np.ndarray:
     channels = value.shape[0] // 3
     heads = channels // _HEAD
     if value.ndim not in (1, 3) or channels * 3 != len(value) or heads * _HEAD != channels:
-        raise WeightsError(f"tensor {name!r} has the shape {value.shape}; heads have 64 channels")
+        raise WeightsError(
+            f"tensor {name!r} must have 3 × {_HEAD} output channels a head, got the shape "
+            f"{value.shape}"
+        )
     inputs = math.prod(value.shape[1:])
     if new_order:
         split = value.reshape(3, heads, _HEAD, inputs).transpose(1, 2, 0, 3)

@@ -118,8 +118,8 @@ def _check_filters(weights: Mapping[str, np.ndarray], expected: np.ndarray) -> N
             value = np.asarray(value, np.float32)
             if value.shape != expected.shape or not np.allclose(value, expected, atol=1e-6):
                 raise ValueError(
-                    f"{name} {value.squeeze().tolist()} is not the filter that the network"
-                    f" resamples with, {expected.squeeze().tolist()}"
+                    f"{name} must be the filter that the network resamples with, "
+                    f"{expected.squeeze().tolist()}, got {value.squeeze().tolist()}"
                 )
 
 

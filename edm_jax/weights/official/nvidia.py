@@ -67,23 +67,47 @@ def read_pickle(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
 
 
 def parse_pickle(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """As `read_pickle`, from the bytes of the file."""
+    """Takes the network out of the bytes of an official snapshot.
+
+    Args:
+      data: of a .pkl or a `training-state-*.pt`.
+
+    Returns:
+      weights: tensor name -> array, the names and the order of the official state dict, buffers
+      included.
+      arguments: the constructor keywords of the wrapper, with `class_name` and `precond`.
+
+    Raises:
+      WeightsError: damaged, something else, or a global that such files do not need.
+    """
     return network_of(torch_tensors.read_any(data, ALLOWED))
 
 
 def network_of(file: torch_tensors.TorchFile) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """As `read_pickle`, from the records of a file."""
+    """Takes the network out of the records of an official snapshot.
+
+    Args:
+      file: what `torch_tensors.read_any` made of it.
+
+    Returns:
+      weights: tensor name -> array, the names and the order of the official state dict, buffers
+      included.
+      arguments: the constructor keywords of the wrapper, with `class_name` and `precond`.
+
+    Raises:
+      WeightsError: damaged, or no network in a known wrapper.
+    """
     snapshot = file.value
     if type(snapshot) is dict:
         found = [key for key in ("ema", "net") if snapshot.get(key) is not None]
         if not found:
             keys = ", ".join(str(key)[:40] for key in list(snapshot)[:8])
-            raise WeightsError(f"holds no network: keys {keys or 'none'}; 'ema' or 'net' is needed")
+            raise WeightsError(f"must hold a network, 'ema' or 'net', got keys {keys or 'none'}")
         snapshot = snapshot[found[0]]
     wrapper, state = _persistent_object(snapshot)
     if wrapper not in WRAPPERS:
         raise WeightsError(
-            f"holds a {wrapper[:80]}; known networks are wrapped in {', '.join(WRAPPERS)}"
+            f"the network must be wrapped in {', '.join(WRAPPERS)}, got a {wrapper[:80]}"
         )
     return _Weights(file).collect(snapshot), _arguments(wrapper, state)
 
@@ -92,10 +116,11 @@ def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, A
     """The model of an official state dict.
 
     Args:
-      weights: official names -> arrays, as `read_pickle` returns them; filter buffers may be
-        absent, `u` is needed by iDDPM networks.
-      arguments: the constructor keywords of the wrapper, as `read_pickle` returns them; they
-        decide the network and the preconditioner.
+      weights: official names -> arrays; filter buffers may be absent, `u` is needed by iDDPM
+        networks.
+      arguments: the constructor keywords of the wrapper, with `precond` ("edm", "vp", "ve",
+        "iddpm") or `class_name` ("EDMPrecond", ...); they decide the network and the
+        preconditioner.
 
     Returns:
       The model, its parameters float32 arrays on the host. The `u` table is in
@@ -104,7 +129,7 @@ def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, A
     Raises:
       WeightsError: an unknown argument; tensors that are missing, extra, misshapen or not floats.
     """
-    config = config_from_arguments(arguments, weights.get("u"))
+    config = config_from_arguments(arguments, u=weights.get("u"))
     if config.preconditioner == "iddpm":
         weights = {name: value for name, value in weights.items() if name != "u"}
     return model_from_weights(weights, config)
@@ -136,7 +161,7 @@ def model_from_weights(weights: Mapping[str, np.ndarray], config: ModelConfig) -
     """
     for name, value in weights.items():
         if not np.issubdtype(value.dtype, np.floating):
-            raise WeightsError(f"tensor {name!r} is {value.dtype}; weights are floats")
+            raise WeightsError(f"tensor {name!r} must be of floats, got {value.dtype}")
     try:
         _check_size(config, len(weights))
         like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
@@ -217,7 +242,7 @@ class _Weights:
         except WeightsError as error:
             raise WeightsError(f"tensor {name!r} {error}") from None
         if not np.issubdtype(value.dtype, np.floating):
-            raise WeightsError(f"tensor {name!r} is {value.dtype}; weights are floats")
+            raise WeightsError(f"tensor {name!r} must be of floats, got {value.dtype}")
         self.weights[name] = value
 
 
@@ -274,4 +299,4 @@ def _plain(value: Any, within_list: bool = False) -> Any:
         return [_plain(item, within_list=True) for item in value]
     if type(value) is Call:
         return torch_tensors.number(value)
-    raise WeightsError(f"is a {type(value).__name__}; plain values are expected")
+    raise WeightsError(f"must be a plain value, got a {type(value).__name__}")

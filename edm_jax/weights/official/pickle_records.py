@@ -62,6 +62,7 @@ _MARK = object()
 def parse(
     data: bytes | memoryview,
     allowed: frozenset[Global],
+    *,
     start: int = 0,
     max_opcodes: int = MAX_OPCODES,
 ) -> Parsed:

@@ -104,7 +104,7 @@ def read_any(data: bytes, allowed: frozenset[Global]) -> TorchFile:
     return TorchFile(stream.value, {}, len(data))
 
 
-def read_legacy(data: bytes | memoryview, allowed: frozenset[Global] = frozenset()) -> TorchFile:
+def read_legacy(data: bytes | memoryview, allowed: frozenset[Global]) -> TorchFile:
     """Reads the older container: magic number, version, system, object, keys, raw storages.
 
     Args:
@@ -119,17 +119,17 @@ def read_legacy(data: bytes | memoryview, allowed: frozenset[Global] = frozenset
     """
     data = memoryview(data).cast("B")
     nothing: frozenset[Global] = frozenset()
-    magic = parse(data, nothing, 0, 100)
+    magic = parse(data, nothing, max_opcodes=100)
     if magic.value != _MAGIC:
         raise WeightsError("not a PyTorch stream: the magic number differs")
-    version = parse(data, nothing, magic.end, 100)
+    version = parse(data, nothing, start=magic.end, max_opcodes=100)
     if version.value != _PROTOCOL:
         raise WeightsError("a PyTorch stream of a version other than 1001")
-    system = parse(data, nothing, version.end, 1000)
+    system = parse(data, nothing, start=version.end, max_opcodes=1000)
     if type(system.value) is not dict or system.value.get("little_endian") is not True:
         raise WeightsError("a PyTorch stream not marked as little-endian")
-    saved = parse(data, allowed | STORAGE_GLOBALS, system.end)
-    keys = parse(data, nothing, saved.end)
+    saved = parse(data, allowed | STORAGE_GLOBALS, start=system.end)
+    keys = parse(data, nothing, start=saved.end)
     ids = _storage_ids(saved.persistent)
     if type(keys.value) is not list or any(type(key) is not str for key in keys.value):
         raise WeightsError("damaged: the list of storages is not one of names")
@@ -274,7 +274,7 @@ def _storage(record: Any, storages: Mapping[str, np.ndarray]) -> np.ndarray:
     if type(record) is Call and record.function == FROM_BYTES and len(record.arguments) == 1:
         data = record.arguments[0]
         if type(data) is memoryview:
-            inner = read_legacy(data)
+            inner = read_legacy(data, frozenset())
             if type(inner.value) is not Persistent:
                 raise WeightsError("has no storage")
             return inner.storages[_storage_id(inner.value).key]

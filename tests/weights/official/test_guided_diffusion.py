@@ -184,8 +184,8 @@ def test_the_older_order_of_heads(tiny):
         if ".qkv." in name:
             heads = value.reshape(3, len(value) // 192, 64, -1).transpose(1, 0, 2, 3)
             older[name] = heads.reshape(value.shape)
-    first = guided_diffusion.from_state_dict(tiny, 4)
-    second = guided_diffusion.from_state_dict(older, 4, new_attention_order=False)
+    first = guided_diffusion.from_state_dict(tiny, resolution=4)
+    second = guided_diffusion.from_state_dict(older, resolution=4, new_attention_order=False)
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
 
 
@@ -223,7 +223,7 @@ def test_archives_are_read_and_networks_other_than_the_published_refused(tiny, t
         np.testing.assert_array_equal(value, tiny[name])
     path = tmp_path / "other.pt"
     path.write_bytes(archive(tiny))
-    with pytest.raises(WeightsError, match=r"other\.pt: a guided-diffusion network other than"):
+    with pytest.raises(WeightsError, match=r"other\.pt: must be guided-diffusion.s 64×64 network"):
         load(path)
     few = {name: value for name, value in tiny.items() if value.size < 5000}
     path.write_bytes(archive(few, zipfile.ZIP_DEFLATED))
@@ -244,8 +244,16 @@ def changed(weights, name, value):
     [
         ("middle_block.1.qkv.bias", None, r"missing: model\.dec\.2x2_in0\.qkv\.bias"),
         ("out.2.weight", None, r"out\.2\.weight is missing"),
-        ("out.2.weight", np.zeros((3, 128, 3, 3), np.float32), "3 output channels for 3"),
-        ("middle_block.1.qkv.weight", np.zeros((9, 3, 1), np.float32), "heads have 64 channels"),
+        (
+            "out.2.weight",
+            np.zeros((3, 128, 3, 3), np.float32),
+            "must have 6 output channels, .* got 3",
+        ),
+        (
+            "middle_block.1.qkv.weight",
+            np.zeros((9, 3, 1), np.float32),
+            "3 × 64 output channels a head",
+        ),
         ("input_blocks.1.0.in_layers.2.weight", np.zeros(3, np.float32), r"the shape \(3,\)"),
         ("time_embed.0.weight", np.zeros((512, 64), np.float32), "groups of channels"),
         ("label_emb.weight", np.zeros((3, 7), np.float32), r"misshapen: model\.map_label\.weight"),
@@ -253,14 +261,14 @@ def changed(weights, name, value):
 )
 def test_what_does_not_fit(tiny, name, value, message):
     with pytest.raises(WeightsError, match=message):
-        guided_diffusion.from_state_dict(changed(tiny, name, value), 4)
+        guided_diffusion.from_state_dict(changed(tiny, name, value), resolution=4)
     with pytest.raises(WeightsError, match="unknown tensor 'input_blocks.1.0.in_layers.7.weight'"):
         extra = {**tiny, "input_blocks.1.0.in_layers.7.weight": tiny["out.0.bias"]}
-        guided_diffusion.from_state_dict(extra, 4)
+        guided_diffusion.from_state_dict(extra, resolution=4)
 
 
 def test_it_can_be_exported(tiny):
-    weights = weights_of_model(guided_diffusion.from_state_dict(tiny, 4))
+    weights = weights_of_model(guided_diffusion.from_state_dict(tiny, resolution=4))
     np.testing.assert_array_equal(weights["model.map_label.weight"], tiny["label_emb.weight"].T)
     assert weights["u"].shape == (1001,)
 

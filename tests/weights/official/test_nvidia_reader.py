@@ -154,9 +154,9 @@ WRONG = {
     "text": (b"<html>404</html>", "not a pickle"),
     "a list": (official.dumps([1]), "not an object of an official snapshot"),
     "no network": (official.dumps({"state_dict": {}, "epoch": 3}), "keys state_dict, epoch"),
-    "integers": (wrong("x", INTEGERS), r"tensor 'model\.x' is int64"),
+    "integers": (wrong("x", INTEGERS), r"tensor 'model\.x' must be of floats, got int64"),
     "no tensor": (wrong("x", "text"), r"tensor 'model\.x' is not a tensor"),
-    "another wrapper": (changed(class_name="SongUNet"), "holds a SongUNet; known"),
+    "another wrapper": (changed(class_name="SongUNet"), "must be wrapped in .*, got a SongUNet"),
     "another version": (changed(version=7), "unknown version"),
     "a function": (changed(type="function"), "unknown version"),
     "no attributes": (changed(state=None), "no attributes"),
@@ -166,7 +166,7 @@ WRONG = {
     "bytes after it": (official.snapshot(WEIGHTS, ARGUMENTS) + b"x", "1 bytes after"),
     "odd argument": (
         official.snapshot(WEIGHTS, {**ARGUMENTS, "dropout": {"rate": 0.1}}),
-        "constructor argument 'dropout' is a dict",
+        "constructor argument 'dropout' must be a plain value, got a dict",
     ),
 }
 

@@ -105,12 +105,12 @@ def test_a_storage_is_what_it_says(change, message):
 
 def test_every_truncation_of_a_storage_is_noticed():
     data = official.legacy(FLAT)
-    torch_tensors.read_legacy(data)
+    torch_tensors.read_legacy(data, frozenset())
     for length in range(len(data)):
         with pytest.raises(WeightsError):
-            torch_tensors.read_legacy(data[:length])
+            torch_tensors.read_legacy(data[:length], frozenset())
     with pytest.raises(WeightsError, match="after the last storage"):
-        torch_tensors.read_legacy(data + b"\0")
+        torch_tensors.read_legacy(data + b"\0", frozenset())
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
