@@ -1,5 +1,7 @@
 """The variational bound against closed forms."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,3 +108,35 @@ def test_a_table_that_is_none_is_refused():
     for levels in ([1.0], [2.0, 1.0], [0.0, 1.0]):
         with pytest.raises(ValueError, match="levels must be"):
             variational.bound(levels)
+
+
+def test_the_terms_are_the_divergence_of_two_gaussians_and_the_mass_of_a_pixel_in_bits():
+    """KL(N(0, 1) || ...) as it stands in every textbook, element by element."""
+    levels = np.array([0.2, 0.9, 1.4, 3.0])
+    bound = variational.bound(levels)
+    rng = np.random.default_rng(2)
+    level = np.array([0, 1, 2, 3, 2])
+    y = rng.integers(0, 256, (5, 3)) / 127.5 - 1
+    y[0] = -1.0, 1.0, 3 / 127.5 - 1  # both ends, which are open, and one inside
+    denoised, v = y + 0.05 * rng.standard_normal((5, 3)), rng.uniform(0, 1, (5, 3))
+    with jax.enable_x64(True):
+        found = variational.terms(bound, jnp.asarray(level), *map(jnp.asarray, (denoised, v, y)))
+    s, below = levels[level], np.append(0.0, levels)[level]
+    r = (below / s) ** 2
+    large = (s**2 - below**2) * (1 + below**2) / (1 + s**2)
+    small = below**2 * (1 - r)
+    small[0] = levels[0] ** 2 * (1 - (0.2 / 0.9) ** 2) / (1 + 0.2**2)  # of the second level
+    # q's mean is r x + (1 - r) y and p's r x + (1 - r) D: they differ by (1 - r) (y - D).
+    gap = (1 - r)[:, None] * (y - denoised)
+    variance = large[:, None] ** v * small[:, None] ** (1 - v)
+    ratio = small[:, None] / variance
+    kl = 0.5 * (ratio + gap**2 / variance - 1 - np.log(ratio))
+    np.testing.assert_allclose(found[1:], kl[1:] / np.log(2), rtol=1e-9)
+    std = np.sqrt(variance[0])
+    cdf = lambda value: np.array([0.5 * math.erfc(-z / 2**0.5) for z in value])
+    edges = cdf((y[0] + 1 / 255 - denoised[0]) / std), cdf((y[0] - 1 / 255 - denoised[0]) / std)
+    mass = np.array([edges[0][0], 1 - edges[1][1], edges[0][2] - edges[1][2]])
+    np.testing.assert_allclose(found[0], -np.log2(mass), rtol=1e-7)
+    with jax.enable_x64(True):  # a pixel far from the mean has a mass, if one of 1e-12
+        far = variational.discretized_log_likelihood(jnp.zeros(1), jnp.ones(1), jnp.full(1, -5.0))
+    np.testing.assert_allclose(far, np.log(1e-12), rtol=1e-9)

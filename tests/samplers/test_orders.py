@@ -90,6 +90,27 @@ def test_fixed_adams_weights_have_order_4_on_grids_uniform_in_sigma_only(truth):
     assert slope("pndm", {}, "sigma", truth["sigma"], (128, 256)) > 3.5
 
 
+def test_deis_integrates_a_line_in_the_time_of_its_schedule():
+    """In t = sigma^2 of VE in closed form, the step to 0 too; in t = sigma it is `lms`."""
+    levels = timesteps.edm(6)
+    s, t, before = levels[1:-1], levels[2:], levels[:-2]
+    new = ((t**3 - s**3) / 3 - before**2 * (t - s)) / (s**2 - before**2)
+    old = (t - s) - new
+    table = samplers.deis(levels, order=2, variable="t", schedule=schedules.ve()).weights[1:, 0]
+    # x' = x + new eps + old eps_before, with eps = (x - D) / sigma.
+    wanted = np.stack([1 + new / s, old, -new / s, 0 * s], 1)
+    np.testing.assert_allclose(table, wanted, rtol=1e-7, atol=1e-9)
+    same = lambda one, two: np.testing.assert_allclose(one.weights, two.weights, atol=1e-9)
+    same(
+        samplers.deis(levels, variable="t", schedule=schedules.edm()), samplers.lms(levels, order=3)
+    )
+    own = samplers.deis(levels, variable="t")
+    same(own, samplers.deis(levels, variable="t", schedule=schedules.vp()))
+    # In log sigma the step to 0 is Euler's: D.
+    last = samplers.deis(levels).weights[-1, 0]
+    np.testing.assert_allclose(last, [0, 0, 0, 1, 0], atol=1e-12)
+
+
 def warm(name, options, sigmas, memory):
     """Runs a multistep tableau with the exact solution as its first steps and memory."""
     tableau = samplers.build(name, sigmas, **options)
