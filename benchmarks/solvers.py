@@ -29,9 +29,8 @@ from PIL import Image
 
 import edm_jax
 from edm_jax import randomness, samplers, timesteps
-from edm_jax.cli.sampler import SOLVER
 from edm_jax.data import archive
-from edm_jax.samplers import analytic
+from edm_jax.samplers import DEFAULT_SOLVER, analytic
 
 BUDGETS = (6, 8, 10, 12, 16, 20, 28, 40, 60, 80)
 STD = 0.1  # of each component of the mixture
@@ -238,7 +237,7 @@ def draw(path, panels, floor):
                 color=colours.get(label),
                 marker=MARKERS[i % len(MARKERS)],
                 markersize=4,
-                linewidth=2.5 if label in (SOLVER, f"{SOLVER}: edm") else 1.0,
+                linewidth=2.5 if label in (DEFAULT_SOLVER, f"{DEFAULT_SOLVER}: edm") else 1.0,
                 label=label,
             )
         if column == 2:

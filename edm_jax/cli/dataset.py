@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from edm_jax.cli.options import add_overwrite, add_quiet
 from edm_jax.data import archive, check, prepare, sources
-from edm_jax.runtime import pictures
+from edm_jax.runtime import files, pictures
 from edm_jax.runtime.progress import Progress
 
 
@@ -72,9 +72,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, progress: Callable) -> int:
+    if args.sheet:
+        files.made(files.located(args.sheet).parent)
     dataset = archive.load(args.check, workers=args.workers, progress=progress)
-    beside = pathlib.Path(args.check).with_name(f"{dataset.name}-sheet.png")
-    sheet = pathlib.Path(args.sheet) if args.sheet else beside
+    sheet = args.sheet or pathlib.Path(args.check).with_name(f"{dataset.name}-sheet.png")
     print("\n".join(check.report(dataset).lines()))
     pictures.write(check.contact_sheet(dataset), sheet)
     print(f"sheet       {sheet}")

@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     except ImportError:
         raise ValueError("plot-loss needs matplotlib: pip install 'edm_jax[plot]'") from None
 
+    files.made(files.located(args.out).parent)
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name in args.runs:

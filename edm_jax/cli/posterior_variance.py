@@ -6,7 +6,6 @@ edm-jax sample --checkpoint runs/digits --solver analytic_dpm \
 """
 
 import argparse
-import pathlib
 from collections.abc import Iterator
 
 import jax
@@ -17,6 +16,7 @@ from edm_jax.cli.options import add_quiet
 from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
 from edm_jax.model import Model
+from edm_jax.runtime import files
 from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import analytic
 from edm_jax.weights import posterior_variance
@@ -45,10 +45,9 @@ def run(args: argparse.Namespace) -> int:
     for name, least in (("images", 1), ("levels", 2), ("batch", 1), ("seed", 0)):
         if getattr(args, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
-    out = pathlib.Path(args.out)
-    if not out.parent.is_dir():
-        raise ValueError(f"--out must be in a folder that is there, got {out}")
-    model = load_model(args)
+    out = files.located(args.out)
+    files.made(out.parent)
+    model, _ = load_model(args)
     dataset = archive.load(args.data, labels=None if model.config.label_dim else False)
     check_fits(model, dataset)
     count = min(args.images, len(dataset.images))

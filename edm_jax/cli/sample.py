@@ -5,6 +5,7 @@ Slurm or Open MPI find each other, others are told by --coordinator. They write 
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -67,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
     if args.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {args.batch}")
     asked = parse_seeds(args.seeds)
+    if args.trajectory:
+        files.made(files.located(args.trajectory).parent)
     processes.initialize(args.coordinator, args.num_processes, args.process_id)
-    model = load_model(args)
+    model, step = load_model(args)
     sampler = make_sampler(args, model)
     if args.trajectory and not isinstance(sampler, Tableau):
         raise ValueError(f"--trajectory must be left out for the loop {args.solver}, got a file")
@@ -91,13 +94,15 @@ def run(args: argparse.Namespace) -> int:
     )
     main = processes.is_main()
     done = len(mine) - len(missing)
-    with Progress(total=len(mine), initial=done, quiet=args.quiet or not main) as report:
+    alone = sample_folder.alone(out) if main else contextlib.nullcontext()
+    with alone, Progress(total=len(mine), initial=done, quiet=args.quiet or not main) as report:
+        processes.barrier("alone")  # the other processes write nothing where it is refused
         report.say(
             f"{len(names)} images of {'×'.join(map(str, model.image_shape))}, "
             f"{made_with['solver']}: {sampler.nfe or 'some'} network evaluations each, "
             f"{processes.device_summary()}"
         )
-        about = {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema}
+        about = {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema, "step": step}
         record = {"made_with": made_with, "about": about} if main else None
         broken = _draw(parts, [names[i] for i in missing], out, record, report)
         processes.barrier("sampled")
@@ -108,8 +113,7 @@ def run(args: argparse.Namespace) -> int:
                 first = None if labels is None else labels[:8]
                 paths = cast(Tableau, sampler)  # it was refused above if it is none
                 _draw_paths(model, paths, seeds[:8], first, args.trajectory)
-            if out.exists():
-                sample_folder.write_labels(out, model.config)
+            sample_folder.write_labels(out, model.config)
             if complete:
                 report.at("drawing the grid")
                 grid = sample_folder.write_grid(
@@ -144,7 +148,6 @@ def _draw(
     done = 0
     report.at("compiling" if names else "all there")
     for part in parts:
-        out.mkdir(parents=True, exist_ok=True)
         if not done:
             report.at("sampling")
             if record is not None:

@@ -1,10 +1,11 @@
 """The folder that samples are written to: names, the record of what they are, labels, a grid."""
 
+import contextlib
 import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,6 +39,26 @@ def digest(tree: Any) -> str:
         found.update(f"{jax.tree_util.keystr(path)} {values.shape} {values.dtype}".encode())
         found.update(values.data)
     return found.hexdigest()
+
+
+@contextlib.contextmanager
+def alone(folder: epath.Path) -> Iterator[None]:
+    """Makes a folder of samples and keeps other commands out of it; left without files it goes.
+
+    Raises:
+      BlockingIOError: another command is at work there.
+    """
+    files.made(folder)
+    if not files.is_local(folder):
+        yield
+        return
+    lock = folder / files.LOCK
+    with files.locked(lock, wait=False):
+        try:
+            yield
+        finally:
+            if {path.name for path in folder.iterdir()} == {lock.name}:
+                folder.rmtree()
 
 
 def check(folder: epath.Path, made_with: Mapping[str, Any]) -> None:

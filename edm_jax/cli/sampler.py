@@ -6,15 +6,16 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
 from edm_jax import generation, schedules, timesteps
 from edm_jax.cli import settings
 from edm_jax.model import Model
 from edm_jax.options import Option, check_options, find
+from edm_jax.runtime import files
 from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Churn, Loop, Tableau
 from edm_jax.schedules import Schedule
 from edm_jax.weights import load, posterior_variance
+from edm_jax.weights.directory import CHECKPOINTS
+from edm_jax.weights.errors import naming
 
 RANGE = ("sigma_min", "sigma_max", "rho")  # options of grids that have an argument of their own
 CHURN = ("s_churn", "s_min", "s_max", "s_noise")
@@ -41,13 +42,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ema", metavar="NAME", help="of a run: another average, such as halflife-250")
 
 
-def load_model(args: argparse.Namespace) -> Model:
-    """The model that --checkpoint and --ema name."""
-    if not args.ema:
-        return load(args.checkpoint)
-    from edm_jax.weights.checkpoint import restore_model  # orbax takes seconds to import
+def load_model(args: argparse.Namespace) -> tuple[Model, int | None]:
+    """The model that --checkpoint and --ema name, and the step of a run that it is of."""
+    path = files.located(args.checkpoint)
+    with naming(path):
+        if path.name == CHECKPOINTS:
+            path = path.parent
+        alone = path.parent.name == CHECKPOINTS and path.name.isdecimal()
+        step, run = (int(path.name), path.parent.parent) if alone else (None, path)
+        if not args.ema and not (run / CHECKPOINTS).is_dir():
+            return load(path), None
+    # Orbax takes seconds to import.
+    from edm_jax.weights.checkpoint import newest_step, restore_model
 
-    return restore_model(args.checkpoint, ema=args.ema)
+    step = newest_step(run) if step is None else step  # another may come while this one is read
+    return restore_model(run, step=step, ema=args.ema or None), step
 
 
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +186,7 @@ def with_digests(words: Sequence[str]) -> list[str]:
     for word in words:
         name, _, value = word.partition("=")
         if name in FILES:
-            content = epath.Path(value).read_bytes()
+            content = files.located(value).read_bytes()
             word = f"{name}={hashlib.blake2b(content, digest_size=16).hexdigest()}"
         found.append(word)
     return found

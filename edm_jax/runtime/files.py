@@ -3,12 +3,13 @@
 import contextlib
 import errno
 import os
-import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from etils import epath
+
+LOCK = ".lock"  # in a folder that one command at a time writes to
 
 
 def is_local(path: str | os.PathLike) -> bool:
@@ -35,6 +36,29 @@ def absolute(name: str | os.PathLike) -> epath.Path:
     """The path from the root; a URL stays as it is."""
     found = located(name)
     return epath.Path(os.path.abspath(found)) if is_local(found) else found
+
+
+def made(folder: str | os.PathLike) -> epath.Path:
+    """A folder that is there: made, with those above it, where it is not.
+
+    To be asked before the work whose result it takes.
+
+    Args:
+      folder: its name or URL.
+
+    Returns:
+      Its path.
+
+    Raises:
+      OSError: it cannot be made.
+      ValueError: a URL of a kind that is not read, or that needs a package that is missing.
+    """
+    path = located(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except ImportError as error:  # gs:// needs gcsfs
+        raise ValueError(f"{path}: {error}") from error
+    return path
 
 
 @contextlib.contextmanager
@@ -149,7 +173,6 @@ def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[bool]:
     Raises:
       BlockingIOError: another process holds the lock.
     """
-    path = pathlib.Path(path)
     try:
         import fcntl
     except ImportError:

@@ -15,7 +15,6 @@ from edm_jax import generation
 from edm_jax.data import loader, storage
 from edm_jax.model import Model, parameter_count
 from edm_jax.runtime import engines, files, pictures, processes
-from edm_jax.runtime.files import locked
 from edm_jax.training import averages, bins, checkpoint, metrics, posthoc, resume, warm_start
 from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
@@ -23,7 +22,6 @@ from edm_jax.training.interrupt import Interrupt
 from edm_jax.training.progress import Progress
 from edm_jax.weights.checkpoint import Checkpoints
 
-LOCK = ".lock"  # held by the process that trains in a folder
 CONFIG = "config.json"  # what the checkpoints know of the run too
 _GRID = re.compile(r"samples-(\d+)\.png")
 _STAYS = "checkpoints from before it stay"
@@ -56,11 +54,7 @@ def train(
     report = Progress(quiet, speaks=processes.is_main())
     engine = engines.engine(config.engine, config.fsdp)
     check(config, engine.devices)
-    folder = files.located(workdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except ImportError as error:  # gs:// needs gcsfs
-        raise ValueError(f"{workdir}: {error}") from error
+    folder = files.made(workdir)
 
     # Data, model, step.
     data = storage.load(
@@ -88,7 +82,7 @@ def train(
 
     with contextlib.ExitStack() as stack:
         if processes.is_main() and files.is_local(folder):
-            stack.enter_context(locked(folder / LOCK, wait=False))
+            stack.enter_context(files.locked(folder / files.LOCK, wait=False))
         # State: fresh, or a checkpoint's.
         checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.keep_checkpoints))
         start = checkpoint.starting_step(checkpoints, from_step, report.warn)

@@ -241,6 +241,14 @@ def placed(abstract: Any, shardings: Any) -> Any:
     )
 
 
+def newest_step(workdir: str | os.PathLike) -> int | None:
+    """The newest complete step of a run's folder, or None."""
+    if not (files.absolute(workdir) / CHECKPOINTS).is_dir():
+        return None
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.latest()
+
+
 def restore_model(
     workdir: str | os.PathLike, *, step: int | None = None, ema: str | None = None
 ) -> Model:

@@ -92,10 +92,8 @@ def test_the_sampler_holds_the_variances_of_the_file(saved, measured):
     "options, message",
     [
         (["--data=/none.zip"], "/none.zip"),
-        (
-            ["--out=/none/there/g.npz"],
-            "--out must be in a folder that is there, got /none/there/g.npz",
-        ),
+        (["--out=/proc/none/there/g.npz"], "/proc/none"),
+        (["--out=http://host/g.npz"], "must be on a disk or begin with gs://"),
         (["--images=0"], "--images must be at least 1, got 0"),
         (["--levels=1"], "--levels must be at least 2, got 1"),
         (["--checkpoint=/none/there"], "/none/there"),

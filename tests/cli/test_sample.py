@@ -211,6 +211,15 @@ def test_random_classes_go_flat_and_match_explicit_ones(saved, tmp_path):
         (["--solver=heun", "--s-churn=-1"], "s_churn"),
         (["--checkpoint=/none/there"], "/none/there"),
         (["--out=/proc/none/x"], "/proc/none"),
+        (["--trajectory=/proc/none/x.png"], "/proc/none"),
+        (["--out=http://host/x"], "must be on a disk or begin with gs://"),
+        (["--checkpoint=http://host/x"], "must be on a disk or begin with gs://"),
+        (["--checkpoint=http://host/x", "--ema=halflife-1"], "must be on a disk or begin with gs"),
+        (["--trajectory=http://host/x"], "must be on a disk or begin with gs://"),
+        (
+            ["--solver=analytic_dpm", "--option=posterior_variance=http://host/x"],
+            "must be on a disk or begin with gs://",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(saved, tmp_path, options, message, capsys):

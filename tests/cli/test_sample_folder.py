@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 from edm_jax import generation
@@ -20,6 +21,7 @@ from edm_jax.data import archive
 from edm_jax.model import Model
 from edm_jax.runtime import pictures, processes
 from edm_jax.weights import save
+from edm_jax.weights.checkpoint import Checkpoints
 
 FEW = ["--steps=2", "--batch=2", "--seeds=0-1", "--solver=euler"]
 
@@ -63,6 +65,32 @@ def test_another_file_under_the_same_path_is_found(saved, tmp_path, capsys):
     np.savez(file, sigma=np.array([80.0, 0.002]), value=np.array([0.9, 0.2]))
     assert sample(saved, out, *words) == 2
     assert "made with the option ['posterior_variance=" in last_line(capsys)
+
+
+def test_a_folder_that_another_command_writes_to_is_refused_and_left_alone(saved, tmp_path, capsys):
+    out = tmp_path / "out"
+    with sample_folder.alone(epath.Path(out)):
+        assert sample(saved, out) == 2
+        assert last_line(capsys).endswith("out/.lock: another process is at work here")
+        assert [file.name for file in out.iterdir()] == [".lock"]
+    assert not out.exists()
+    assert sample(saved, out) == sample(saved, out) == 0
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoints", "checkpoints/5"])
+def test_the_record_names_the_step_that_the_weights_are_of(model, other, tmp_path, inside):
+    record = {"config": {}, "model": dataclasses.asdict(model.config)}
+    first, second = jax.device_put(model.params), jax.device_put(other.params)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(3, {"ema": first}, record)
+        checkpoints.save(5, {"ema": second, "averages": {"half": first}}, record)
+    found = []
+    for name, words in {"a": [], "b": ["--ema=half"]}.items():
+        assert sample(tmp_path / "run" / inside, tmp_path / name, *words) == 0
+        found.append(json.loads((tmp_path / name / "sample.json").read_text()))
+    assert [record["step"] for record in found] == [5, 5]
+    wanted = [sample_folder.digest(each.params) for each in (other, model)]
+    assert [record["weights"] for record in found] == wanted
 
 
 def test_what_decides_no_image_is_no_part_of_the_record(saved, tmp_path):

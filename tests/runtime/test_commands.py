@@ -110,11 +110,11 @@ def test_two_processes_of_slurm_share_the_seeds(begun, tmp_path):
     wanted = ["--checkpoint", str(begun), "--seeds", "0-10", "--steps", "3", "--batch", "2"]
     assert main(["sample", *wanted, "--out", str(tmp_path / "one")]) == 0
     names = sorted(p.name for p in (tmp_path / "one").iterdir())
-    assert len(names) == 11 + 3 and load(begun).config.label_dim == 10
+    assert len(names) == 11 + 4 and load(begun).config.label_dim == 10
     # A run that was stopped after some images, of either process's share.
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     kept = [f"{i:06d}.png" for i in (0, 3, 4)]
-    for name in set(names) - {*kept, "sample.json"}:
+    for name in set(names) - {*kept, "sample.json", ".lock"}:
         (tmp_path / "two" / name).unlink()
     before = [(tmp_path / "two" / name).stat().st_mtime_ns for name in kept]
 

@@ -29,7 +29,7 @@ from edm_jax.cli import plot_loss
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.networks import ddpmpp
-from edm_jax.runtime.files import locked
+from edm_jax.runtime import files
 from edm_jax.training import bins, loop, metrics, posthoc, warm_start
 from edm_jax.training.config import DataConfig, LossConfig
 from edm_jax.weights.checkpoint import Checkpoints, restore_model
@@ -310,5 +310,5 @@ def test_settings_that_cannot_be_are_named(tmp_path, changes, message):
 
 
 def test_two_runs_in_one_folder_are_refused(whole):
-    with locked(whole / loop.LOCK), pytest.raises(BlockingIOError, match="another process"):
+    with files.locked(whole / files.LOCK), pytest.raises(BlockingIOError, match="another process"):
         loop.train(tiny(), str(whole), quiet=True)
