@@ -72,7 +72,7 @@ def unipc(
             *weights, last = [0.5] if p == 1 else _solve([*ratios, 1.0], h, b)
             correction = -b * last
             known = base - b * sum(w * d for w, d in zip(weights, slopes)) - correction * D
-            registers.append(known if t > 0 and i + 2 < sigmas.size else 0 * z)
+            registers.append(known)
         rows.append((s, [*registers, *history[: order - 1]]))
     return Tableau.from_rows([[sigmas[0], 0.0]] + [[0.0, 0.0]] * (size - 1), rows)
 

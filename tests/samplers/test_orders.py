@@ -111,6 +111,27 @@ def test_deis_integrates_a_line_in_the_time_of_its_schedule():
     np.testing.assert_allclose(last, [0, 0, 0, 1, 0], atol=1e-12)
 
 
+@pytest.mark.parametrize("variant", ["bh1", "bh2"])
+def test_the_second_step_of_unipc_in_closed_form(variant):
+    """x' = (t/s) x + (1 - e^-h) D - B/2 (D_before - D) / r: rho is 1/2 and not solved for."""
+    levels = timesteps.edm(6)
+    before, s, t = levels[:3]
+    h, back = np.log(s / t), np.log(before / s)
+    size = {"bh1": h, "bh2": 1 - np.exp(-h)}[variant]  # -B
+    pull = 0.5 * size * h / back
+    found = samplers.unipc(levels, order=2, variant=variant, corrector=False)
+    wanted = [t / s, -pull, 1 - t / s + pull, 0]
+    np.testing.assert_allclose(found.weights[1, 0], wanted, rtol=1e-12)
+    # The first step has no past: Euler's. Its corrector of order 1 has rho = 1/2 too:
+    # x' = (s/before) x + (1 - e^-h) D + (-B) (D' - D) / 2.
+    np.testing.assert_allclose(found.weights[0, 0], [s / before, 0, 1 - s / before, 0], rtol=1e-12)
+    size = {"bh1": back, "bh2": 1 - np.exp(-back)}[variant]
+    corrected = samplers.unipc(levels, order=2, variant=variant)
+    known = [s / before, 0, 0, 1 - s / before - size / 2, 0]
+    np.testing.assert_allclose(corrected.weights[0, 1], known, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(corrected.weights[1, 0, 3], 1 - t / s + pull + t / s * size / 2)
+
+
 def warm(name, options, sigmas, memory):
     """Runs a multistep tableau with the exact solution as its first steps and memory."""
     tableau = samplers.build(name, sigmas, **options)
