@@ -34,6 +34,32 @@ def column(sigma: jax.Array, x: jax.Array) -> jax.Array:
     return sigma.reshape(sigma.shape + (1,) * (x.ndim - 1) * sigma.ndim)
 
 
+def spread(sigma: jax.Array, x: jax.Array) -> jax.Array:
+    """Shapes noise levels so that they multiply a batch, be they one or several an example.
+
+    Args:
+      sigma: [] or [B]; or of x's dimensions, broadcasting to it: a level for every frame, channel
+        or element.
+      x: [B, ...] the batch.
+
+    Returns:
+      [], [B, 1, ...] or sigma's shape, in x's dtype.
+
+    Raises:
+      ValueError: sigma has another shape.
+    """
+    shape = jnp.shape(sigma)
+    if len(shape) > 1 and len(shape) == x.ndim:
+        if all(length in (1, whole) for length, whole in zip(shape, x.shape)):
+            return jnp.asarray(sigma, x.dtype)
+    elif x.ndim and shape in ((), x.shape[:1]):
+        return column(sigma, x)
+    raise ValueError(
+        f"sigma must have shape [] or {x.shape[:1]}, or as many dimensions as {x.shape} and "
+        f"broadcast to it, got {shape}"
+    )
+
+
 def check_keys(
     keys: Any, batch: int | None = None, *, dimensions: Sequence[int] = (1,), name: str = "keys"
 ) -> None:

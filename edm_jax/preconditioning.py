@@ -20,8 +20,8 @@ from edm_jax.checks import (
     DenoiserWithVariance,
     check_positive,
     check_range,
-    column,
     one_of,
+    spread,
 )
 from edm_jax.schedules import Function, host_or_device
 
@@ -62,8 +62,10 @@ def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
       preconditioner: The coefficients.
 
     Returns:
-      (x [B, ...], sigma [] or [B]) -> D of x's shape, in float32, or float64 for a float64 x. It
-      raises ValueError for another shape of sigma or of the network's output.
+      (x [B, ...], sigma [] or [B]) -> D of x's shape, in float32, or float64 for a float64 x. A
+      sigma of x's dimensions that broadcasts to it (a level for every frame or channel) is taken
+      too; the network's c_noise then has the shape of sigma. It raises ValueError for another
+      shape of sigma or of the network's output.
 
     >>> zero = lambda x, c_noise: jnp.zeros_like(x)
     >>> float(denoiser(zero, edm(sigma_data=0.5))(jnp.ones((1, 1)), 0.5)[0, 0])
@@ -109,8 +111,10 @@ def _evaluate(network, preconditioner, x, sigma) -> tuple[jax.Array, jax.Array]:
     dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
     x, sigma = jnp.asarray(x, dtype), jnp.asarray(sigma, dtype)
     # A scalar stays one for the coefficients, so that XLA computes them once.
-    level = column(sigma, x)
-    c_noise = jnp.broadcast_to(preconditioner.c_noise(sigma), x.shape[:1])
+    level = spread(sigma, x)
+    c_noise = preconditioner.c_noise(sigma)
+    if sigma.ndim < 2:
+        c_noise = jnp.broadcast_to(c_noise, x.shape[:1])
     f = network(preconditioner.c_in(level) * x, c_noise).astype(dtype)
     if f.ndim != x.ndim or f.shape[:-1] != x.shape[:-1] or f.shape[-1] < x.shape[-1]:
         raise ValueError(

@@ -1,30 +1,32 @@
 """The denoising loss, lambda(sigma) |D(y + sigma n; sigma) - y|^2, and the objectives of it."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from edm_jax import randomness
-from edm_jax.checks import Denoiser, DenoiserWithVariance, column
+from edm_jax.checks import Denoiser, DenoiserWithVariance, column, spread
 from edm_jax.objectives import uncertainty, variational
+from edm_jax.objectives.elements import Weighted, same_structure, weighted_mean
 from edm_jax.objectives.levels import Levels
 from edm_jax.objectives.record import Losses, Objective, State
 from edm_jax.schedules import Function
 
 
-def loss(denoise: Denoiser, y: Any, sigma: jax.Array, noise: Any, weight: Function) -> Any:
+def loss(denoise: Denoiser, y: Any, sigma: Any, noise: Any, weight: Function) -> Any:
     """The weighted squared error of every element: lambda(sigma) (D(y + sigma n; sigma) - y)^2.
 
     Karras et al. 2022, eq. 2. Nothing is averaged; the expectation over n and sigma is the
-    caller's mean.
+    caller's mean, in which elements may be weighed or masked.
 
     Args:
-      denoise: (x [B, ...], sigma [B]) -> x0 of x's shape.
+      denoise: (x [B, ...], sigma) -> x0 of x's shape.
       y: [B, ...] clean data, in [-1, 1] for images; or a pytree of such arrays, which `denoise`
         takes and returns whole.
-      sigma: [] or [B] noise levels, positive.
+      sigma: noise levels, positive: [] or [B], or of y's dimensions and broadcasting to it (a
+        level for every frame or channel); or a pytree of these, of y's structure. `denoise` gets
+        it as it is.
       noise: standard normal n, of y's structure and shapes.
       weight: lambda, sigma -> weight of its shape.
 
@@ -35,8 +37,8 @@ def loss(denoise: Denoiser, y: Any, sigma: jax.Array, noise: Any, weight: Functi
       ValueError: shapes that do not fit.
     """
     x, sigma, y = perturbed(y, sigma, noise)
-    error = lambda x0, y: weight(column(sigma, y)) * (x0.astype(y.dtype) - y) ** 2
-    return jax.tree.map(error, denoise(x, sigma), y)
+    error = lambda x0, y, sigma: weight(sigma) * (x0.astype(y.dtype) - y) ** 2
+    return jax.tree.map(error, denoise(x, sigma), y, by_leaf(sigma, y))
 
 
 def hybrid_loss(
@@ -78,12 +80,12 @@ def hybrid_loss(
     return simple + bound_weight * len(bound.shift) * learned
 
 
-def perturbed(y: Any, sigma: jax.Array, noise: Any) -> tuple[Any, jax.Array, Any]:
+def perturbed(y: Any, sigma: Any, noise: Any) -> tuple[Any, Any, Any]:
     """What every loss begins with: x = y + sigma n, after a look at the shapes.
 
     Args:
       y: [B, ...] clean data, or a pytree.
-      sigma: [] or [B] noise levels.
+      sigma: noise levels, see `loss`.
       noise: standard normal n, of y's structure and shapes.
 
     Returns:
@@ -93,11 +95,26 @@ def perturbed(y: Any, sigma: jax.Array, noise: Any) -> tuple[Any, jax.Array, Any
       ValueError: shapes that do not fit.
     """
     dtype = jnp.promote_types(jnp.result_type(*jax.tree.leaves(y)), jnp.float32)
+    if not same_structure(sigma, y):
+        try:
+            sigma = jnp.asarray(sigma, dtype)
+        except TypeError:
+            raise ValueError(
+                f"sigma must be an array or have the structure of y, {jax.tree.structure(y)}, "
+                f"got {jax.tree.structure(sigma)}"
+            ) from None
     y, sigma, noise = jax.tree.map(lambda a: jnp.asarray(a, dtype), (y, sigma, noise))
     shapes, given = (jax.tree.map(lambda a: a.shape, tree) for tree in (y, noise))
     if shapes != given:
         raise ValueError(f"noise must have the shape of y, {shapes}, got {given}")
-    return jax.tree.map(lambda y, n: y + column(sigma, y) * n, y, noise), sigma, y
+    return jax.tree.map(lambda y, s, n: y + s * n, y, by_leaf(sigma, y), noise), sigma, y
+
+
+def by_leaf(sigma: Any, y: Any) -> Any:
+    """The noise levels of every leaf of y, shaped to multiply it; sigma is one array or a tree."""
+    if same_structure(sigma, y):
+        return jax.tree.map(spread, sigma, y)
+    return jax.tree.map(lambda leaf: spread(sigma, leaf), y)
 
 
 class Examples(NamedTuple):
@@ -110,6 +127,7 @@ class Examples(NamedTuple):
       conditions: what the model is given, by name.
       level: [b] int32, which level of a table sigma is; None for continuous ones.
       factor: [b] factors of the loss that undo how the levels were chosen, or None.
+      element_weight: how much each element counts, of y's structure and shapes; None is alike.
     """
 
     y: Any
@@ -118,6 +136,7 @@ class Examples(NamedTuple):
     conditions: dict[str, Any]
     level: jax.Array | None = None
     factor: jax.Array | None = None
+    element_weight: Any = None
 
 
 def denoising(
@@ -138,15 +157,16 @@ def denoising(
       learn_uncertainty: weigh every level by how well it can be denoised, see `uncertainty`.
 
     Returns:
-      The objective; its examples are `Examples`.
+      The objective; its examples are `Examples`, drawn from plain data or from `Weighted`.
     """
 
     def init() -> State:
         return State(uncertainty.initial() if learn_uncertainty else (), levels.init())
 
     def draw(state: State, keys: jax.Array, y: Any, conditions: dict[str, Any]) -> Examples:
+        y, counts = y.split() if isinstance(y, Weighted) else (y, None)
         sigma, level, factor = levels.draw(state.kept, keys[:, 0])
-        return Examples(y, sigma, normal_like(keys[:, 1], y), conditions, level, factor)
+        return Examples(y, sigma, normal_like(keys[:, 1], y), conditions, level, factor, counts)
 
     def errors(model, e: Examples) -> Any:
         if bound is None:
@@ -158,10 +178,10 @@ def denoising(
         return hybrid_loss(both, *given, bound=bound, level=e.level, bound_weight=bound_weight)
 
     def losses(model, state: State, e: Examples) -> Losses:
-        each = per_example(errors(model, e))
+        each, total = weighted_mean(errors(model, e), e.element_weight)
         counted = uncertainty.loss(state.trained, e.sigma, each) if learn_uncertainty else each
         factor = 1.0 if e.factor is None else e.factor
-        return Losses(elements(e.y) * (counted * factor), each * factor, each, e.sigma)
+        return Losses(total * (counted * factor), each * factor, each, e.sigma)
 
     def update(state: State, e: Examples, losses: Losses, gather) -> State:
         return state._replace(kept=levels.update(state.kept, e.level, losses.each, gather))
@@ -186,14 +206,3 @@ def normal_like(keys: jax.Array, y: Any) -> Any:
             for i, leaf in enumerate(leaves)
         ],
     )
-
-
-def elements(y: Any) -> int:
-    """The number of elements of one example of y, [b, ...] or a pytree of such arrays."""
-    return sum(leaf[0].size for leaf in jax.tree.leaves(y))
-
-
-def per_example(values: Any) -> jax.Array:
-    """The mean over each example's elements, of [b, ...] or a pytree of such arrays: [b]."""
-    sums = [leaf.sum(range(1, leaf.ndim)) for leaf in jax.tree.leaves(values)]
-    return functools.reduce(jnp.add, sums) / elements(values)

@@ -1,6 +1,7 @@
 """The examples of a loop of one's own run, learn the same, and are what the page shows."""
 
 import pathlib
+import re
 import runpy
 import sys
 
@@ -9,9 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
+
+from edm_jax import preconditioning
 
 ROOT = pathlib.Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "own_loop.md").read_text()
 EXAMPLES = ("own_loop", "own_loop_nnx", "own_loop_equinox")
 
 
@@ -56,10 +60,12 @@ def from_linen(example, layers):
 
 
 def test_the_three_libraries_learn_the_same():
-    linen, nnx_example, equinox_example = map(read, EXAMPLES)
-    params = linen["MLP"]().init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))["params"]
+    linen_example, nnx_example, equinox_example = map(read, EXAMPLES)
+    params = linen_example["MLP"]().init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))[
+        "params"
+    ]
     layers = [params[f"Dense_{i}"] for i in range(4)]
-    denoise, losses = linen["train"](100)
+    denoise, losses = linen_example["train"](100)
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
     for example in (nnx_example, equinox_example):
         other, found = from_linen(example, layers)(100)
@@ -77,16 +83,48 @@ def test_the_command_draws(name, tmp_path, monkeypatch, capsys):
 
 
 def test_the_page_names_what_there_is():
-    import edm_jax
-    from edm_jax import objectives, preconditioning
-
-    page = (ROOT / "docs" / "own_loop.md").read_text()
     for name in ("vp", "ve", "epsilon", "x0", "v", "flow"):
-        assert f"`{name}`" in page and hasattr(preconditioning, name)
+        assert f"`{name}`" in PAGE and hasattr(preconditioning, name)
     for name in EXAMPLES:
-        assert f"examples/{name}.py" in page
-    for line in page.splitlines():
-        if line.startswith("from edm_jax"):
-            room, names = line.removeprefix("from ").split(" import ")
-            module = edm_jax if room == "edm_jax" else objectives
-            assert all(hasattr(module, name.strip()) for name in names.split(","))
+        assert f"examples/{name}.py" in PAGE
+
+
+class Network(linen.Module):
+    @linen.compact
+    def __call__(self, x, c_noise):
+        assert c_noise.shape in (x.shape[:1], (4, 1, 1, 2))
+        return linen.Dense(x.shape[-1])(x)
+
+
+def test_the_page_s_code_runs():
+    """Its pieces one after the other, for a network and data of any kind."""
+    key, batch, channels = jax.random.key(0), 4, 2
+    y = jax.random.normal(jax.random.key(1), (batch, 8, 3, channels))
+    network, called = Network(), []
+
+    def conditional_network(x, c_noise, forcing):
+        called.append(jax.tree.map(jnp.shape, forcing))
+        return x * forcing["sea"][:, :1, None, None]
+
+    names = {
+        "jax": jax, "jnp": jnp, "key": key, "sigma_key": key, "noise_key": key, "batch": batch,
+        "channels": channels, "y": y, "network": network,
+        "params": network.init(key, y, jnp.zeros(batch)),
+        "known": y > 0, "latitudes": jnp.linspace(-1.5, 1.5, 8),
+        "conditional_network": conditional_network,
+    }  # fmt: skip
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    made = []
+    for code in blocks:
+        if "points = sample(" in code:  # two channels, as the moons have
+            names["denoise"], kept = (lambda x, sigma: 0.5 * x), names["denoise"]
+        exec(code, names)
+        made.append(dict(names))
+        if "points = sample(" in code:
+            names["denoise"] = kept
+            assert names["points"].shape == (2000, 2)
+    each, mean_loss = (next(m[name] for m in made if name in m) for name in ("each", "mean_loss"))
+    assert each.shape == names["each"].shape == y.shape
+    shares = np.cos(np.linspace(-1.5, 1.5, 8))[:, None, None] * (np.asarray(y) > 0)
+    np.testing.assert_allclose(mean_loss, np.average(each, weights=shares), rtol=1e-5)
+    assert called == [{"sun": (4, 4), "sea": (4, 4)}] and names["losses"].shape == (batch,)

@@ -61,7 +61,7 @@ def test_one_sigma_for_all_and_gradient():
     def mean(scale):
         return objectives.loss(lambda x, s: scale * x, Y, SIGMAS[2:], NOISE, weight).mean()
 
-    with pytest.raises(ValueError, match=r"sigma must have shape \[\] or \(6,\), got \(4,\)"):
+    with pytest.raises(ValueError, match=r"sigma must have shape \[\] or \(6,\), .*got \(4,\)"):
         mean(1.0)
     with pytest.raises(ValueError, match="noise must have the shape of y"):
         objectives.loss(denoise(1.0), Y, 0.3, NOISE[:2], weight)
