@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+from sampler_reference import run, toy
 
 from edm_jax import samplers, timesteps
 
@@ -84,3 +85,45 @@ def test_unipc_corrects_from_the_step_that_is_named():
     np.testing.assert_allclose(
         tableau.weights[:-1, 0][:, [0, 2, 3, 4]], never.weights[:-1, 0], rtol=1e-12
     )
+
+
+def heun_by_hand(x, levels):
+    slope = lambda x, sigma: (x - toy()(x, sigma)) / sigma
+    for s, t in zip(levels, levels[1:]):
+        first = slope(x, s)
+        euler = x + (t - s) * first
+        x = euler if t == 0 else x + (t - s) * (first + slope(euler, t)) / 2
+    return x
+
+
+@pytest.mark.parametrize("options", [{}, {"rho": 3.0}], ids=["rho of EDM", "another rho"])
+def test_restart_goes_down_its_intervals_after_the_nearest_level(options):
+    rho = options.get("rho", 7.0)
+    intervals = [(3, 2, 1.0, 4.0), (4, 1, 0.02, 0.3), (2, 1, 0.9, 2.0)]
+    x, amounts = 80.0 * np.array([[-1.3], [0.4], [0.02]]), []
+    for s, t in zip(LEVELS, LEVELS[1:]):
+        x = heun_by_hand(x, [s, t])
+        for points, rounds, low, high in intervals:
+            if t > 0 and t == min(LEVELS[:-1], key=lambda level: abs(level - low)):
+                down = np.linspace(high ** (1 / rho), t ** (1 / rho), points) ** rho
+                for _ in range(rounds):
+                    amounts.append(np.sqrt(high**2 - t**2))
+                    x = heun_by_hand(x, down)  # with noise of no deviation
+    tableau = samplers.restart(LEVELS, intervals=intervals, s_noise=0.0, **options)
+    noise = np.array([[-1.3], [0.4], [0.02]])
+    np.testing.assert_allclose(run(tableau, toy(), noise), x, rtol=1e-9)
+    drawn = samplers.restart(LEVELS, intervals=intervals, **options).weights[:, 0, -1]
+    np.testing.assert_allclose(drawn[drawn != 0], amounts, rtol=1e-9)
+
+
+def test_the_settings_of_restart_are_the_published_ones():
+    """Xu et al. 2023: (points, rounds, low, high)."""
+    assert samplers.restart.CIFAR10 == ((3, 2, 0.14, 0.30),)
+    assert samplers.restart.IMAGENET64 == (
+        (4, 1, 19.35, 40.79),
+        (4, 1, 1.09, 1.92),
+        (4, 5, 0.59, 1.09),
+        (4, 5, 0.30, 0.59),
+        (6, 6, 0.06, 0.30),
+    )
+    assert samplers.restart(LEVELS) == samplers.restart(LEVELS, intervals="cifar10")

@@ -196,3 +196,22 @@ def test_euler_maruyama_is_the_reverse_sde_in_the_scaled_frame():
         np.testing.assert_allclose(
             run(tableau, toy(), noise[0], noise[1:]), x / schedule.scale(0.0), atol=1e-10
         )
+
+
+def test_reverse_diffusion_is_the_discrete_chain_of_song_reversed():
+    """x' = (2 - a) x + b^2 score + b z (appendix E): a = sqrt(1 - beta), b^2 = beta for DDPM."""
+    levels = timesteps.ddpm(6)
+    bar = 1 / (1 + levels**2)
+    a = np.sqrt(bar[:-1] / bar[1:])
+    beta, s, after, sigma = 1 - a**2, np.sqrt(bar[:-1]), np.sqrt(bar[1:]), levels[:-1]
+    of_score = beta / (s * sigma**2)  # score = (D - x) / (s sigma^2), with x_t = s x
+    wanted = [((2 - a) * s - of_score) / after, of_score / after, np.sqrt(beta) / after]
+    options = {"schedule": schedules.with_vp_scaling(schedules.edm()), "denoise_last": False}
+    found = samplers.reverse_diffusion(levels, **options)
+    np.testing.assert_allclose(found.weights[:, 0], np.stack(wanted, 1), rtol=1e-9, atol=1e-12)
+    # SMLD: a = 1, b^2 = sigma^2 - sigma'^2. Noise removal leaves the rest as it is.
+    jump = levels[:-1] ** 2 - levels[1:] ** 2
+    wanted = np.stack([1 - jump / sigma**2, jump / sigma**2, np.sqrt(jump)], 1)
+    wanted[-1, 2] = 0
+    found = samplers.reverse_diffusion(levels)
+    np.testing.assert_allclose(found.weights[:, 0], wanted, rtol=1e-9, atol=1e-12)
