@@ -7,6 +7,7 @@ and independent draws of one sample come from `fold_in(keys, index)`.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +115,26 @@ def normal(keys: jax.Array, shape: Sequence[int], *, dtype: DTypeLike = jnp.floa
     """
     check_keys(keys)
     return _draw(keys, shape, lambda key, size: jax.random.normal(key, size, dtype))
+
+
+def normal_like(keys: jax.Array, like: Any) -> Any:
+    """Draws standard normal noise like a state, each sample from its own key.
+
+    Args:
+      keys: [B] typed keys; consumed.
+      like: An array [B, ...], or a tree of such, or their `jax.ShapeDtypeStruct`s.
+
+    Returns:
+      The same structure, shapes and dtypes. An array is `normal(keys, shape)`; leaf i of a tree,
+      in the order of `jax.tree.leaves`, is drawn from `fold_in(keys, i)`.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    if jax.tree_util.treedef_is_leaf(structure):
+        return normal(keys, like.shape[1:], dtype=like.dtype)
+    draws = [
+        normal(fold_in(keys, i), leaf.shape[1:], dtype=leaf.dtype) for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, draws)
 
 
 def uniform(
