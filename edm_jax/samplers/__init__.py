@@ -3,6 +3,7 @@
 from edm_jax.samplers import analytic
 from edm_jax.samplers.adams import deis, ipndm, lms, plms, pndm
 from edm_jax.samplers.adaptive_steps import adaptive
+from edm_jax.samplers.churn import Churn
 from edm_jax.samplers.consistency_models import consistency
 from edm_jax.samplers.corrector import predictor_corrector
 from edm_jax.samplers.first_order import analytic_dpm, ddim, ddim_inversion, ddpm, euler_ancestral
@@ -20,7 +21,7 @@ from edm_jax.samplers.multistep import (
 from edm_jax.samplers.registry import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Solver, build
 from edm_jax.samplers.restarts import Interval, restart
 from edm_jax.samplers.reverse_sde import euler_maruyama, reverse_diffusion
-from edm_jax.samplers.runge_kutta import Churn, euler, heun, ode
+from edm_jax.samplers.runge_kutta import euler, heun, ode
 from edm_jax.samplers.sampling import Loop, sample
 from edm_jax.samplers.singlestep import (
     dpm_2,

@@ -4,7 +4,6 @@ Karras, Aittala, Aila, Laine, "Elucidating the Design Space of Diffusion-Based G
 2022 (arXiv 2206.00364), algorithms 1 to 3.
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -12,26 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edm_jax import checks, schedules, timesteps
-from edm_jax.samplers import numerics
+from edm_jax.samplers.churn import Churn, raised
 from edm_jax.samplers.tableau import Tableau, symbols
-
-
-class Churn(NamedTuple):
-    """The noise of algorithm 2: each step first goes up from sigma to sigma + gamma sigma.
-
-        gamma = min(s_churn / N, sqrt(2) - 1)  where  s_min <= sigma <= s_max,  else 0
-
-    Attributes:
-      s_churn: the amount, spread over the N steps; 0 is the deterministic sampler.
-      s_min: lowest noise level, inclusive, at which noise is added.
-      s_max: highest noise level, inclusive, at which noise is added.
-      s_noise: the standard deviation of the added noise, relative to what the level asks for.
-    """
-
-    s_churn: float = 0.0
-    s_min: float = 0.0
-    s_max: float = math.inf
-    s_noise: float = 1.0
 
 
 def heun(
@@ -83,13 +64,17 @@ def euler(
     schedule: schedules.Schedule | None = None,
     churn: Churn | None = None,
     round_sigma: Callable | None = None,
+    step_scale: float = 1.0,
 ) -> Tableau:
     """Euler's steps in sigma, with churn (algorithm 2 without its correction).
 
-        x' = x^ + h d;   x^, h and d as in `heun`
+        x' = x^ + step_scale h d;   x^, h and d as in `heun`
 
     Without churn and schedule this is DDIM, DPM-Solver-1, the transfer step of PNDM. Order 1.
     NFE N.
+
+    A step_scale above 1, AlphaFold 3's 1.5, goes further than the next level asks for, and the
+    samples keep nearer together than the data: it is a temperature (examples/alphafold3.py).
 
     Args:
       sigmas: `[N + 1]` descending noise levels, the last may be 0.
@@ -97,6 +82,8 @@ def euler(
       churn: noise; None for the deterministic sampler.
       round_sigma: sigma -> the nearest level that the network knows, where it has a table. Levels
         that become equal make a step of length 0.
+      step_scale: length of a step relative to the way to the next level, positive; in the time of
+        the schedule, where there is one.
 
     Returns:
       The tableau; it starts from standard normal noise.
@@ -104,8 +91,17 @@ def euler(
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
-    schedule = schedule or schedules.edm()
-    return _churned(checks.descending(sigmas), None, schedule, "euler", 1.0, churn, round_sigma)
+    checks.between("step_scale", step_scale, 0.0, open_low=True)
+    return _churned(
+        checks.descending(sigmas),
+        None,
+        schedule or schedules.edm(),
+        "euler",
+        1.0,
+        churn,
+        round_sigma,
+        step_scale=step_scale,
+    )
 
 
 def ode(
@@ -158,23 +154,21 @@ def _churned(
     alpha: float,
     churn: Churn | None,
     round_sigma: Callable | None,
+    *,
+    step_scale: float = 1.0,
 ) -> Tableau:
     """Algorithms 1 and 2; times of None are those of the levels."""
     checks.one_of("solver", solver, ("heun", "euler"))
     checks.between("alpha", alpha, 0.0, 1.0, open_low=True)
-    churn = _check_churn(Churn() if churn is None else churn)
     sigmas = timesteps.rounded(sigmas, round_sigma, keep_repeated=True)
     if times is None or round_sigma is not None:
         times = schedules.times(schedule, sigmas)
-    steps = sigmas.size - 1
-    amount = min(churn.s_churn / steps, math.sqrt(2.0) - 1.0)
-    inside = (churn.s_min <= sigmas[:-1]) & (sigmas[:-1] <= churn.s_max)
-    raised = np.where(inside & (amount > 0), sigmas[:-1] * (1.0 + amount), sigmas[:-1])
-    raised = timesteps.rounded(raised, round_sigma, keep_repeated=True)
-    starts = np.where(raised == sigmas[:-1], times[:-1], schedule.sigma_inv(raised))
-    added = churn.s_noise * numerics.difference_of_squares(raised, sigmas[:-1])
-    legs = [Leg(starts[i], raised[i], times[i + 1], sigmas[i + 1], added[i]) for i in range(steps)]
-    return integrate(legs, schedule, alpha if solver == "heun" else None, sigmas[0])
+    above, added = raised(sigmas, churn, round_sigma)
+    starts = np.where(above == sigmas[:-1], times[:-1], schedule.sigma_inv(above))
+    legs = [Leg(*leg) for leg in zip(starts, above, times[1:], sigmas[1:], added)]
+    return integrate(
+        legs, schedule, alpha if solver == "heun" else None, sigmas[0], step_scale=step_scale
+    )
 
 
 class Leg(NamedTuple):
@@ -196,7 +190,12 @@ class Leg(NamedTuple):
 
 
 def integrate(
-    legs: list[Leg], schedule: schedules.Schedule, alpha: float | None, start_std: float
+    legs: list[Leg],
+    schedule: schedules.Schedule,
+    alpha: float | None,
+    start_std: float,
+    *,
+    step_scale: float = 1.0,
 ) -> Tableau:
     """The tableau of a list of steps, each of two rows (one for Euler's and for steps to 0).
 
@@ -205,6 +204,7 @@ def integrate(
       schedule: of the ODE.
       alpha: where the second evaluation is, see `heun`; None is Euler's step.
       start_std: deviation of the first state, before the first leg's noise.
+      step_scale: length of Euler's steps relative to their legs.
 
     Returns:
       The tableau; it starts from standard normal noise.
@@ -219,7 +219,7 @@ def integrate(
         scale, scale_end = schedule.scale(leg.start), schedule.scale(leg.end)
         slope = _slope(schedule, leg.start, leg.sigma_start, Y[0], D)
         if alpha is None or leg.sigma_end == 0:
-            after = (scale / scale_end) * (Y[0] + h * slope)
+            after = (scale / scale_end) * (Y[0] + step_scale * h * slope)
             rows.append((leg.sigma_start, [after + noise, *unused]))
             continue
         middle = leg.end if alpha == 1 else leg.start + alpha * h
@@ -239,13 +239,3 @@ def _slope(schedule, t, sigma, x, denoised):
     pull = schedule.sigma_dot(t) / sigma
     stretch = schedule.scale_dot(t) / schedule.scale(t)
     return (pull + stretch) * x - pull * denoised
-
-
-def _check_churn(churn: Churn) -> Churn:
-    if not isinstance(churn, Churn):
-        raise ValueError(f"churn must be a Churn, such as Churn(s_churn=40), got {churn!r}")
-    checks.between("s_churn", churn.s_churn, 0.0)
-    checks.between("s_noise", churn.s_noise, 0.0)
-    checks.between("s_min", churn.s_min, 0.0)
-    checks.between("s_max", churn.s_max, churn.s_min)
-    return churn

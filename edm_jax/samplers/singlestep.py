@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edm_jax import checks
+from edm_jax.samplers.churn import Churn, raised
 from edm_jax.samplers.first_order import down_and_up
 from edm_jax.samplers.numerics import phi
 from edm_jax.samplers.runge_kutta import euler
@@ -132,24 +133,28 @@ def dpm_solver_3(sigmas: ArrayLike) -> Tableau:
     return Tableau.from_rows([[sigmas[0], 0.0], [0.0, 0.0], [0.0, 0.0]], rows)
 
 
-def dpmpp_2s(sigmas: ArrayLike) -> Tableau:
-    """DPM-Solver++(2S) (Lu et al. 2022b, algorithm 1) with r = 1/2.
+def dpmpp_2s(sigmas: ArrayLike, *, churn: Churn | None = None) -> Tableau:
+    """DPM-Solver++(2S) (Lu et al. 2022b, algorithm 1) with r = 1/2, and GenCast's churn.
 
-        m = sqrt(sigma sigma'),  u = (m/sigma) x + (1 - m/sigma) D(x; sigma)
-        x' = (sigma'/sigma) x + (1 - sigma'/sigma) D(u; m)
+        sigma^ = sigma + gamma sigma,  x^ = x + s_noise sqrt(sigma^^2 - sigma^2) z
+        m = sqrt(sigma^ sigma'),  u = (m/sigma^) x^ + (1 - m/sigma^) D(x^; sigma^)
+        x' = (sigma'/sigma^) x^ + (1 - sigma'/sigma^) D(u; m)
 
     Order 2. NFE 2N - 1 on a grid that ends at 0, else 2N.
 
     Args:
       sigmas: `[N + 1]` descending noise levels, the last may be 0.
+      churn: noise; None for the deterministic sampler.
 
     Returns:
       The tableau; it starts from standard normal noise.
 
     Raises:
-      ValueError: a grid that does not descend.
+      ValueError: a grid that does not descend, options out of range.
     """
-    return dpmpp_2s_ancestral(sigmas, eta=0.0)
+    sigmas = checks.descending(sigmas)
+    above, added = raised(sigmas, churn)
+    return _two_stages([sigmas[0], added[0]], above, sigmas[1:], [*added[1:], 0.0])
 
 
 def dpmpp_2s_ancestral(sigmas: ArrayLike, *, eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
@@ -173,17 +178,22 @@ def dpmpp_2s_ancestral(sigmas: ArrayLike, *, eta: float = 1.0, s_noise: float = 
     """
     sigmas = checks.descending(sigmas)
     eta, s_noise = _noise(eta, s_noise)
+    downs, ups = zip(*(down_and_up(s, t, eta) for s, t in zip(sigmas, sigmas[1:])))
+    return _two_stages([sigmas[0], 0.0], sigmas[:-1], downs, [s_noise * up for up in ups])
+
+
+def _two_stages(start, levels, targets, noises) -> Tableau:
+    """Steps of `dpmpp_2s` from levels to targets, each with noise added at its end."""
     Y, D, z = symbols(2)
     rows = []
-    for s, t in zip(sigmas, sigmas[1:]):
+    for s, t, noise in zip(levels, targets, noises):
         if t == 0:
-            rows.append((s, [D, 0 * z]))
+            rows.append((s, [D + noise * z, 0 * z]))
             continue
-        down, up = down_and_up(s, t, eta)
-        m = math.sqrt(s * down)
-        rows.append((s, [(m / s) * Y[0] + ((s - m) / s) * D, (down / s) * Y[0]]))
-        rows.append((m, [Y[1] + ((s - down) / s) * D + s_noise * up * z, 0 * z]))
-    return Tableau.from_rows([[sigmas[0], 0.0], [0.0, 0.0]], rows)
+        m = math.sqrt(s * t)
+        rows.append((s, [(m / s) * Y[0] + ((s - m) / s) * D, (t / s) * Y[0]]))
+        rows.append((m, [Y[1] + ((s - t) / s) * D + noise * z, 0 * z]))
+    return Tableau.from_rows([start, [0.0, 0.0]], rows)
 
 
 def dpmpp_sde(

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from edm_jax import checks, schedules
-from edm_jax.samplers.runge_kutta import Churn, euler, heun
+from edm_jax.samplers.churn import Churn
+from edm_jax.samplers.runge_kutta import euler, heun
 from edm_jax.samplers.tableau import Tableau
 from edm_jax.timesteps import build, noise_range
 

@@ -205,7 +205,10 @@ def test_random_classes_go_flat_and_match_explicit_ones(saved, tmp_path):
         (["--timesteps=ddpm", "--timesteps-option=ofset=1"], "did you mean 'offset'"),
         (["--solver=ddpm", "--option=variance=analytic"], "posterior_variance must be given"),
         (["--solver=ddim", "--option=eta"], "--option must look like NAME=VALUE, got 'eta'"),
-        (["--s-churn=1"], "--s-churn must be given with a solver that has churn (euler, heun)"),
+        (
+            ["--s-churn=1"],
+            "--s-churn must be given with a solver that has churn (euler, heun, dpmpp_2s)",
+        ),
         (["--batch=0"], "--batch must be at least 1, got 0"),
         (["--sigma-min=90"], "sigma_min"),
         (["--solver=heun", "--s-churn=-1"], "s_churn"),
