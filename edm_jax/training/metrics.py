@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import time
 from typing import Any
 
 from etils import epath
@@ -12,6 +13,7 @@ from etils import epath
 from edm_jax.runtime import files
 
 STATS = "stats.jsonl"
+FLUSH_EVERY = 10.0  # seconds between two writings of TensorBoard's file to the disk
 
 
 def rewind(path: epath.Path, step: int) -> None:
@@ -46,31 +48,72 @@ class Metrics:
 
         TensorBoard's events are written to disks only.
         """
-        self._stats = self._events = None
+        self._stats: epath.Path | None = None
+        self._events: _Events | None = None
         if silent:
             return
         self._stats = workdir / STATS
         rewind(self._stats, step)
         if files.is_local(workdir) and importlib.util.find_spec("tensorboardX"):
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(str(workdir / "events"), purge_step=step or None)
+            self._events = _Events(workdir / "events", step)
 
     def write(self, record: dict[str, float]) -> None:
         """Adds one record; `step` is its place on TensorBoard's axis."""
-        if self._stats is not None:
+        if self._stats is None:
+            return
+        try:
             _append(self._stats, json.dumps(_finite(record), allow_nan=False) + "\n")
-        if self._events is not None:
-            for name, value in record.items():
-                if name != "step" and isinstance(value, (int, float)):
-                    self._events.add_scalar(name, value, record["step"])
+            if self._events is not None:
+                self._events.write(record)
+        except OSError as error:  # a full disk does not say where
+            error.add_note(f"{self._stats.parent}: the numbers of step {record['step']}")
+            raise
 
     def __enter__(self) -> "Metrics":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._events is not None:
-            self._events.close()
+            # What went wrong first is what is told.
+            with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+                self._events.close()
+
+
+class _Events:
+    """TensorBoard's file, written where it is called.
+
+    The package's own writer does it in a thread, which prints pages when the disk is full.
+    """
+
+    def __init__(self, folder: epath.Path, step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        self._event, self._summary = Event, Summary
+        folder.mkdir(exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"))
+        self._flushed = time.monotonic()
+        if step:  # what an earlier attempt has of later steps is hidden
+            begins = SessionLog(status=SessionLog.START)
+            self._file.write_event(Event(step=step + 1, session_log=begins))
+
+    def write(self, record: dict[str, Any]) -> None:
+        numbers = {
+            name: value
+            for name, value in record.items()
+            if name != "step" and isinstance(value, (int, float))
+        }
+        values = [self._summary.Value(tag=n, simple_value=v) for n, v in numbers.items()]
+        event = self._event(step=record["step"], wall_time=time.time())
+        event.summary.CopyFrom(self._summary(value=values))
+        self._file.write_event(event)
+        if time.monotonic() - self._flushed > FLUSH_EVERY:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _finite(value: Any) -> Any:

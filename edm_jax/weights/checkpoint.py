@@ -11,9 +11,11 @@ and `hashes.json`, of all these files, which is written before the step has its 
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -31,6 +33,7 @@ SET_ASIDE = "set_aside"  # checkpoints that the run does not go on from
 _REMOVED = ".removed.tmp"  # where steps go that are not kept: what is half removed has no name
 _TIMES = "_CHECKPOINT_METADATA"  # orbax adds to it when the step has its name
 _COMMITTED = "commit_success.txt"  # in gs://, where nothing is renamed: without it a step is none
+_BESIDE = 4_000_000  # bytes of a step that are no arrays: names, shapes, hashes, and some more
 _TREES, _RECORD = ("state", "ema", "averages"), "config"
 
 
@@ -48,7 +51,9 @@ class Checkpoints:
           read_only: make no folder, and write nothing. Else what a killed process left unfinished
             is removed; nobody else may write here.
         """
-        logging.getLogger("absl").setLevel("ERROR")  # orbax narrates every call
+        # Orbax narrates every call, and each of its threads every error that is raised here too.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel("CRITICAL")
         handlers = {name: _tree_handler() for name in _TREES}
         self._saving: int | None = None
         self._keep = keep
@@ -70,10 +75,35 @@ class Checkpoints:
             self._remove_moved()
 
     def __enter__(self) -> "Checkpoints":
+        self._hook = sys.unraisablehook
+        sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        try:
+            with self._writing():
+                self._manager.close()
+        finally:
+            sys.unraisablehook = self._hook
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Makes one short line of what the threads say of a full disk, with the step's folder."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            number = next((n for n in known if os.strerror(n) in str(error)), None)
+            if number is None:
+                raise
+            folder = self._folder / str(self._saving)
+            raise OSError(number, os.strerror(number), str(folder)) from error
+
+    def _unraisable(self, given: Any) -> None:
+        # After one array could not be written, the end of every other one is told to an event loop
+        # that is closed: five lines an array, of an error that is raised here too.
+        if str(given.exc_value) != "Event loop is closed":
+            self._hook(given)
 
     def latest(self) -> int | None:
         """The newest complete step, or None."""
@@ -142,7 +172,8 @@ class Checkpoints:
         """
         self.wait()
         # Beforehand: what orbax's threads say of a full disk is hundreds of lines.
-        files.check_space(self._folder, sum(leaf.nbytes for leaf in jax.tree.leaves(dict(items))))
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(items)))
+        files.check_space(self._folder, int(1.1 * size) + _BESIDE)
         trees = {k: ocp.args.PyTreeSave(tree) for k, tree in items.items() if tree}
         args = ocp.args.Composite(**{_RECORD: ocp.args.JsonSave(dict(record))}, **trees)
         self._saving = step
@@ -150,8 +181,13 @@ class Checkpoints:
             raise RuntimeError(f"the checkpoint of step {step} was not written")
 
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk, and what is not kept is gone."""
-        self._manager.wait_until_finished()
+        """Returns when everything that was saved is on disk, and what is not kept is gone.
+
+        Raises:
+          OSError: it could not be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
         for step in self.steps()[: -self._keep] if self._keep else ():
             if processes.is_main():
                 (self.folder(step) / _COMMITTED).unlink(missing_ok=True)

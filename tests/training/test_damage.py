@@ -1,8 +1,11 @@
 """What goes wrong with a run's files, and with its numbers: found, named, and gone on from."""
 
+import os
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -252,7 +255,33 @@ def test_an_average_of_a_step_that_has_no_snapshots_yet_is_refused(run, tmp_path
 def test_a_full_disk_is_one_line_and_what_was_saved_stays(run, monkeypatch, capfd):
     usage = shutil.disk_usage(run)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match="No space left on device: 0.1 MB are needed, 0.1 left"):
+    with pytest.raises(OSError, match="No space left on device: 4.1 MB are needed, 0.1 left"):
         loop.train(tiny(duration_kimg=0.256, keep_checkpoints=3), str(run), quiet=True)
     assert capfd.readouterr().err == ""
     assert steps(run) == [4, 8, 12]
+
+
+FULL = """
+import resource, sys
+import jax.numpy as jnp
+from edm_jax.cli.main import run
+from edm_jax.weights.checkpoint import Checkpoints
+
+def program():
+    with Checkpoints(sys.argv[1]) as checkpoints:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, -1))  # no file may grow beyond
+        checkpoints.save(1, {"ema": {f"a{i}": jnp.full(999, i) for i in range(50)}}, {})
+        checkpoints.wait()
+
+sys.exit(run(program))
+"""
+
+
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written_is_one_line(tmp_path):
+    pytest.importorskip("resource")
+    words = [sys.executable, "-c", FULL, str(tmp_path)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 2
+    where = f"{str(tmp_path / 'checkpoints/1')!r}"
+    assert ended.stderr == f"error: [Errno 27] File too large: {where}\n"
