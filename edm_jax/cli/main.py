@@ -1,7 +1,9 @@
 """The console command: `edm-jax train | sample | dataset | convert …`."""
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable
 
@@ -17,13 +19,27 @@ COMMANDS = {
     "plot-loss": "draw the loss of runs by noise level",
     "convert": "turn other projects' weights into a model of ours",
 }
-FAILURE, BAD_INPUT = 1, 2
+FAILURE, BAD_INPUT, READER_GONE = 1, 2, 141
 
 
-def run(program: Callable[[], int]) -> int:
-    """Calls `program` and turns what a user can get wrong into one line and exit code 2."""
+def run(program: Callable[[], int], less_memory: str = "") -> int:
+    """Calls `program` and turns what a user can get wrong into one line and exit code 2.
+
+    Args:
+      program: returns its exit code.
+      less_memory: what of its options needs less memory, in words.
+
+    Returns:
+      The exit code.
+    """
     try:
-        return program()
+        code = program()
+        sys.stdout.flush()  # here, where a reader that has gone is no error of ours
+        return code
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # what is left to print has no reader
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except (ValueError, OSError) as error:
         print(f"error: {_one_line(error) or type(error).__name__}", file=sys.stderr)
         return BAD_INPUT
@@ -32,16 +48,12 @@ def run(program: Callable[[], int]) -> int:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
-    except MemoryError as error:
-        print(f"error: out of memory; {_one_line(error)}".rstrip("; "), file=sys.stderr)
-        return FAILURE
-    except RuntimeError as error:
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(
-            f"error: out of memory; a smaller batch needs less ({_one_line(error)[:200]})",
-            file=sys.stderr,
-        )
+        advice = f"{less_memory} needs less" if less_memory else ""
+        parts = ("error: out of memory", advice, _one_line(error)[:200])
+        print("; ".join(filter(None, parts)), file=sys.stderr)
         return FAILURE
     except KeyboardInterrupt as error:
         print("; ".join(filter(None, ("interrupted", _one_line(error)))), file=sys.stderr)
@@ -57,11 +69,12 @@ def _one_line(error: BaseException) -> str:
 def run_command(name: str, arguments: list[str]) -> int:
     """Runs one command with its own arguments; returns the exit code."""
     module = importlib.import_module(f"edm_jax.cli.{name.replace('-', '_')}")
+    less_memory = getattr(module, "LESS_MEMORY", "")
     if hasattr(module, "main"):
-        return run(lambda: module.main(arguments))
+        return run(lambda: module.main(arguments), less_memory)
     parser = Parser(prog=f"edm-jax {name}", description=module.__doc__)
     module.add_arguments(parser)
-    return run(lambda: module.run(parser.parse_args(arguments)))
+    return run(lambda: module.run(parser.parse_args(arguments)), less_memory)
 
 
 def main(arguments: list[str] | None = None) -> int:

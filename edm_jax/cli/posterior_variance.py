@@ -21,6 +21,7 @@ from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import analytic
 from edm_jax.weights import posterior_variance
 
+LESS_MEMORY = "a smaller --batch"
 Batch = tuple[np.ndarray, Model, np.ndarray | None]  # images in [-1, 1], the model, labels
 
 

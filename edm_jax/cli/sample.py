@@ -30,6 +30,8 @@ from edm_jax.runtime import files, pictures, processes
 from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import Tableau
 
+LESS_MEMORY = "a smaller --batch"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""

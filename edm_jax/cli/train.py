@@ -1,14 +1,15 @@
 """Train a model: `train.py --config configs/digits.py --workdir runs/digits`."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
 import pathlib
 import sys
 import textwrap
-
-import jax
+import traceback
+from collections.abc import Iterator
 
 import edm_jax
 from edm_jax.cli import settings
@@ -18,6 +19,7 @@ from edm_jax.training.config import Config
 from edm_jax.training.loop import NonFiniteLossError, train
 
 PREFIX = "--config."
+LESS_MEMORY = "a smaller --config.microbatch or --config.model.remat=True"
 CHECKOUT = str(pathlib.Path(edm_jax.__file__).parents[1])  # where `configs` is
 ABOUT = """
   --config.NAME=VALUE   changes a setting of FILE; an entry of a dictionary is named like a setting:
@@ -89,7 +91,8 @@ def load_config(name: str) -> Config:
     if CHECKOUT not in sys.path:
         sys.path.append(CHECKOUT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _naming_the_line(path, file):
+        spec.loader.exec_module(module)
 
     get_config = getattr(module, "get_config", None)
     if get_config is None:
@@ -103,11 +106,29 @@ def load_config(name: str) -> Config:
         raise ValueError(f"--config {path} must be given {wanted}, got {given}") from None
     except ValueError:
         pass
-    config = get_config(argument) if colon else get_config()
+    with _naming_the_line(path, file):
+        config = get_config(argument) if colon else get_config()
     if not isinstance(config, Config):
         found = type(config).__name__
         raise ValueError(f"get_config() of {path} must return a Config, got {found}")
     return config
+
+
+@contextlib.contextmanager
+def _naming_the_line(path: str, file: pathlib.Path) -> Iterator[None]:
+    """Makes one line of what is wrong in a user's file: its name, the line, the exception."""
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+        if isinstance(error, SyntaxError) and error.filename == str(file):
+            lines, said = [error.lineno], error.msg
+        else:
+            said = str(error)
+        where = f"{path}, line {lines[-1]}" if lines else path
+        kind = type(error).__name__
+        raise ValueError(f"{where}: {kind}: {said}" if said else f"{where}: {kind}") from error
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -144,20 +165,6 @@ def main(words: list[str]) -> int:
         return 0
     if not values.workdir:
         raise ValueError("--workdir must be the folder of the run, got none")
-    try:
-        return _train(values)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        print(
-            "error: out of memory; a smaller --config.microbatch or --config.model.remat=True "
-            f"needs less ({' '.join(str(error).split())[:200]})",
-            file=sys.stderr,
-        )
-        return 1
-
-
-def _train(values: argparse.Namespace) -> int:
     processes.initialize(values.coordinator, values.num_processes, values.process_id)
     try:
         signal = train(

@@ -342,6 +342,8 @@ def _reading(folder: epath.Path) -> Iterator[None]:
     except (MemoryError, PermissionError):
         raise
     except Exception as error:
+        if "RESOURCE_EXHAUSTED: Out of memory" in str(error):
+            raise MemoryError(str(error)) from error
         words = " ".join(str(error).split())
         if isinstance(error, ValueError) and words.startswith(str(folder)):
             raise

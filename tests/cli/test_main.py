@@ -1,12 +1,18 @@
 """The console command: its help, and what the end of a program becomes in the terminal."""
 
 import importlib
+import subprocess
+import sys
 
+import jax
 import pytest
 
 from edm_jax import __version__
 from edm_jax.cli.main import COMMANDS, main, run
 from edm_jax.cli.options import Parser
+
+LESS = "a smaller --batch needs less; "
+BATCHES = [("sample", LESS), ("posterior-variance", LESS)]
 
 
 def noted(error, note):
@@ -70,3 +76,25 @@ def test_the_same_option_has_the_same_words_in_every_command():
     words = {flag: said for flag, said in words.items() if flag not in ("-h", "--help", "--out")}
     assert not {flag: said for flag, said in words.items() if len(said) > 1}
     assert list(words["--quiet"].values()) == [list(COMMANDS)]
+
+
+@pytest.mark.parametrize("name, less", [("ema", ""), ("convert", ""), *BATCHES])
+def test_too_little_memory_is_one_line_in_every_command(name, less, capsys, monkeypatch):
+    module = importlib.import_module(f"edm_jax.cli.{name.replace('-', '_')}")
+
+    def full(_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating\n9 bytes")
+
+    monkeypatch.setattr(module, "run", full)
+    assert main([name, *{"ema": ["a", "b", "--std=0.1"], "convert": ["a", "b"]}.get(name, [])]) == 1
+    assert capsys.readouterr().err == (
+        f"error: out of memory; {less}RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes\n"
+    )
+
+
+def test_a_reader_that_goes_is_no_error():
+    words = [sys.executable, "-m", "edm_jax", "sample", "--list-solvers"]
+    program = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program.stdout.close()
+    assert program.wait() == 141 and program.stderr.read() == b""
+    program.stderr.close()

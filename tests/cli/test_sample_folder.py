@@ -109,7 +109,7 @@ def test_a_command_that_fails_before_the_first_image_leaves_no_record(
         patch.setattr(generation, "_mapped", lambda devices: full)
         assert sample(saved, tmp_path / "out", "--batch=512") == 1
     error = capsys.readouterr().err.strip().splitlines()
-    assert error[-1].startswith("error: out of memory; a smaller batch")
+    assert error[-1].startswith("error: out of memory; a smaller --batch needs less")
     assert not (tmp_path / "out").exists()
 
 

@@ -91,6 +91,26 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, content, argument, m
     assert message in error and "own.py" in error
 
 
+@pytest.mark.parametrize(
+    "content, line",
+    [
+        ("import numpy\n\nx = nothing", "line 3: NameError: name 'nothing' is not defined"),
+        ("x = 1\ndef get_config(:", "line 2: SyntaxError: invalid syntax"),
+        ("import no_such", "line 1: ModuleNotFoundError: No module named 'no_such'"),
+        ("def get_config():\n    return int('x')", "line 2: ValueError: invalid literal for int()"),
+        (
+            "from edm_jax.networks import ddpmpp\ndef get_config():\n    return ddpmpp(wdth=1)",
+            "line 3: TypeError: ",
+        ),
+    ],
+)
+def test_what_is_wrong_in_ones_own_configuration_is_one_line(tmp_path, content, line, capsys):
+    (tmp_path / "own.py").write_text(content)
+    assert main(["train", f"--config={tmp_path}/own.py", "--workdir=x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/own.py, {line}") and error.count("\n") == 1
+
+
 def test_help_lists_every_setting_with_its_value(capsys):
     assert main(["train", CONFIG, "--help"]) == 0
     text = capsys.readouterr().out
