@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,19 @@ import numpy as np
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 # (x, sigma) -> (x0, v), of x's shape both: a denoiser that also predicts a variance.
 DenoiserWithVariance = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+class Remembering(NamedTuple):
+    """A denoiser that remembers something of its calls, from each row of a tableau to the next.
+
+    Attributes:
+      init: x `[B, ...]` -> the memory before the first call, any pytree.
+      denoise: (x `[B, ...]`, sigma `[]`, memory) -> (x0 of x's shape, the memory after it, of the
+        same structure and shapes).
+    """
+
+    init: Callable[[Any], Any]
+    denoise: Callable[[Any, jax.Array, Any], tuple[Any, Any]]
 
 
 def column(sigma: jax.Array, x: jax.Array) -> jax.Array:

@@ -1,8 +1,10 @@
 """Samplers: tableaux built on the host, loops for what is none, and the one call that runs them."""
 
+from edm_jax.checks import Remembering
 from edm_jax.samplers import analytic
 from edm_jax.samplers.adams import deis, ipndm, lms, plms, pndm
 from edm_jax.samplers.adaptive_steps import adaptive
+from edm_jax.samplers.brownian_motion import brownian
 from edm_jax.samplers.churn import Churn
 from edm_jax.samplers.consistency_models import consistency
 from edm_jax.samplers.corrector import predictor_corrector
@@ -21,6 +23,7 @@ from edm_jax.samplers.multistep import (
 from edm_jax.samplers.registry import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Solver, build
 from edm_jax.samplers.restarts import Interval, restart
 from edm_jax.samplers.reverse_sde import euler_maruyama, reverse_diffusion
+from edm_jax.samplers.rows import ByRow
 from edm_jax.samplers.runge_kutta import euler, heun, ode
 from edm_jax.samplers.sampling import Loop, sample
 from edm_jax.samplers.singlestep import (
@@ -41,9 +44,11 @@ __all__ = [
     "DEFAULT_SOLVER",
     "DEFAULT_STEPS",
     "SOLVERS",
+    "ByRow",
     "Churn",
     "Interval",
     "Loop",
+    "Remembering",
     "Solver",
     "Tableau",
     "ablation",
@@ -51,6 +56,7 @@ __all__ = [
     "analytic",
     "analytic_dpm",
     "annealed_langevin",
+    "brownian",
     "build",
     "consistency",
     "ddim",

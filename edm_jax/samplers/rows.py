@@ -1,28 +1,40 @@
 """The scan over a tableau's rows: any state, any noise, and a function of the registers between."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import randomness
+from edm_jax.checks import Remembering
 from edm_jax.samplers.tableau import Tableau, is_traced
 
 # What the keys of `between` are made with: no row has this index.
 BETWEEN = np.array(2**32 - 1, np.uint32)
 
 
+class ByRow(NamedTuple):
+    """A draw of noise that knows its row, for `draw` of `sample`.
+
+    Attributes:
+      function: (row `[]`, keys `[B]`, like) -> noise like the state. Row 0 is the draw for the
+        start, k + 1 that of row k; the keys are the samples' own, the same for every row.
+    """
+
+    function: Callable[[jax.Array, jax.Array, Any], Any]
+
+
 def run(
-    denoise: Callable[[Any, jax.Array], Any],
+    denoise: Callable[[Any, jax.Array], Any] | Remembering,
     tableau: Tableau,
     noise: Any,
     keys: jax.Array | None,
     *,
     started: bool,
     row_noise: Any,
-    draw: Callable[[jax.Array, Any], Any] | None,
+    draw: Callable[[jax.Array, Any], Any] | ByRow | None,
     between: Callable[[jax.Array, jax.Array | None, tuple], tuple] | None,
     trajectory: bool | np.ndarray,
     unroll: int,
@@ -30,13 +42,13 @@ def run(
     """Runs a tableau whose arguments are checked; see `sample`.
 
     Args:
-      denoise: (x, sigma `[]`) -> x0, all of the state's structure.
+      denoise: (x, sigma `[]`) -> x0, all of the state's structure; or a `Remembering`.
       tableau: concrete or traced.
       noise: the state to start from, a tree of `[B, ...]`.
       keys: `[B]` typed keys, or None where nothing asks for them.
       started: whether `noise` is the first register already, see `start` of `sample`.
       row_noise: a tree of `[K + 1, B, ...]`, or None.
-      draw: (keys, like) -> noise, or None for standard normal noise.
+      draw: (keys, like) -> noise, a `ByRow`, or None for standard normal noise.
       between: (row, keys, registers) -> registers, or None.
       trajectory: whether to return all states, or the indices of some.
       unroll: rows in one round of the compiled loop.
@@ -50,10 +62,14 @@ def run(
     noisy = tableau.stochastic
     nfe, size = tableau.nfe, tableau.registers
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), noise)
-    if draw is None:
-        draw = randomness.normal_like
-    elif noisy:
-        _check_like("draw", jax.eval_shape(lambda k: draw(k, like), keys), like)
+
+    def drawn(row, keys):
+        if isinstance(draw, ByRow):
+            return draw.function(row, keys, like)
+        return (draw or randomness.normal_like)(randomness.fold_in(keys, row), like)
+
+    if draw is not None and noisy:
+        _check_like("draw", jax.eval_shape(lambda k: drawn(0, k), keys), like)
     hook = None
     if between is not None:
         hook = _with_keys(between, keys)
@@ -75,12 +91,16 @@ def run(
         if given is not None:
             return (given,)
         assert keys is not None  # `sample` asks a stochastic tableau for them
-        return (draw(randomness.fold_in(keys, row), like),)
+        return (drawn(row, keys),)
 
     def step(carry, row):
-        registers, kept = carry
+        registers, kept, memory = carry
         index, level, table, given = row
-        denoised = _as_state(denoise(registers[0], level), noise)
+        if isinstance(denoise, Remembering):
+            denoised, memory = denoise.denoise(registers[0], level, memory)
+        else:
+            denoised = denoise(registers[0], level)
+        denoised = _as_state(denoised, noise)
         vectors = (*registers, denoised, *noise_of(index, given))
         if hook is None:
             registers = _combine(table, vectors)
@@ -89,7 +109,7 @@ def run(
             registers = _combine_around(unless_last, table, vectors, noisy)
         if chosen:
             kept = chosen.put(kept, index, registers[0])
-        return (registers, kept), (registers[0] if trajectory is True else None)
+        return (registers, kept, memory), (registers[0] if trajectory is True else None)
 
     row_noise = row_noise if noisy else None
     vectors = (noise, *noise_of(0, _part(row_noise, 0)))
@@ -101,8 +121,10 @@ def run(
     given = _part(row_noise, slice(1, None))
     first = registers[0]
     kept = chosen.put(chosen.empty(like), 0, first) if chosen else ()
-    (registers, kept), states = jax.lax.scan(
-        step, (registers, kept), (jnp.arange(1, nfe + 1), sigma, weights, given), unroll=unroll
+    memory = denoise.init(first) if isinstance(denoise, Remembering) else ()
+    carry = (registers, kept, memory)
+    (registers, kept, _), states = jax.lax.scan(
+        step, carry, (jnp.arange(1, nfe + 1), sigma, weights, given), unroll=unroll
     )
     if chosen:
         return registers[0], chosen.get(kept)

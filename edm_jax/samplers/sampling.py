@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax.checks import check_keys
+from edm_jax.checks import Remembering, check_keys
 from edm_jax.samplers import rows
 from edm_jax.samplers.tableau import Tableau, check, check_shapes, is_traced
 
@@ -39,14 +39,14 @@ class Loop:
 
 @overload
 def sample(
-    denoise: Callable[[State, jax.Array], Any],
+    denoise: Callable[[State, jax.Array], Any] | Remembering,
     sampler: Tableau | Loop,
     noise: State | None = None,
     keys: jax.Array | None = None,
     *,
     start: State | None = None,
     row_noise: State | None = None,
-    draw: Callable[[jax.Array, Any], State] | None = None,
+    draw: Callable[[jax.Array, Any], State] | rows.ByRow | None = None,
     between: Callable[[jax.Array, Any, tuple[State, ...]], tuple[State, ...]] | None = None,
     trajectory: Literal[False] = False,
     unroll: int = 1,
@@ -56,14 +56,14 @@ def sample(
 
 @overload
 def sample(
-    denoise: Callable[[State, jax.Array], Any],
+    denoise: Callable[[State, jax.Array], Any] | Remembering,
     sampler: Tableau | Loop,
     noise: State | None = None,
     keys: jax.Array | None = None,
     *,
     start: State | None = None,
     row_noise: State | None = None,
-    draw: Callable[[jax.Array, Any], State] | None = None,
+    draw: Callable[[jax.Array, Any], State] | rows.ByRow | None = None,
     between: Callable[[jax.Array, Any, tuple[State, ...]], tuple[State, ...]] | None = None,
     trajectory: Literal[True] | Sequence[int],
     unroll: int = 1,
@@ -72,14 +72,14 @@ def sample(
 
 
 def sample(
-    denoise: Callable[[Any, jax.Array], Any],
+    denoise: Callable[[Any, jax.Array], Any] | Remembering,
     sampler: Tableau | Loop,
     noise: Any = None,
     keys: jax.Array | None = None,
     *,
     start: Any = None,
     row_noise: Any = None,
-    draw: Callable[[jax.Array, Any], Any] | None = None,
+    draw: Callable[[jax.Array, Any], Any] | rows.ByRow | None = None,
     between: Callable[[jax.Array, Any, tuple], tuple] | None = None,
     trajectory: bool | Sequence[int] = False,
     unroll: int = 1,
@@ -103,7 +103,8 @@ def sample(
 
     Args:
       denoise: (x `[B, ...]`, sigma `[]`, or `[B]` for some loops) -> denoised image, of the shape
-        of x; with v for a loop whose `variance` is True.
+        of x; with v for a loop whose `variance` is True. A denoiser that remembers its last call
+        is a `samplers.Remembering`, for tableaux only.
       sampler: a tableau, concrete or traced as an argument of a jitted function; or a `Loop`,
         which takes `noise` and `keys` alone, and noise of one array.
       noise: `[B, ...]`, standard normal (or what the sampler starts from: its docstring says).
@@ -119,7 +120,8 @@ def sample(
       row_noise: `[K + 1, B, ...]`, used in place of these draws: common random numbers, tests.
       draw: (keys `[B]`, like) -> noise `[B, ...]` of mean 0 and variance 1, like the state in
         structure, shapes and dtypes, which `like` holds; in place of `randomness.normal_like`.
-        The keys are those of the row; a deterministic tableau does not call it.
+        The keys are those of the row; a deterministic tableau does not call it. For noise that
+        depends on the row, a `samplers.ByRow`.
       between: (row `[]`, keys `[B]` or None, registers) -> registers, called before each
         evaluation, row = 0 ... K - 1, where the noise of that row is still to be added. Registers
         are a tuple of R states, of which the first goes to the denoiser. Its keys are a stream of
@@ -157,6 +159,8 @@ def sample(
             trajectory=None if trajectory is False else trajectory,
             unroll=None if unroll == 1 else unroll,
         )
+        if isinstance(denoise, Remembering):
+            raise ValueError("denoise must be a function for a Loop, got one that remembers")
         if not isinstance(state, jax.Array):
             raise ValueError(f"noise must be one array for a Loop, got {rows.describe(state)}")
         return sampler.run(denoise, state, keys)[0]

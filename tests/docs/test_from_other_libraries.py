@@ -9,7 +9,6 @@ import pathlib
 import re
 
 import diffrax
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -46,17 +45,17 @@ def near(got, expected):
     np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5)
 
 
-def test_k_diffusion():
+def test_k_diffusion(monkeypatch):
     images = 0.3 * normal(sample_keys(range(100, 116)), (32, 32, 3))
     names = run("k_diffusion.md", denoise=elementwise, images=images)
-    sigmas, noise = names["sigmas"], np.asarray(names["noise"])
+    sigmas, noise = names["sigmas"], names["noise"]
     ramp = np.linspace(0, 1, 20)
     karras = (14.6 ** (1 / 7) + ramp * (0.03 ** (1 / 7) - 14.6 ** (1 / 7))) ** 7
     np.testing.assert_allclose(sigmas, np.append(karras, 0.0), rtol=1e-12)
 
     x, old = sigmas[0] * noise, None
     for i, (s, t) in enumerate(zip(sigmas, sigmas[1:])):
-        d = np.asarray(elementwise(x, s))
+        d = elementwise(x, s)
         if t == 0 or old is None:
             slope = d
         else:
@@ -87,9 +86,10 @@ def test_k_diffusion():
         x = x + up * noise_of_row(keys, k + 1, (32, 32, 3))
     near(names["drawn"], x)
 
-    assert np.abs(names["coarse"] - names["fine"]).mean() < 0.1
-    other = names["draw_with"](20)
-    assert np.array_equal(other, names["fine"])
+    apart = float(np.abs(names["coarse"] - names["fine"]).mean())
+    monkeypatch.setattr(samplers, "brownian", lambda tableau: None)
+    draw_with = names["draw_with"]
+    assert apart < 0.4 * np.abs(draw_with(10) - draw_with(20)).mean()
 
 
 def predict_noise(levels):

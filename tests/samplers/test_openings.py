@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edm_jax import randomness, samplers, timesteps
+from edm_jax import normal, randomness, sample_keys, samplers, timesteps
 
 LEVELS = timesteps.edm(6)
 HEUN = samplers.heun(LEVELS)
@@ -413,3 +413,25 @@ def test_bad_arguments_are_named_before_anything_is_traced(call, message):
 def test_a_denoiser_of_another_structure_is_refused():
     with pytest.raises(ValueError, match=r"shape of x, \{'a': \(8, 1\), 'b': .*got \(8, 1\)"):
         samplers.sample(lambda x, sigma: x["a"], HEUN, TREE)
+
+
+def test_a_denoiser_can_remember_its_calls():
+    """Each D is averaged with the one before it, which a plain loop can do as well."""
+    grid = timesteps.edm(5)
+    noise = normal(sample_keys(range(4)), (3,))
+
+    def denoise(x, sigma, memory):
+        before, calls = memory
+        now = ideal(x, sigma)
+        return 0.5 * (now + before), (now, calls + 1)
+
+    remembering = samplers.Remembering(lambda x: (jnp.zeros_like(x), jnp.zeros((), int)), denoise)
+    got = jax.jit(lambda n: samplers.sample(remembering, samplers.euler(grid), n))(noise)
+    x, before = grid[0] * noise, 0.0
+    for s, t in zip(grid, grid[1:]):
+        now = ideal(x, s)
+        x = x + (t - s) * (x - 0.5 * (now + before)) / s
+        before = now
+    np.testing.assert_allclose(got, x, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="denoise must be a function for a Loop"):
+        samplers.sample(remembering, samplers.predictor_corrector(grid), noise, KEYS[:4])
