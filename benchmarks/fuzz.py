@@ -6,15 +6,18 @@
 Makes a small valid file for every reader, changes it at random (bits, bytes, lengths, pieces cut
 out, doubled, swapped; in JSON also values and types) and reads it. Each reading must end within 10
 seconds and 512 MB, execute nothing, and give either a result or one ValueError of one line. Prints
-a table, and the seed of every mutation that did otherwise.
+a table with the longest reading and the most memory that was held above what the program holds
+before it reads, and a mutation that did otherwise for every way of doing so.
 """
 
 import argparse
 import codecs
 import collections
+import dataclasses
 import gzip
 import io
 import json
+import math
 import os
 import pathlib
 import pickle
@@ -42,6 +45,7 @@ from PIL import Image
 from edm_jax.data import archive, sources
 from edm_jax.model import Model
 from edm_jax.networks import SongConfig
+from edm_jax.networks.config import ModelConfig
 from edm_jax.weights import load, save
 from edm_jax.weights.directory import export_safetensors
 from edm_jax.weights.errors import naming
@@ -203,18 +207,26 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
                 tar.addfile(member, io.BytesIO(data))
         return Case(sources.open_source, path)
 
-    def run(part: str) -> Case:
-        from edm_jax.training.config import Config, DataConfig
-        from edm_jax.training.loop import train
+    def checkpoint(part: str, change=mutate_json) -> Case:
+        # By itself: orbax takes seconds to import, and half a second for the arrays of a network.
+        from edm_jax.weights.checkpoint import Checkpoints, placed
 
-        path = pathlib.Path(tempfile.mkdtemp(dir=folder)) / "run"
-        config = Config(
-            model=CONFIG, data=DataConfig(conditional=False), duration_kimg=0.016, batch_size=16,
-            sample_kimg=0.0, augment=0.0,
-        )  # fmt: skip
-        train(config, str(path), quiet=True)
-        (target,) = path.glob(f"checkpoints/1/{part}")
-        return Case(load, path, target, mutate_json)
+        path = pathlib.Path(tempfile.mkdtemp(dir=folder))
+        tree = {"w": jax.numpy.arange(6.0).reshape(2, 3), "b": {"x": jax.numpy.zeros(4)}}
+        with Checkpoints(path) as checkpoints:
+            checkpoints.save(1, {"ema": tree}, {"config": {}, "model": dataclasses.asdict(CONFIG)})
+        # As earlier versions wrote: these hashes would stop every change before it is read.
+        (path / "checkpoints/1/hashes.json").unlink()
+        target = placed(tree, jax.tree.map(lambda leaf: leaf.sharding, tree))
+
+        def read(path: pathlib.Path) -> None:
+            with Checkpoints(path, read_only=True) as checkpoints:
+                if checkpoints.steps() != [1] or checkpoints.damage(1, ["ema"]):
+                    raise ValueError("damaged")
+                ModelConfig.from_dict(checkpoints.record(1)["model"])
+                checkpoints.restore(1, {"ema": target})
+
+        return Case(read, path, path / "checkpoints/1" / part, change)
 
     yield "pickle, protocol 4", lambda: snapshot("2.x", 4)
     yield "pickle, protocol 2", lambda: snapshot("1.12", 2)
@@ -226,9 +238,10 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
     yield "npz arrays", arrays
     yield "idx.gz", numbers
     yield "cifar tar", cifar
-    yield "checkpoint, config", lambda: run("config/metadata")
-    yield "checkpoint, tree", lambda: run("ema/_METADATA")
-    yield "checkpoint, step", lambda: run("_CHECKPOINT_METADATA")
+    yield "checkpoint, config", lambda: checkpoint("config/metadata")
+    yield "checkpoint, tree", lambda: checkpoint("ema/_METADATA")
+    yield "checkpoint, step", lambda: checkpoint("_CHECKPOINT_METADATA")
+    yield "checkpoint, arrays", lambda: checkpoint("ema/manifest.ocdbt", mutate)
 
 
 def _torch_file(folder: pathlib.Path, model: Model) -> Case:
@@ -270,9 +283,16 @@ def attempt(case: Case, content: bytes) -> str:
     return "read"
 
 
-def fuzz(make: Callable[[], Case], mutations: int, seed: int) -> dict[str, list[int]]:
-    """Runs one case in a process of its own; returns outcome -> seeds of its mutations."""
+def fuzz(
+    make: Callable[[], Case], mutations: int, seed: int
+) -> tuple[dict[str, list[int]], tuple[float, float]]:
+    """Runs one case in a process of its own.
+
+    Returns:
+      Outcome -> numbers of its mutations; the longest reading in seconds, and the peak in MB.
+    """
     outcomes: dict[str, list[int]] = {}
+    worst = (math.nan, math.nan)
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -281,12 +301,15 @@ def fuzz(make: Callable[[], Case], mutations: int, seed: int) -> dict[str, list[
     os.close(writer)
     with os.fdopen(reader) as lines:
         for line in lines:
-            number, outcome = line.rstrip("\n").split("\t", 1)
-            outcomes.setdefault(outcome, []).append(int(number))
+            number, *outcome = line.rstrip("\n").split("\t")
+            if number == "worst":
+                worst = (float(outcome[0]), float(outcome[1]))
+            else:
+                outcomes.setdefault(outcome[0], []).append(int(number))
     _, status = os.waitpid(child, 0)
     if status:
         outcomes[f"the process ended with status {status}"] = [-1]
-    return outcomes
+    return outcomes, worst
 
 
 def _work(make: Callable[[], Case], mutations: int, seed: int, writer: int) -> int:
@@ -309,17 +332,29 @@ def _work(make: Callable[[], Case], mutations: int, seed: int, writer: int) -> i
         raise TimeoutError(f"over {SECONDS} s")
 
     signal.signal(signal.SIGALRM, late)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    held, longest = _resident("VmRSS"), 0.0
     with os.fdopen(writer, "w") as out:
         for number in range(mutations):
             content = case.change(case.content, random.Random(f"{seed}/{number}"))
             executed.clear()
             signal.alarm(SECONDS)
             watching[0] = True
+            began = time.monotonic()
             outcome = attempt(case, content)
+            longest = max(longest, time.monotonic() - began)
             watching[0] = False
             signal.alarm(0)
-            print(number, f"executed {executed[0]}" if executed else outcome, sep="\t", file=out)
+            outcome = f"executed {executed[0]}" if executed else " ".join(outcome.split())
+            print(number, outcome, sep="\t", file=out, flush=True)  # a crash loses no line
+        print("worst", longest, _resident("VmHWM") - held, sep="\t", file=out)
     return 0
+
+
+def _resident(name: str) -> float:
+    """MB that this process holds (VmRSS), or has held at most (VmHWM)."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split(f"{name}:")[1].split()[0]) / 1024
 
 
 def main() -> int:
@@ -330,20 +365,21 @@ def main() -> int:
     parser.add_argument("--only", default="", help="beginnings of names, with commas")
     args = parser.parse_args()
     wrong = 0
-    print(f"{'reader':28}{'read':>8}{'refused':>9}{'wrong':>7}{'seconds':>9}")
+    print(f"{'reader':28}{'read':>8}{'refused':>9}{'wrong':>7}{'longest s':>11}{'MB':>6}{'s':>7}")
     scratch = pathlib.Path(tempfile.mkdtemp())
     for name, make in cases(scratch):
         if not name.startswith(tuple(args.only.split(","))):
             continue
         began = time.monotonic()
-        found = fuzz(make, args.mutations, args.seed)
+        found, (longest, peak) = fuzz(make, args.mutations, args.seed)
         counts = [len(found.pop(key, [])) for key in ("read", "refused")]
         bad = sum(map(len, found.values()))
         wrong += bad
         seconds = time.monotonic() - began
-        print(f"{name:28}{counts[0]:8}{counts[1]:9}{bad:7}{seconds:9.0f}", flush=True)
-        for outcome, numbers in found.items():
-            print(f"    {outcome}: {len(numbers)}, such as mutation {numbers[0]}", flush=True)
+        numbers = f"{counts[0]:8}{counts[1]:9}{bad:7}{longest:11.2f}{peak:6.0f}{seconds:7.0f}"
+        print(f"{name:28}{numbers}", flush=True)
+        for outcome, which in found.items():
+            print(f"    {outcome}: {len(which)}, such as mutation {which[0]}", flush=True)
     shutil.rmtree(scratch, ignore_errors=True)
     return 1 if wrong else 0
 
