@@ -319,7 +319,9 @@ def _work(make: Callable[[], Case], mutations: int, seed: int, writer: int) -> i
     watching = [False]
 
     def watch(event: str, arguments: tuple) -> None:
-        if watching[0] and event in FORBIDDEN:
+        # A configuration with "remat" lets flax make a class, whose methods dataclasses compiles.
+        own = event == "exec" and sys._getframe(1).f_globals.get("__name__") == "dataclasses"
+        if watching[0] and event in FORBIDDEN and not own:
             executed.append(event)
 
     for name in ("utf-8-sig", *(f"utf-{n}{end}" for n in (16, 32) for end in ("", "-le", "-be"))):

@@ -203,7 +203,12 @@ class Checkpoints:
         args = ocp.args.Composite(**{_RECORD: ocp.args.JsonRestore()})
         with _reading(self.folder(step)):
             found = self._manager.restore(step, args=args)[_RECORD]
-            return {"config": {}, "model": {}} | found
+            whole: dict[str, Any] = {"config": {}, "model": {}} | found
+            for name in ("config", "model"):
+                if not isinstance(whole[name], dict):
+                    got = str(whole[name])[:80]
+                    raise ValueError(f"{_RECORD}: {name} must be settings by name, got {got}")
+            return whole
 
     def names(self, step: int, item: str) -> list[str]:
         """The names at the top of an item's tree; none where the step has no such item.
