@@ -119,8 +119,8 @@ def load(
       cache_dir: where the decoded images of a large archive go; by default edm_jax in
         $XDG_CACHE_HOME or ~/.cache.
       memory_limit: bytes of decoded images above which they go to a file in `cache_dir`, keyed by
-        the archive's content: the checksums of a zip's members; names, sizes and times of a
-        folder's files.
+        the archive's content: the checksums of a zip's members; names, sizes and times of the
+        last change (ctime) of a folder's files.
       workers: processes that decode; by default as many as pay off.
       progress: makes a progress bar, with the arguments of `tqdm.tqdm`; by default none.
 
@@ -201,7 +201,8 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
     if path.is_dir():
         listing = ((file, file.stat()) for file in _files_below(path))
         found = [
-            (file.relative_to(path).as_posix(), f"{stat.st_size} {stat.st_mtime_ns}")
+            # The time of the last change of any kind: no tool that copies can set it.
+            (file.relative_to(path).as_posix(), f"{stat.st_size} {stat.st_ctime_ns}")
             for file, stat in listing
         ]
     elif path.is_file():

@@ -69,7 +69,11 @@ class Report:
         fewest, most = min(self.class_counts), max(self.class_counts)
         each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
         names = f" ({', '.join(self.classes)})" if 0 < len(self.classes) <= 20 else ""
-        return f"{self.label_dim} classes of {each} images{names}"
+        empty = [i for i, number in enumerate(self.class_counts) if not number]
+        first = ", ".join(self.classes[i] if self.classes else str(i) for i in empty[:20])
+        without = f"; {len(empty)} without images: {first}" if empty else ""
+        without += ", …" if len(empty) > 20 else ""
+        return f"{self.label_dim} classes of {each} images{names}{without}"
 
 
 def _numbers(values: np.ndarray) -> str:

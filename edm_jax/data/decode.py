@@ -7,22 +7,92 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from edm_jax.data import pool
+from edm_jax.data import compressed, pool
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 LONGEST = 1000  # characters of a message
 CHUNK_PIXELS = 1 << 20  # that a worker decodes between two answers
+# Pixels that any file may hold, and for each byte of a larger one: photographs have 4 to 20.
+SPARE_PIXELS, PIXELS_PER_BYTE = 1 << 25, 64
+
+
+class TooLargeError(ValueError):
+    """An image of more pixels than a file of its length is decoded to."""
+
+
+@contextlib.contextmanager
+def opened_image(data: bytes) -> Iterator[Image.Image]:
+    """Opens an image file; its pixels, which are not decoded yet, are within a budget.
+
+    Args:
+      data: the file.
+
+    Raises:
+      TooLargeError: more than `PIXELS_PER_BYTE` for each byte and `SPARE_PIXELS`, or more than
+        `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    limit = max(SPARE_PIXELS, PIXELS_PER_BYTE * len(data))
+    limit = min(limit, Image.MAX_IMAGE_PIXELS or limit)
+    try:
+        image = Image.open(io.BytesIO(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise TooLargeError(f"images must have at most {limit:,} pixels, got more") from None
+    with image:
+        if image.width * image.height > limit:
+            raise TooLargeError(
+                f"images must have at most {limit:,} pixels in a file of {len(data):,} bytes, got "
+                f"{image.width}x{image.height}"
+            )
+        yield image
+
+
+def losses(image: Image.Image) -> tuple[str, ...]:
+    """Says in words what `to_array` leaves out of a picture, to go after a number of pictures.
+
+    >>> losses(Image.new("RGBA", (2, 3), (255, 0, 0, 0)))
+    ('were transparent, and laid over white',)
+    """
+    found = []
+    # The other pictures of an MPO, as telephones write them, are previews and maps of brightness.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        found.append("had several frames, of which the first was taken")
+    if image.mode.startswith("I") or any(map(_has_16_bits, getattr(image, "tile", ()))):
+        found.append("had 16 bits a channel, of which the upper 8 were kept")
+    if image.mode.startswith("I"):
+        if "transparency" in image.info:
+            found.append("had one transparent gray, which was kept as it is")
+    elif _may_be_transparent(image) and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        found.append("were transparent, and laid over white")
+    if image.mode in ("CMYK", "LAB", "HSV"):
+        found.append(f"were {image.mode}, and became RGB without a colour profile")
+    return tuple(found)
+
+
+def _has_16_bits(tile: Any) -> bool:
+    """Whether a part of a file, as Pillow lists them, has 16 bits a channel."""
+    codec, _, _, arguments = tile
+    layout, limit = arguments, None
+    if isinstance(arguments, tuple):
+        layout, limit = (*arguments, None, None)[:2]
+    # "RGB;16B" in PNG and TIFF; in PPM the largest value. "BGR;16" is 5 to 6 bits a channel.
+    deep = isinstance(layout, str) and ";16" in layout and not layout.startswith("BGR")
+    return deep or (codec.startswith("ppm") and isinstance(limit, int) and limit > 255)
+
+
+def _may_be_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
 
 
 def to_array(image: Image.Image) -> np.ndarray:
     """Converts a picture of any mode to uint8 [H, W, 1] (gray) or [H, W, 3] (colour).
 
-    Gray of 16 bits keeps its upper 8; transparency is laid over white; palettes and CMYK become
-    RGB.
+    Of several frames the first is taken; 16 bits keep their upper 8; transparency is laid over
+    white; palettes and CMYK become RGB. See `losses`.
 
     >>> to_array(Image.new("RGBA", (2, 3), (255, 0, 0, 0))).shape
     (3, 2, 3)
@@ -33,7 +103,7 @@ def to_array(image: Image.Image) -> np.ndarray:
         return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None]
     if image.mode == "F":
         raise ValueError("images must have 8 or 16 bits a channel, got floating-point values")
-    if "A" in image.getbands() or "transparency" in image.info:
+    if _may_be_transparent(image):
         colour = image.mode not in ("LA", "La", "L", "1")
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -54,7 +124,7 @@ def opened(path: str | os.PathLike) -> Iterator[Callable[[str], bytes]]:
         yield lambda name: (path / name).read_bytes()
     else:
         with zipfile.ZipFile(path) as file:
-            yield file.read
+            yield functools.partial(compressed.read_member, file)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -67,11 +137,13 @@ def decode(data: bytes) -> np.ndarray:
       uint8 [H, W, C] with C 1 or 3.
 
     Raises:
-      ValueError: the file is damaged, truncated, or no image.
+      ValueError: the file is damaged, truncated, no image, or one of too many pixels.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened_image(data) as image:
             return to_array(image)
+    except (TooLargeError, MemoryError):
+        raise
     except Image.UnidentifiedImageError:
         raise ValueError("not an image file, or damaged at its beginning") from None
     except Exception as error:  # Pillow's readers raise many kinds on damaged files
@@ -101,6 +173,8 @@ def decode_members(
     for name in names:
         try:
             image = decode(read(name))
+        except MemoryError:  # says nothing of the archive
+            raise
         except Exception as error:  # the zip reader raises many kinds on damaged archives
             raise ValueError(f"{name}: {one_line(error)}") from None
         shape = shape or image.shape

@@ -16,7 +16,7 @@ import PIL
 from PIL import Image
 
 from edm_jax import checks
-from edm_jax.data import archive, pool, sources, writer
+from edm_jax.data import archive, decode, pool, sources, writer
 from edm_jax.runtime import pictures
 
 TRANSFORMS = ("none", "center-crop", "center-crop-wide")
@@ -147,8 +147,9 @@ def _finish(source, dest, images, chosen, format_, out) -> Summary:
     for i, record in enumerate(out.records):
         if record.note:
             table = reasons[bool(record.name)]
-            count, first = table.get(record.note, (0, images.title(chosen[i])))
-            table[record.note] = (count + 1, first)
+            for note in record.note.split("; "):
+                count, first = table.get(note, (0, images.title(chosen[i])))
+                table[note] = (count + 1, first)
     skipped, notes = reasons
     if not kept:
         raise ValueError(f"{source}: none of {len(chosen):,} images is of use: {_listing(skipped)}")
@@ -168,6 +169,12 @@ def _finish(source, dest, images, chosen, format_, out) -> Summary:
             targets = archive.targets(labels)
             archive.one_each(images.classes, targets)  # a reader would refuse too few
         label_dim = archive.label_dim(targets)
+        if targets.ndim == 1:
+            present = set(targets.tolist())
+            empty = [i for i in range(max(label_dim, len(images.classes))) if i not in present]
+            if empty:
+                first = images.classes[empty[0]] if images.classes else str(empty[0])
+                notes["classes have no image"] = (len(empty), first)
     out.finish("dataset.json", json.dumps(content, separators=(",", ":")).encode())
     return Summary(dest, len(kept), len(chosen), format_, label_dim, skipped, notes)
 
@@ -188,7 +195,7 @@ def _format(source, images, chosen, resolution, transform, channels) -> Format:
             if channels is not None and first is not None:
                 break
             with contextlib.suppress(Exception):  # a damaged image is counted when its turn comes
-                shape = read(images.items[i]).shape
+                shape = read(images.items[i])[0].shape
                 first, gray = first or shape, gray and shape[2] == 1
     if first is None:
         raise ValueError(f"{source}: none of its first images can be read")
@@ -237,20 +244,28 @@ def convert(read: Callable, item: Any, format_: Format) -> tuple[bytes | None, s
     """Reads and converts an image.
 
     Args:
-      read: from `item` to uint8 [H, W, C].
+      read: from `item` to uint8 [H, W, C] and notes, see `sources.Source`.
       item: which image.
       format_: what it shall become.
 
     Returns:
-      The PNG file, or None if the image is left out, and why or what is worth a note.
+      The PNG file, or None if the image is left out; and why, or what is worth a note, with "; "
+      between several.
 
     Raises:
       ValueError: no size was asked for, and the image has another one than the first.
     """
     try:
-        image = pictures.to_image(read(item)).convert({1: "L", 3: "RGB"}[format_.channels])
+        pixels, lost = read(item)
+    except MemoryError:
+        raise
+    except decode.TooLargeError:
+        return None, "of too many pixels for a file of its length"
     except Exception:  # damaged files fail in many ways
         return None, "not readable"
+    if format_.channels < pixels.shape[2] and (pixels != pixels[..., :1]).any():
+        lost += ("were in colour, and became gray",)
+    image = pictures.to_image(pixels).convert({1: "L", 3: "RGB"}[format_.channels])
     wanted = (format_.width, format_.height)
     if format_.fixed and image.size != wanted:
         title = f"{item}: " if isinstance(item, str) else ""
@@ -258,7 +273,10 @@ def convert(read: Callable, item: Any, format_: Format) -> tuple[bytes | None, s
             f"{title}image must be {wanted[0]}x{wanted[1]}, as the first one, got"
             f" {image.width}x{image.height}: give a resolution"
         )
-    return transformed(image, format_)
+    data, note = transformed(image, format_)
+    if data is None:
+        return None, note
+    return data, "; ".join((*lost, note) if note else lost) or None
 
 
 def transformed(image: Image.Image, format_: Format) -> tuple[bytes | None, str | None]:

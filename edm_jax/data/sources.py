@@ -3,38 +3,40 @@
 import contextlib
 import functools
 import hashlib
-import io
 import json
 import os
 import pathlib
 import struct
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, ImageOps
 
-from edm_jax.data import archive, cifar, compressed, decode
+from edm_jax.data import archive, arrays, cifar, compressed, decode
 
 KINDS = (
     "a folder or .zip of images, a folder of an LSUN lmdb, cifar-10-python.tar.gz, "
     "cifar-100-python.tar.gz, an MNIST-style ...-idx3-ubyte[.gz], .npy, .npz"
 )
+Reader = Callable[[Any], tuple[np.ndarray, tuple[str, ...]]]
 
 
 class Source(NamedTuple):
     """Images to convert.
 
     items: [N] what `opened` reads: the names of files, or the pixels themselves.
-    opened: makes a context manager giving the function from an item to uint8 [H, W, C].
+    opened: makes a context manager giving the function from an item to uint8 [H, W, C] and, in
+      words, what of the image is not in them.
     targets: [N] a class index, a vector, or None for each image; or None.
     classes: the names of the classes, or ().
     fingerprint: changes when the content does.
     """
 
     items: Sequence | np.ndarray
-    opened: Callable[[], AbstractContextManager[Callable[[Any], np.ndarray]]]
+    opened: Callable[[], AbstractContextManager[Reader]]
     targets: Sequence | None
     classes: tuple[str, ...]
     fingerprint: str
@@ -91,21 +93,22 @@ def _files(path: pathlib.Path) -> Source:
 
 
 @contextlib.contextmanager
-def _opened_files(path: pathlib.Path) -> Iterator[Callable[[str], np.ndarray]]:
+def _opened_files(path: pathlib.Path) -> Iterator[Reader]:
     with decode.opened(path) as read:
         yield lambda name: _upright(read(name))
 
 
-def _upright(data: bytes) -> np.ndarray:
-    """Decodes an image file, turned as its EXIF orientation says."""
-    with Image.open(io.BytesIO(data)) as image:
+def _upright(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Decodes an image file, turned as its EXIF orientation says; and says what is lost."""
+    with decode.opened_image(data) as image:
+        lost = decode.losses(image)
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        return decode.to_array(ImageOps.exif_transpose(image) if turned else image)
+        return decode.to_array(ImageOps.exif_transpose(image) if turned else image), lost
 
 
 @contextlib.contextmanager
-def _opened_pixels() -> Iterator[Callable[[np.ndarray], np.ndarray]]:
-    yield np.asarray
+def _opened_pixels() -> Iterator[Reader]:
+    yield lambda item: (np.asarray(item), ())
 
 
 def _pixels(
@@ -157,21 +160,20 @@ def _idx(path: pathlib.Path, pad: bool) -> Source:
 def _arrays(path: pathlib.Path, split: str) -> Source:
     """.npy of images, or .npz with images and, where it has them, labels."""
     try:
-        content = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            content = {"images": content}
+        if zipfile.is_zipfile(path):
+            names, images, targets, key = arrays.read(path, split)
         else:
-            with content as file:
-                found = {key: file[key] for key in file.files}
-            # A member that is no array comes as bytes.
-            content = {key: part for key, part in found.items() if isinstance(part, np.ndarray)}
+            names, targets = [], None
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+            with path.open("rb") as file:
+                key = hashlib.file_digest(file, "sha256").hexdigest()
+    except MemoryError:
+        raise
     except Exception as error:  # zip, header and pickle faults come as many kinds
         raise ValueError(f"{path}: cannot be read ({decode.one_line(error)})") from None
-    images = _named(content, ("images", f"x_{split}", f"{split}_images", "x", "data", "arr_0"))
-    targets = _named(content, ("labels", f"y_{split}", f"{split}_labels", "y", "arr_1"))
     if images is None:
-        names = decode.one_line(", ".join(content))
-        raise ValueError(f"{path}: must hold an array 'images', got {names}")
+        among = decode.one_line(", ".join(names))
+        raise ValueError(f"{path}: must hold an array 'images', got {among}")
     if images.dtype != np.uint8:
         raise ValueError(f"{path}: images must be uint8, got {images.dtype}")
     if images.ndim == 3:
@@ -188,21 +190,27 @@ def _arrays(path: pathlib.Path, split: str) -> Source:
             raise ValueError(f"{path}: labels must be {wanted}, got the shape {targets.shape}")
         if targets.ndim == 1 and (targets.dtype.kind not in "iu" or targets.min(initial=0) < 0):
             raise ValueError(f"{path}: class labels must be integers from 0, got {targets.dtype}")
-    stat = path.stat()
-    return _pixels(images, targets, (), f"{stat.st_size} {stat.st_mtime_ns} {split}".encode())
-
-
-def _named(content: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray | None:
-    return next((content[name] for name in names if name in content), None)
+    return _pixels(images, targets, (), key.encode())
 
 
 def _lmdb(path: pathlib.Path) -> Source:
     """An LSUN database: each value is an image file."""
-    with _opened_lmdb_keys(path) as keys:
-        if not keys:
-            raise ValueError(f"{path}: the database is empty")
-        fingerprint = hashlib.sha256("\n".join(keys).encode()).hexdigest()
-        return Source(keys, functools.partial(_opened_lmdb, path), None, (), fingerprint)
+    keys = []
+    try:
+        with _environment(path) as environment, environment.begin(buffers=True) as transaction:
+            # Beside the keys, which in LSUN are hashes of the images, what changes with a value.
+            stat = (path / "data.mdb").stat()
+            whole = hashlib.sha256(f"{stat.st_size} {stat.st_ctime_ns}".encode())
+            for key, value in transaction.cursor():
+                keys.append(bytes(key).decode("latin-1"))
+                whole.update(f"\n{keys[-1]} {len(value)}".encode())
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # lmdb's own kinds are known only where it is installed
+        raise ValueError(f"{path}: not a readable lmdb ({decode.one_line(error)})") from None
+    if not keys:
+        raise ValueError(f"{path}: the database is empty")
+    return Source(keys, functools.partial(_opened_lmdb, path), None, (), whole.hexdigest())
 
 
 def _environment(path: pathlib.Path):
@@ -217,12 +225,6 @@ def _environment(path: pathlib.Path):
 
 
 @contextlib.contextmanager
-def _opened_lmdb_keys(path: pathlib.Path) -> Iterator[list[str]]:
-    with _environment(path) as environment, environment.begin() as transaction:
-        yield [key.decode("latin-1") for key in transaction.cursor().iternext(values=False)]
-
-
-@contextlib.contextmanager
-def _opened_lmdb(path: pathlib.Path) -> Iterator[Callable[[str], np.ndarray]]:
+def _opened_lmdb(path: pathlib.Path) -> Iterator[Reader]:
     with _environment(path) as environment, environment.begin(buffers=False) as transaction:
         yield lambda key: _upright(transaction.get(key.encode("latin-1")))

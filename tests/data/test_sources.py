@@ -271,8 +271,8 @@ def test_photographs_are_turned_upright(tmp_path):
     exif[0x112] = 6  # the camera was turned: rotate by 90 degrees clockwise
     image.save(tmp_path / "a.png", exif=exif)
     with sources.open_source(tmp_path).opened() as read:
-        array = read("a.png")
-    assert array.shape == (4, 2, 3) and array[0, 1, 0] == 255
+        array, lost = read("a.png")
+    assert array.shape == (4, 2, 3) and array[0, 1, 0] == 255 and lost == ()
 
 
 def test_lmdb(tmp_path):
@@ -283,7 +283,7 @@ def test_lmdb(tmp_path):
     source = sources.open_source(path)
     assert source.items == ["key0", "key1", "key2"] and source.targets is None
     with pickle.loads(pickle.dumps(source.opened))() as read:
-        assert [read(key)[0, 0, 0] for key in source.items] == [0, 50, 100]
+        assert [read(key)[0][0, 0, 0] for key in source.items] == [0, 50, 100]
 
 
 def test_unknown_and_missing_sources(tmp_path):
