@@ -42,7 +42,7 @@ import numpy as np
 import official_pickles as official
 from PIL import Image
 
-from edm_jax.data import archive, sources
+from edm_jax.data import archive, prepare, sources
 from edm_jax.model import Model
 from edm_jax.networks import SongConfig
 from edm_jax.networks.config import ModelConfig
@@ -58,6 +58,7 @@ CONFIG = SongConfig(
     resolution=8, channels=1, model_channels=8, channel_mult=(1,), num_blocks=1,
     attn_resolutions=(), dropout=0.0,
 )  # fmt: skip
+FORMAT = prepare.Format("none", 8, 8, 3, fixed=False)
 _INTEGERS = (0, 1, 0x7F, 0x80, 0xFF, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 _VALUES = (None, True, -1, 0, 1e308, 2**63, "", "x" * 4096, [], {}, [[]], "../../etc/passwd")
 
@@ -207,6 +208,26 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
                 tar.addfile(member, io.BytesIO(data))
         return Case(sources.open_source, path)
 
+    def values() -> Case:
+        # Not data.mdb: it is liblmdb's own, which trusts it. What stands in it is read by us.
+        import lmdb
+
+        def read(path: pathlib.Path) -> None:
+            content = path.read_bytes()
+            database = folder / "x_lmdb"
+            shutil.rmtree(database, ignore_errors=True)
+            with lmdb.open(str(database)) as environment, environment.begin(write=True) as changes:
+                changes.put(content[:200] or b"key", content)
+            source = sources.open_source(database)
+            with source.opened() as pixels:
+                image, note = prepare.convert(pixels, source.items[0], FORMAT)
+            if image is None:
+                raise ValueError(note)
+
+        png = io.BytesIO()
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(png, "png")
+        return Case(read, written("value.png", png.getvalue()))
+
     def checkpoint(part: str, change=mutate_json) -> Case:
         # By itself: orbax takes seconds to import, and half a second for the arrays of a network.
         from edm_jax.weights.checkpoint import Checkpoints, placed
@@ -224,7 +245,8 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
                 if checkpoints.steps() != [1] or checkpoints.damage(1, ["ema"]):
                     raise ValueError("damaged")
                 ModelConfig.from_dict(checkpoints.record(1)["model"])
-                checkpoints.restore(1, {"ema": target})
+                if part.startswith("ema"):
+                    checkpoints.restore(1, {"ema": target})
 
         return Case(read, path, path / "checkpoints/1" / part, change)
 
@@ -238,6 +260,7 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
     yield "npz arrays", arrays
     yield "idx.gz", numbers
     yield "cifar tar", cifar
+    yield "lmdb values", values
     yield "checkpoint, config", lambda: checkpoint("config/metadata")
     yield "checkpoint, tree", lambda: checkpoint("ema/_METADATA")
     yield "checkpoint, step", lambda: checkpoint("_CHECKPOINT_METADATA")
