@@ -129,7 +129,8 @@ class Checkpoints:
         try:
             wrong = hashes.damage(self.folder(step), parts={*items, _RECORD} if items else ())
             if wrong is None:  # not by orbax, which waits for all processes where one asks
-                json.loads((self.folder(step) / _RECORD / "metadata").read_text())
+                found = json.loads((self.folder(step) / _RECORD / "metadata").read_text())
+                wrong = _no_settings(found)
         except (OSError, ValueError, RecursionError) as error:
             return f"{_RECORD} cannot be read: {' '.join(str(error).split())[:200]}"
         return wrong
@@ -203,12 +204,9 @@ class Checkpoints:
         args = ocp.args.Composite(**{_RECORD: ocp.args.JsonRestore()})
         with _reading(self.folder(step)):
             found = self._manager.restore(step, args=args)[_RECORD]
-            whole: dict[str, Any] = {"config": {}, "model": {}} | found
-            for name in ("config", "model"):
-                if not isinstance(whole[name], dict):
-                    got = str(whole[name])[:80]
-                    raise ValueError(f"{_RECORD}: {name} must be settings by name, got {got}")
-            return whole
+            if wrong := _no_settings(found):
+                raise ValueError(wrong)
+            return {"config": {}, "model": {}} | found
 
     def names(self, step: int, item: str) -> list[str]:
         """The names at the top of an item's tree; none where the step has no such item.
@@ -354,6 +352,16 @@ def _reading(folder: epath.Path) -> Iterator[None]:
             raise
         name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{folder}: {name}{words[:300]}") from error
+
+
+def _no_settings(record: Any) -> str | None:
+    """What keeps a JSON item from being one that was saved, or None."""
+    if not isinstance(record, dict):
+        return f"{_RECORD} must be settings by name, got {str(record)[:80]}"
+    for name in ("config", "model"):
+        if not isinstance(found := record.get(name, {}), dict):
+            return f"{_RECORD}: {name} must be settings by name, got {str(found)[:80]}"
+    return None
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

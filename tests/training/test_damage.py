@@ -285,3 +285,17 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written_is_one_line(tmp_path
     assert ended.returncode == 2
     where = f"{str(tmp_path / 'checkpoints/1')!r}"
     assert ended.stderr == f"error: [Errno 27] File too large: {where}\n"
+
+
+@pytest.mark.parametrize(
+    "content", ['{"model": [], "config": {}}', '{"model": {}, "config": 3}', "[]"]
+)
+def test_a_record_of_other_things_than_settings_is_named(run, content):
+    step = run / "checkpoints/12"
+    (step / "hashes.json").unlink()  # as earlier versions wrote
+    (step / "config/metadata").write_text(content)
+    with pytest.raises(ValueError, match="must be settings by name, got") as raised:
+        edm_jax.load(run)
+    assert "\n" not in str(raised.value)
+    loop.train(tiny(keep_checkpoints=3), str(run), quiet=True)
+    assert steps(run) == [4, 8, 12] and (run / "set_aside/12").is_dir()
