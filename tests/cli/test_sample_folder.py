@@ -14,10 +14,10 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from edm_jax import generation
 from edm_jax.cli import sample_folder
 from edm_jax.cli.main import main
 from edm_jax.data import archive
+from edm_jax.generation import batches
 from edm_jax.model import Model
 from edm_jax.runtime import pictures, processes
 from edm_jax.weights import save
@@ -106,7 +106,7 @@ def test_a_command_that_fails_before_the_first_image_leaves_no_record(
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(generation, "_mapped", lambda devices: full)
+        patch.setattr(batches, "_mapped", lambda devices: full)
         assert sample(saved, tmp_path / "out", "--batch=512") == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1].startswith("error: out of memory; a smaller --batch needs less")
@@ -144,10 +144,10 @@ def half_broken(model, monkeypatch):
     monkeypatch.setattr(Model, "denoiser", denoiser)
 
     def mapped(devices):  # of a function of its own, or the compiled program would outlive the test
-        run = lambda *given: generation._images(*given)
+        run = lambda *given: batches._images(*given)
         return processes.map_local(run, (None, None, 0, 0), devices)
 
-    monkeypatch.setattr(generation, "_mapped", mapped)
+    monkeypatch.setattr(batches, "_mapped", mapped)
 
 
 def test_images_of_nan_are_named_and_not_written(saved, half_broken, tmp_path, capsys):

@@ -1,22 +1,18 @@
-"""From seeds to images: the sampler over every device, in batches, image i from seed i alone."""
+"""The sampler over every device, in batches, image i from seed i alone."""
 
 import functools
-import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax import randomness, samplers, schedules
+from edm_jax import randomness, samplers
+from edm_jax.generation.seeds import NOISE, PATH, keys_of, with_labels
 from edm_jax.model import Model
-from edm_jax.options import find
 from edm_jax.runtime import processes
-from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Loop, Tableau
-from edm_jax.timesteps import GRIDS, build, noise_range, rounded
-
-NOISE, LABEL, PATH = range(3)  # the three independent keys of a seed
+from edm_jax.samplers import Loop, Tableau
 
 
 class Samples(NamedTuple):
@@ -33,154 +29,6 @@ class Samples(NamedTuple):
     labels: np.ndarray | None
     images: np.ndarray
     finite: np.ndarray
-
-
-def sampler_for(
-    model: Model,
-    num_steps: int = DEFAULT_STEPS,
-    *,
-    solver: str | None = None,
-    timesteps: str = "edm",
-    timesteps_options: Mapping[str, Any] | None = None,
-    schedule: str | None = None,
-    scaling: Literal["none", "vp"] | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> Tableau | Loop:
-    """A sampler by its names, within the noise levels that a model knows.
-
-    Args:
-      model: what it is for; a network with a table of levels is asked for these alone.
-      num_steps: steps of the grid.
-      solver: a key of `samplers.SOLVERS`; None is `samplers.DEFAULT_SOLVER`, and "consistency" for
-        a consistency model.
-      timesteps: a key of `timesteps.GRIDS`. For a consistency model the grid ends at the level
-        that the model maps to.
-      timesteps_options: what that grid takes beside the number of steps.
-      schedule: a key of `schedules.SCHEDULES`, for solvers that have the option; one of
-        `schedules.FROM_RANGE` is fitted to the grid's range. None is the solver's own.
-      scaling: s(t): "none", or "vp", 1 / sqrt(1 + sigma(t)^2). None is the schedule's own.
-      options: what the solver takes beside its grid.
-
-    Returns:
-      The tableau, or the loop of a solver that is none.
-
-    Raises:
-      ValueError: an unknown name, with the nearest ones; an option that the solver or the grid
-        does not have, or a value of one that is not allowed; a solver that needs what the model
-        is not, or more than seeds.
-    """
-    solver = solver or default_solver(model)
-    entry, known = find("solver", solver, SOLVERS), model.preconditioner
-    _check_needs(solver, entry.needs, model)
-    given, chosen = dict(timesteps_options or {}), dict(options or {})
-    bounds = known.sigma_min, known.sigma_max
-    if "consistency" in entry.needs:
-        end = {"final": "sigma_min", "sigma_min": known.sigma_min}
-        taken = find("grid", timesteps, GRIDS).options
-        given = {name: value for name, value in end.items() if name in taken} | given
-    sigmas = build(timesteps, num_steps, bounds=bounds, **given)
-    if "consistency" in entry.needs:
-        chosen.setdefault("sigma_min", sigmas[-1])
-    if schedule is not None or scaling is not None:
-        name, value = ("scaling", scaling) if schedule is None else ("schedule", schedule)
-        if "schedule" not in entry.options:
-            takers = ", ".join(n for n, s in SOLVERS.items() if "schedule" in s.options)
-            raise ValueError(f"{name} must be given to a solver that has one ({takers}), "
-                             f"got {value!r} for {solver!r}")  # fmt: skip
-        ends = noise_range(timesteps, bounds=bounds, **given)
-        chosen["schedule"] = schedules.process(schedule or "edm", scaling=scaling, ends=ends)
-    if "round_sigma" in entry.options:
-        chosen.setdefault("round_sigma", known.round_sigma)
-    else:
-        sigmas = rounded(sigmas, known.round_sigma)
-    return samplers.build(solver, sigmas, **chosen)
-
-
-def default_solver(model: Model) -> str:
-    """The solver that a model is drawn from unless another one is named, a key of `SOLVERS`."""
-    return "consistency" if model.config.preconditioner == "consistency" else DEFAULT_SOLVER
-
-
-def _check_needs(solver: str, needs: frozenset[str], model: Model) -> None:
-    """Raises ValueError where a solver cannot draw from `model` by seeds alone."""
-    config = model.config
-    kind = f"the preconditioner {config.preconditioner!r}"
-    lacking = {
-        "image": (
-            True,
-            "one that starts from noise; it starts from images, in Python: "
-            f"edm_jax.sample(denoise, edm_jax.samplers.{solver}(sigmas), images)",
-        ),
-        "consistency": (
-            config.preconditioner != "consistency",
-            f"for denoisers; it is for consistency functions, and this model has {kind}",
-        ),
-        "variance": (
-            not config.predicts_variance,
-            "for this network; it is for those that also predict a variance (learned_variance, or "
-            f"the preconditioner 'iddpm'), and this one, of {kind}, does not",
-        ),
-        "diffrax": (
-            importlib.util.find_spec("diffrax") is None,
-            "one whose packages are installed; it needs: pip install 'edm_jax[adaptive]'",
-        ),
-    }
-    for need in sorted(needs & set(lacking)):
-        lacks, allowed = lacking[need]
-        if lacks:
-            raise ValueError(f"solver must be {allowed}, got {solver!r}")
-
-
-def pairs(
-    model: Model, seeds: Sequence[int], classes: int | str | Sequence[int] | None = "random"
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Every class in `classes` with every seed.
-
-    Args:
-      model: decides which classes there are.
-      seeds: integers in [0, 2^32).
-      classes: a class or several, "all", or "random": one class per seed, drawn from it. None is
-        no label; a model without labels takes only None and "random", which mean the same there.
-
-    Returns:
-      (seeds [n], labels [n]), class by class; the labels are None where there are none.
-
-    Raises:
-      ValueError: a seed out of range; a class that the model does not have.
-    """
-    known, count = _check_seeds(seeds), model.config.label_dim
-    if classes is None or (classes == "random" and not count):
-        return known, None
-    if not count:
-        raise ValueError(f"classes must be None, as the model has no labels, got {classes!r}")
-    if classes == "random":
-        return known, random_classes(known, count)
-    wanted = np.arange(count) if classes == "all" else _check_labels(np.atleast_1d(classes), count)
-    return np.tile(known, len(wanted)), np.repeat(wanted, len(known))
-
-
-def random_classes(seeds: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
-    """A class in [0, count) for each seed, drawn from it."""
-    keys = _keys(seeds)[:, LABEL]
-    return np.asarray(jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys))
-
-
-def _check_seeds(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
-    for seed in seeds:
-        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-            raise ValueError(f"seeds must be integers in [0, 2**32), got {seed!r}")
-    return np.asarray(seeds, np.uint32)
-
-
-def _check_labels(labels: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
-    for label in np.asarray(labels).tolist():
-        if not isinstance(label, int) or not 0 <= label < count:
-            raise ValueError(f"class must be 0 to {count - 1} for this model, got {label!r}")
-    return np.asarray(labels, np.int32)
-
-
-def _keys(seeds: Sequence[int] | np.ndarray | jax.Array) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.split(key, 3))(randomness.sample_keys(seeds))
 
 
 @overload
@@ -226,7 +74,7 @@ def draw(
       Images [B, H, W, C], about in [-1, 1]; with `trajectory` also the states [K + 1, B, H, W, C]
       that the denoiser was evaluated at.
     """
-    keys = _keys(seeds)
+    keys = keys_of(seeds)
     noise = randomness.normal(keys[:, NOISE], model.image_shape)
     one_hot = None
     if labels is not None and model.config.label_dim:
@@ -299,7 +147,7 @@ def generate(
       ValueError: a seed out of range; a class that the model does not have; `batch_size` or
         `devices` out of range; a sampler that does not go with the model.
     """
-    seeds, labels = _with_labels(model, seeds, classes, labels)
+    seeds, labels = with_labels(model, seeds, classes, labels)
     here = processes.local_device_count()
     devices = here if devices is None else devices
     if batch_size < 1:
@@ -309,16 +157,6 @@ def generate(
     each = [jax.ShapeDtypeStruct((batch_size,), dtype) for dtype in (jnp.uint32, jnp.int32)]
     jax.eval_shape(lambda model, *row: _images(model, sampler, *row), model, *each)
     return _batches(model, sampler, seeds, labels, batch_size, devices)
-
-
-def _with_labels(model, seeds, classes, labels) -> tuple[np.ndarray, np.ndarray | None]:
-    if labels is None:
-        return pairs(model, seeds, classes)
-    if classes != "random":
-        raise ValueError(f"classes must be left out where labels are given, got {classes!r}")
-    if len(labels) != len(seeds):
-        raise ValueError(f"labels must be as many as seeds, {len(seeds)}, got {len(labels)}")
-    return _check_seeds(seeds), _check_labels(labels, model.config.label_dim)
 
 
 def _batches(
@@ -377,7 +215,7 @@ def paths(
     """
     if not isinstance(tableau, Tableau):
         raise ValueError(f"tableau must be a Tableau, whose states can be kept, got {tableau!r}")
-    seeds, labels = _with_labels(model, seeds, classes, labels)
+    seeds, labels = with_labels(model, seeds, classes, labels)
     run = jax.jit(functools.partial(draw, sampler=tableau, trajectory=True))
     _, states = run(model, seeds=seeds, labels=labels)
     chosen = np.unique(np.linspace(0, tableau.nfe, columns).round().astype(int))

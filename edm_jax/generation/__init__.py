@@ -1,0 +1,5 @@
+"""From seeds to images: the sampler over every device, in batches, image i from seed i alone."""
+
+from edm_jax.generation.batches import Samples, draw, generate, paths, to_uint8
+from edm_jax.generation.choice import default_solver, sampler_for
+from edm_jax.generation.seeds import pairs, random_classes

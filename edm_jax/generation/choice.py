@@ -1,0 +1,107 @@
+"""The sampler of a model, by names, within the noise levels that the model knows."""
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from edm_jax import samplers, schedules
+from edm_jax.model import Model
+from edm_jax.options import find
+from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Loop, Tableau
+from edm_jax.timesteps import GRIDS, build, noise_range, rounded
+
+
+def sampler_for(
+    model: Model,
+    num_steps: int = DEFAULT_STEPS,
+    *,
+    solver: str | None = None,
+    timesteps: str = "edm",
+    timesteps_options: Mapping[str, Any] | None = None,
+    schedule: str | None = None,
+    scaling: Literal["none", "vp"] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Tableau | Loop:
+    """A sampler by its names, within the noise levels that a model knows.
+
+    Args:
+      model: what it is for; a network with a table of levels is asked for these alone.
+      num_steps: steps of the grid.
+      solver: a key of `samplers.SOLVERS`; None is `samplers.DEFAULT_SOLVER`, and "consistency" for
+        a consistency model.
+      timesteps: a key of `timesteps.GRIDS`. For a consistency model the grid ends at the level
+        that the model maps to.
+      timesteps_options: what that grid takes beside the number of steps.
+      schedule: a key of `schedules.SCHEDULES`, for solvers that have the option; one of
+        `schedules.FROM_RANGE` is fitted to the grid's range. None is the solver's own.
+      scaling: s(t): "none", or "vp", 1 / sqrt(1 + sigma(t)^2). None is the schedule's own.
+      options: what the solver takes beside its grid.
+
+    Returns:
+      The tableau, or the loop of a solver that is none.
+
+    Raises:
+      ValueError: an unknown name, with the nearest ones; an option that the solver or the grid
+        does not have, or a value of one that is not allowed; a solver that needs what the model
+        is not, or more than seeds.
+    """
+    solver = solver or default_solver(model)
+    entry, known = find("solver", solver, SOLVERS), model.preconditioner
+    _check_needs(solver, entry.needs, model)
+    given, chosen = dict(timesteps_options or {}), dict(options or {})
+    bounds = known.sigma_min, known.sigma_max
+    if "consistency" in entry.needs:
+        end = {"final": "sigma_min", "sigma_min": known.sigma_min}
+        taken = find("grid", timesteps, GRIDS).options
+        given = {name: value for name, value in end.items() if name in taken} | given
+    sigmas = build(timesteps, num_steps, bounds=bounds, **given)
+    if "consistency" in entry.needs:
+        chosen.setdefault("sigma_min", sigmas[-1])
+    if schedule is not None or scaling is not None:
+        name, value = ("scaling", scaling) if schedule is None else ("schedule", schedule)
+        if "schedule" not in entry.options:
+            takers = ", ".join(n for n, s in SOLVERS.items() if "schedule" in s.options)
+            raise ValueError(f"{name} must be given to a solver that has one ({takers}), "
+                             f"got {value!r} for {solver!r}")  # fmt: skip
+        ends = noise_range(timesteps, bounds=bounds, **given)
+        chosen["schedule"] = schedules.process(schedule or "edm", scaling=scaling, ends=ends)
+    if "round_sigma" in entry.options:
+        chosen.setdefault("round_sigma", known.round_sigma)
+    else:
+        sigmas = rounded(sigmas, known.round_sigma)
+    return samplers.build(solver, sigmas, **chosen)
+
+
+def default_solver(model: Model) -> str:
+    """The solver that a model is drawn from unless another one is named, a key of `SOLVERS`."""
+    return "consistency" if model.config.preconditioner == "consistency" else DEFAULT_SOLVER
+
+
+def _check_needs(solver: str, needs: frozenset[str], model: Model) -> None:
+    """Raises ValueError where a solver cannot draw from `model` by seeds alone."""
+    config = model.config
+    kind = f"the preconditioner {config.preconditioner!r}"
+    lacking = {
+        "image": (
+            True,
+            "one that starts from noise; it starts from images, in Python: "
+            f"edm_jax.sample(denoise, edm_jax.samplers.{solver}(sigmas), images)",
+        ),
+        "consistency": (
+            config.preconditioner != "consistency",
+            f"for denoisers; it is for consistency functions, and this model has {kind}",
+        ),
+        "variance": (
+            not config.predicts_variance,
+            "for this network; it is for those that also predict a variance (learned_variance, or "
+            f"the preconditioner 'iddpm'), and this one, of {kind}, does not",
+        ),
+        "diffrax": (
+            importlib.util.find_spec("diffrax") is None,
+            "one whose packages are installed; it needs: pip install 'edm_jax[adaptive]'",
+        ),
+    }
+    for need in sorted(needs & set(lacking)):
+        lacks, allowed = lacking[need]
+        if lacks:
+            raise ValueError(f"solver must be {allowed}, got {solver!r}")
