@@ -1,5 +1,6 @@
 """The sampler of consistency models: jumps to the data, and noise between them."""
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from edm_jax import checks
@@ -28,6 +29,8 @@ def consistency(sigmas: ArrayLike, *, sigma_min: float = 0.002) -> Tableau:
     """
     levels = checks.descending(sigmas)
     checks.between("sigma_min", sigma_min, 0.0)
+    if np.isclose(levels[-1], sigma_min, rtol=1e-9, atol=0.0):  # a grid's end is rounded
+        levels = np.append(levels[:-1], sigma_min)
     if levels[-1] > sigma_min:
         raise ValueError(f"the last of sigmas must be at most {sigma_min}, got {levels[-1]}")
     _, D, z = symbols(1)

@@ -40,6 +40,28 @@ def test_the_denoiser_sees_the_data_and_sigma_times_the_noise():
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_the_loss_of_a_tree_weighs_every_element_by_its_own_level():
+    rng = np.random.default_rng(3)
+    y = {"image": rng.standard_normal((2, 3, 2)), "vector": rng.standard_normal((2, 4))}
+    noise = {"image": rng.standard_normal((2, 3, 2)), "vector": rng.standard_normal((2, 4))}
+    # A level for every row of the image, one for each vector.
+    levels = {"image": np.array([[[0.1], [1.0], [5.0]], [[2.0], [0.3], [40.0]]]),
+              "vector": np.array([0.5, 8.0])}  # fmt: skip
+    halved = lambda x, sigma: jax.tree.map(lambda leaf: 0.5 * leaf, x)
+    weight = objectives.edm_weight(0.5)
+    found = jax.jit(lambda *a: objectives.loss(halved, *a, weight))(y, levels, noise)
+    for name, sigma in (("image", levels["image"]), ("vector", levels["vector"][:, None])):
+        lam = (sigma**2 + 0.25) / (0.5 * sigma) ** 2
+        wanted = lam * (0.5 * (y[name] + sigma * noise[name]) - y[name]) ** 2
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-5)
+    # One level an example, for all leaves: as each leaf alone.
+    sigma = np.array([0.3, 3.0])
+    found = objectives.loss(halved, y, sigma, noise, weight)
+    for name in y:
+        alone = objectives.loss(lambda x, s: 0.5 * x, y[name], sigma, noise[name], weight)
+        np.testing.assert_array_equal(found[name], alone)
+
+
 def test_the_ideal_denoiser_has_the_least_loss():
     """For N(0, c^2) it is lambda c^2 sigma^2 / (c^2 + sigma^2); any other std costs more."""
     weight = objectives.unit_weight()

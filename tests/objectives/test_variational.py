@@ -104,6 +104,39 @@ def test_the_hybrid_is_the_simple_loss_and_a_share_of_the_bound():
     np.testing.assert_allclose(found, simple + 0.25 * 1000 * terms, rtol=1e-4)
 
 
+def test_a_network_of_any_library_learns_the_variance():
+    """With `Wrapped`, conditions and all, the objective is the hybrid loss of its own draws."""
+
+    def network(x, c_noise, gain):
+        gain = gain[:, None]
+        return jnp.concatenate([gain * x, jnp.tanh(x) * gain], -1)
+
+    model = objectives.Wrapped(network, preconditioning.iddpm())
+    objective = objectives.build("iddpm", model, variance_weight=0.25)
+    y = np.random.default_rng(2).uniform(-1, 1, (6, 5)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(1), (6, 2))
+    conditions = {"gain": jnp.linspace(0.1, 0.9, 6)}
+    state = objective.init()
+    examples = objective.draw(state, keys, y, conditions)
+    losses = objective.loss(model, state, examples)
+
+    bound = variational.bound(LEVELS)
+    sigma = np.asarray(LEVELS)[np.asarray(examples.level)]
+    np.testing.assert_allclose(examples.sigma, sigma, rtol=1e-6)
+    x = y + sigma[:, None] * np.asarray(examples.noise, np.float64)
+    x_in = x / np.sqrt(1 + sigma**2)[:, None]
+    gain = np.asarray(conditions["gain"])[:, None]
+    denoised, v = x - sigma[:, None] * gain * x_in, 0.5 * (np.tanh(x_in) * gain + 1)
+    simple = (denoised - y) ** 2 / sigma[:, None] ** 2
+    terms = variational.terms(bound, examples.level, *map(jnp.float32, (denoised, v)), y)
+    wanted = (simple + 0.25 * 1000 * np.asarray(terms)).mean(1)
+    np.testing.assert_allclose(losses.each, wanted, rtol=2e-3)
+    gone = objectives.build("iddpm", model).loss(
+        model._replace(network=lambda *a, **k: network(*a, **k)[..., :5]), state, examples
+    )
+    np.testing.assert_allclose(gone.each, simple.mean(1), rtol=1e-4)
+
+
 def test_a_table_that_is_none_is_refused():
     for levels in ([1.0], [2.0, 1.0], [0.0, 1.0]):
         with pytest.raises(ValueError, match="levels must be"):

@@ -67,6 +67,15 @@ def test_sa_solver_is_noisy_in_its_window_alone(corrector_order):
     assert np.flatnonzero(everywhere.weights[:, 0, -1]).tolist() == list(range(7))
 
 
+def test_the_end_of_a_grid_is_the_lowest_level_of_a_consistency_model_but_for_rounding():
+    levels = timesteps.edm(4, sigma_min=0.002, final="sigma_min")
+    assert levels[-1] != 0.002
+    tableau = samplers.consistency(levels, sigma_min=0.002)
+    assert tableau.weights[-1, 0].tolist() == [0.0, 1.0, 0.0]  # D alone, without noise
+    with pytest.raises(ValueError, match="the last of sigmas must be at most 0.002"):
+        samplers.consistency([1.0, 0.00201], sigma_min=0.002)
+
+
 def test_the_last_level_of_a_consistency_model_may_be_its_lowest():
     """A jump to a level adds noise of deviation sqrt(sigma^2 - sigma_min^2): at the end none."""
     tableau = samplers.consistency([5.0, 0.5, 0.3], sigma_min=0.3)

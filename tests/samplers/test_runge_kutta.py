@@ -328,6 +328,7 @@ def test_steps_that_are_equal_in_time_follow_any_schedule():
     [
         (lambda: samplers.ode([1.0], schedules.vp()), "times must be at least two that descend"),
         (lambda: samplers.ode([0.5, 1.0], schedules.vp()), "times must be at least two that desc"),
+        (lambda: samplers.ode([1.0, 1.0], schedules.vp()), "^times must be at least two that desc"),
         (lambda: samplers.ode([1.0, 0.5], schedules.flow()), r"sigma\(times\) must be finite"),
         (lambda: samplers.ode([1.0, 0.5], schedules.vp(), solver="rk4"), "solver must be one of"),
         (lambda: samplers.ode([1.0, 0.5], schedules.vp(), alpha=2.0), "alpha must lie in"),
