@@ -2,6 +2,7 @@
 
 from edm_jax import (
     augment,
+    guidance,
     ideal,
     objectives,
     preconditioning,
@@ -29,6 +30,7 @@ __all__ = [
     "ddpmpp",
     "denoiser",
     "generate",
+    "guidance",
     "ideal",
     "load",
     "moments",

@@ -1,4 +1,4 @@
-"""Guidance: denoisers to a denoiser, so that every sampler and likelihood works with it unchanged."""
+"""Guidance: denoisers to a denoiser. Samplers and likelihoods work with it unchanged."""
 
 from edm_jax.guidance.classifiers import classifier, mean_shift
 from edm_jax.guidance.pairs import (

@@ -101,8 +101,12 @@ def triangle_over_frames(
         raise ValueError(f"period must be positive, or a list of such, got {period}")
     turns = _frames(num_frames, min_scale, max_scale) / periods[:, None]
     triangles = 2 * np.abs(turns - np.floor(turns + 0.5))
-    one = {"mean": np.mean, "multiply": np.prod, "max": np.max}[fuse](triangles, axis=0)
-    return min_scale + (max_scale - min_scale) * one
+    fused = {
+        "mean": triangles.mean(axis=0),
+        "multiply": triangles.prod(axis=0),
+        "max": triangles.max(axis=0),
+    }
+    return min_scale + (max_scale - min_scale) * fused[fuse]
 
 
 def _frames(num_frames: int, *scales: float) -> np.ndarray:
