@@ -72,11 +72,6 @@ class Dataset(NamedTuple):
         return label_dim(self.targets)
 
     @property
-    def num_classes(self) -> int:
-        """`label_dim`, under the name that it has where labels are classes."""
-        return self.label_dim
-
-    @property
     def labels(self) -> np.ndarray:
         """All labels, float32 [N, L]; 5 GB for ImageNet, so a batch uses `label_rows`."""
         return self.label_rows(np.arange(len(self.images)))

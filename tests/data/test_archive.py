@@ -66,7 +66,7 @@ def test_zip_and_folder_in_the_order_of_names(tmp_path, five, container):
     expected = np.stack([np.asarray(picture(i)) for i in order])
     np.testing.assert_array_equal(dataset.images, expected)
     np.testing.assert_array_equal(dataset.labels, np.eye(5)[order])
-    assert (dataset.name, dataset.num_classes, dataset.classes) == ("set", 5, tuple("abcde"))
+    assert (dataset.name, dataset.label_dim, dataset.classes) == ("set", 5, tuple("abcde"))
     unlabelled = archive.load(path, labels=False)
     assert unlabelled.labels.shape == (5, 0) and unlabelled.classes == ()
 

@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 
@@ -115,6 +116,11 @@ def test_preconditioners_by_name():
     build = preconditioning.build
     assert build("edm", sigma_data=0.7) is build("edm", sigma_data=0.7)
     assert build("edm", sigma_data=0.7) is not build("edm", sigma_data=0.6)
+    levels = [0.5, 1.0, 2.0]  # as JSON gives them, or as an array
+    assert build("v", levels=levels) is build("v", levels=np.array(levels))
+    assert build("v", levels=levels).sigma_max == 2.0
+    with pytest.raises(ValueError, match="arguments of 'v'.*unhashable"):
+        build("v", levels={"sigma": levels})
     with pytest.raises(ValueError, match="preconditioner must be one of.*did you mean 'iddpm'"):
         build("idpm")
     with pytest.raises(ValueError, match=r"arguments of 'edm'.*sigma_dat"):
