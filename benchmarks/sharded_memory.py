@@ -27,7 +27,8 @@ def compiled(config_file: str, devices: int, share: int, name: str):
 
     config = load_config(config_file)
     config.batch_size, config.microbatch = devices * share, 0
-    engine = engines.engine(*ENGINES[name], devices=devices)
+    kind, fsdp = ENGINES[name]
+    engine = engines.engine(kind, fsdp=fsdp, devices=devices)
     sizes = {"resolution": 64, "channels": 3, "label_dim": 1000}
     parts = assemble(config, engine, **sizes)
     state = jax.eval_shape(parts.initial)

@@ -2,12 +2,15 @@
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
+
+T = TypeVar("T")
 
 # (x [B, ...], sigma [] or [B]) -> x0 of x's shape: the currency of this library.
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
@@ -111,7 +114,7 @@ def check_range(sigma_min: float, sigma_max: float) -> None:
         raise ValueError(f"sigma_min must be below sigma_max = {sigma_max}, got {sigma_min}")
 
 
-def descending(sigmas, *, name: str = "sigmas", zero: bool = True) -> np.ndarray:
+def descending(sigmas: ArrayLike, *, name: str = "sigmas", zero: bool = True) -> np.ndarray:
     """Checks a grid of noise levels.
 
     >>> descending([2, 1, 0]).tolist()
@@ -141,7 +144,9 @@ def descending(sigmas, *, name: str = "sigmas", zero: bool = True) -> np.ndarray
     return levels
 
 
-def between(name: str, value, low, high=math.inf, *, open_low: bool = False) -> float:
+def between(
+    name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False
+) -> float:
     """Checks that low <= value <= high (low < value if `open_low`), naming the argument."""
     try:
         number = float(value)
@@ -153,7 +158,7 @@ def between(name: str, value, low, high=math.inf, *, open_low: bool = False) -> 
     return number
 
 
-def one_of(name: str, value, allowed):
+def one_of(name: str, value: T, allowed: Collection[T]) -> T:
     """Checks that value is one of `allowed`, naming the argument and the nearest word."""
     if value not in allowed:
         words = [str(word) for word in allowed]

@@ -77,6 +77,7 @@ class Model(struct.PyTreeNode):
         self,
         class_labels: jax.Array | None = None,
         augment_labels: jax.Array | None = None,
+        *,
         dropout_keys: jax.Array | None = None,
     ) -> Denoiser:
         """D(x; sigma), with the labels closed over.
@@ -96,6 +97,7 @@ class Model(struct.PyTreeNode):
         self,
         class_labels: jax.Array | None = None,
         augment_labels: jax.Array | None = None,
+        *,
         dropout_keys: jax.Array | None = None,
     ) -> DenoiserWithVariance:
         """(D, v)(x; sigma) of a network that also predicts a variance, with the labels closed over.

@@ -11,10 +11,13 @@ matrix products with the hat functions of the positions.
 """
 
 import functools
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
@@ -120,7 +123,7 @@ def lookup_by_products(images: jax.Array, x: jax.Array, y: jax.Array) -> jax.Arr
     return jax.lax.map(one_row, (x.swapaxes(0, 1), y.swapaxes(0, 1))).swapaxes(0, 1)
 
 
-def reflect(index, size: int):
+def reflect(index: Array, size: int) -> Array:
     """Folds indices into [0, size) by reflection at the first and last pixel, not repeated.
 
     Args:

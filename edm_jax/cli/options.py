@@ -8,6 +8,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, whose errors are like all others here: one line, by `ValueError`."""
 
     def error(self, message: str) -> NoReturn:
+        """Raises ValueError with argparse's message."""
         raise ValueError(message)
 
 

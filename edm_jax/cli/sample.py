@@ -174,7 +174,7 @@ def _draw_paths(
     rows = [] if labels is None else [sample_folder.class_name(n, known) for n in labels]
     columns = [f"{sigma:.2g}" for sigma in sigmas[:-1]] + ["image"]
     flat = states.reshape(-1, *model.image_shape)
-    pictures.write(pictures.grid(flat, len(columns), rows, columns), file)
+    pictures.write(pictures.grid(flat, len(columns), row_labels=rows, column_labels=columns), file)
 
 
 def _made_with(args: argparse.Namespace, model: Model) -> dict[str, Any]:

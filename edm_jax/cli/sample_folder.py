@@ -92,7 +92,7 @@ def write_record(
       about: what else to write down, which is not compared.
 
     Raises:
-      ValueError: as `check`.
+      ValueError: the folder holds images of other weights, or made with other settings.
     """
     check(folder, made_with)
     if not (folder / RECORD).exists():
@@ -158,7 +158,7 @@ def write_grid(
     for name in chosen:
         with (folder / name).open("rb") as stream, Image.open(stream) as image:
             pixels.append(np.atleast_3d(np.asarray(image)))
-    pictures.write(pictures.grid(np.stack(pixels), columns, row_labels), folder / GRID)
+    pictures.write(pictures.grid(np.stack(pixels), columns, row_labels=row_labels), folder / GRID)
     return folder / GRID
 
 

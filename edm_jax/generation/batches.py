@@ -202,7 +202,8 @@ def paths(
       model: what to sample from.
       tableau: the sampler.
       seeds: integers in [0, 2^32); all in one batch on one device.
-      classes: a class or several, "all", or "random", or None, as in `generate`.
+      classes: a class or several, "all", or "random": one class per seed, drawn from it. None is
+        no label.
       labels: [len(seeds)] the class of each seed, in place of `classes`.
       columns: at most so many states of each path, evenly spread, the image last.
 

@@ -114,7 +114,9 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     )
 
 
-def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps: float):
+def normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps: float
+) -> jax.Array:
     """Returns (x - mean) / sqrt(variance + eps) scale + bias, per example and group, in float32.
 
     The variance is the mean of (x - mean)^2: mean(x^2) - mean^2 loses all digits for a large mean.

@@ -58,12 +58,13 @@ def hybrid_loss(
     that it teaches the variance alone.
 
     Args:
-      denoise: (x, sigma) -> (D, v); see `preconditioning.with_variance`.
+      denoise: (x, sigma) -> (D, v), both of x's shape; v in [0, 1] says where between its bounds
+        the logarithm of the variance is.
       y: [B, ...] data.
       sigma: [B] noise levels.
       noise: [B, ...] standard normal.
-      weight: lambda of L_simple, see `loss`.
-      bound: of the table of levels, see `variational.bound`.
+      weight: lambda of L_simple, sigma -> weight of its shape.
+      bound: what `variational.bound` makes of the table of levels.
       level: [B] which level `sigma` is.
       bound_weight: the weight of L_vlb.
 
@@ -152,9 +153,10 @@ def denoising(
     Args:
       levels: how noise levels are chosen.
       weight: lambda, sigma -> weight of its shape.
-      bound: of the table of levels; teaches the variance, see `hybrid_loss`.
+      bound: what `variational.bound` makes of the table of levels; teaches the variance by
+        `hybrid_loss`. None for a network that predicts none.
       bound_weight: the weight of the bound beside the loss.
-      learn_uncertainty: weigh every level by how well it can be denoised, see `uncertainty`.
+      learn_uncertainty: weigh every level by how well it can be denoised (`uncertainty.loss`).
 
     Returns:
       The objective; its examples are `Examples`, drawn from plain data or from `Weighted`.

@@ -60,7 +60,7 @@ def uniform(table: np.ndarray) -> Levels:
 
 
 def by_importance(table: np.ndarray) -> Levels:
-    """Levels of a table, those of large loss more often; see `importance`.
+    """Levels of a table, those of large loss more often (Nichol and Dhariwal 2021, section 3.3).
 
     Args:
       table: [T] noise levels.

@@ -51,7 +51,9 @@ def log_normal(p_mean: float = -1.2, p_std: float = 1.2) -> NoiseDistribution:
     return NoiseDistribution(lambda u: jnp.exp(p_mean + p_std * normal_quantile(u)))
 
 
-def vp(beta_d: float = 19.9, beta_min: float = 0.1, epsilon_t: float = 1e-5) -> NoiseDistribution:
+def vp(
+    beta_d: float = 19.9, beta_min: float = 0.1, *, epsilon_t: float = 1e-5
+) -> NoiseDistribution:
     """VP's: sigma = sigma(t) of `schedules.vp`, t uniform in (epsilon_t, 1).
 
     Args:
@@ -103,6 +105,7 @@ def discrete(levels: np.ndarray) -> NoiseDistribution:
 
 def iddpm(
     u: np.ndarray | None = None,
+    *,
     c_1: float = 0.001,
     c_2: float = 0.008,
     num_train_steps: int = 1000,
@@ -127,7 +130,7 @@ def iddpm(
 
 
 def cosine(
-    sigma_min: float = 0.002, sigma_max: float = 80.0, sigma_data: float = 1.0
+    sigma_min: float = 0.002, sigma_max: float = 80.0, *, sigma_data: float = 1.0
 ) -> NoiseDistribution:
     """The angle atan(sigma / sigma_data) uniform: the cosine schedule, and TrigFlow's time.
 

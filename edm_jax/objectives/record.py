@@ -72,7 +72,7 @@ class Wrapped(NamedTuple):
         return preconditioning.denoiser(network, self.preconditioner)
 
     def denoiser_with_variance(self, **conditions: Any) -> DenoiserWithVariance:
-        """(x, sigma) -> (D, v) under the conditions, as `preconditioning.with_variance`."""
+        """(x, sigma) -> (D, v) under the conditions, of a network that predicts a variance too."""
         network = functools.partial(self.network, **conditions)
         return preconditioning.with_variance(network, self.preconditioner)
 

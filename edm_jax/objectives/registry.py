@@ -62,7 +62,7 @@ def _edm(
 
 
 def _vp(_: Preconditioner, beta_d=19.9, beta_min=0.1, epsilon_t=1e-5) -> Recipe:
-    return Recipe(vp(beta_d, beta_min, epsilon_t), inverse_square_weight())
+    return Recipe(vp(beta_d, beta_min, epsilon_t=epsilon_t), inverse_square_weight())
 
 
 def _ve(_: Preconditioner, sigma_min=0.02, sigma_max=100.0) -> Recipe:
@@ -84,7 +84,7 @@ def _flow(_: Preconditioner, p_mean=0.0, p_std=1.0) -> Recipe:
 
 
 def _v(_: Preconditioner, sigma_min=0.002, sigma_max=80.0, sigma_data=1.0) -> Recipe:
-    return Recipe(cosine(sigma_min, sigma_max, sigma_data), v_weight())
+    return Recipe(cosine(sigma_min, sigma_max, sigma_data=sigma_data), v_weight())
 
 
 # What denoisers are trained at (edm, vp, ve, iddpm: Karras et al. 2022, table 1). "flow" and "v"

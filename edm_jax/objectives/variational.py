@@ -48,7 +48,9 @@ def bound(levels: np.ndarray) -> Bound:
     return Bound(np.log(small), np.log(large), (1.0 - r) ** 2)
 
 
-def terms(bound: Bound, level: jax.Array, denoised: jax.Array, v: jax.Array, y: jax.Array):
+def terms(
+    bound: Bound, level: jax.Array, denoised: jax.Array, v: jax.Array, y: jax.Array
+) -> jax.Array:
     """The terms L_k of the bound for every element, in bits (Nichol and Dhariwal 2021, 3.1).
 
         ln S = v ln S_large + (1 - v) ln S_small

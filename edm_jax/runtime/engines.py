@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from edm_jax.checks import one_of
 from edm_jax.randomness import IMPLEMENTATION
 from edm_jax.runtime.processes import AXIS, compile_once, mesh, process_count, split_local
 
@@ -55,7 +56,7 @@ class Engine(NamedTuple):
     axis_name: str | None
 
 
-def engine(name: str = "auto", fsdp: bool = False, devices: int | None = None) -> Engine:
+def engine(name: str = "auto", *, fsdp: bool = False, devices: int | None = None) -> Engine:
     """The engine to train with.
 
     Args:
@@ -72,8 +73,7 @@ def engine(name: str = "auto", fsdp: bool = False, devices: int | None = None) -
             f"devices must be from 1 to {jax.device_count()}, and left out where there are several "
             f"processes, got {devices} and {process_count()} process(es)"
         )
-    if name not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
+    one_of("engine", name, ENGINES)
     if name == "auto":
         name = "jit" if fsdp or jax.process_count() > 1 else "pmap"
     if name == "pmap":

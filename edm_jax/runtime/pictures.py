@@ -19,6 +19,7 @@ def to_image(pixels: np.ndarray) -> Image.Image:
 def grid(
     images: np.ndarray,
     columns: int,
+    *,
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     size: int = 1000,

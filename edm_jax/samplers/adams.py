@@ -110,7 +110,7 @@ def deis(
         if t == 0:
             return lagrange(nodes, s, t, variable=of_sigma)
         variable_of_log = lambda u: of_sigma(np.exp(u))
-        return lagrange(nodes, math.log(s), math.log(t), np.exp, variable_of_log)
+        return lagrange(nodes, math.log(s), math.log(t), weight=np.exp, variable=variable_of_log)
 
     return _adams(sigmas, order, weights)
 

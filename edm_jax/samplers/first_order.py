@@ -133,7 +133,7 @@ def ddpm(
         x' = (sigma'^2 / sigma^2) x + (1 - sigma'^2 / sigma^2) D + n z
         small:     n^2 = sigma'^2 (1 - sigma'^2 / sigma^2)         exact for data that are a point
         large:     n^2 = (sigma^2 - sigma'^2) (1 + sigma'^2) / (1 + sigma^2)      exact for N(0, I)
-        analytic:  see `analytic_dpm`; exact for every Gaussian
+        analytic:  that of `analytic_dpm`; exact for every Gaussian
 
     The last step, to 0, returns D. Weak order 1. NFE N.
 

@@ -3,18 +3,19 @@
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edm_jax.samplers.tableau import Tableau, check
 
 
 def moments(
     tableau: Tableau,
-    mean,
-    variance,
+    mean: ArrayLike,
+    variance: ArrayLike,
     *,
     gain: Callable | None = None,
-    start_mean=0.0,
-    start_variance=1.0,
+    start_mean: ArrayLike = 0.0,
+    start_variance: ArrayLike = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The exact mean and variance of a tableau's output for Gaussian data.
 

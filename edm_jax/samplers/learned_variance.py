@@ -24,7 +24,7 @@ def improved_ddpm(sigmas: ArrayLike) -> Loop:
 
     Returns:
       The loop; it starts from standard normal noise. Its denoiser returns (D, v), both of the
-      shape of x, v in [0, 1]: see `preconditioning.with_variance`. Row k draws from
+      shape of x, v in [0, 1] (`preconditioning.with_variance`). Row k draws from
       `fold_in(key, k + 1)`.
 
     Raises:

@@ -276,7 +276,7 @@ def _lagrange_weights(sigmas, order: int, eta) -> Callable:
 def _exponential(nodes, s: float, t: float, eta: float) -> np.ndarray:
     """int A e^-A(lambda' - l) L_j(l) dl over a step, A = 1 + eta: weights of D at the nodes."""
     a, end = 1.0 + eta, -math.log(t)
-    return lagrange(nodes, -math.log(s), end, lambda u: a * np.exp(-a * (end - u)))
+    return lagrange(nodes, -math.log(s), end, weight=lambda u: a * np.exp(-a * (end - u)))
 
 
 def _first(total: float, size: int = 2) -> np.ndarray:

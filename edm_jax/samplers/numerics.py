@@ -6,8 +6,10 @@ parenthesis, a lost factor 2); integrals are written once.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
@@ -30,9 +32,10 @@ def phi(order: int, z: float) -> float:
 
 
 def lagrange(
-    nodes,
+    nodes: ArrayLike,
     low: float,
     high: float,
+    *,
     weight: Callable = np.ones_like,
     variable: Callable = lambda u: u,
 ) -> np.ndarray:
@@ -63,6 +66,6 @@ def lagrange(
     return np.array(weights)
 
 
-def difference_of_squares(high, low):
+def difference_of_squares(high: Any, low: Any) -> Any:
     """sqrt(high^2 - low^2) without the cancellation; 0 where high <= low."""
     return np.sqrt(np.maximum((high - low) * (high + low), 0.0))

@@ -202,7 +202,7 @@ def integrate(
     Args:
       legs: the steps, in order.
       schedule: of the ODE.
-      alpha: where the second evaluation is, see `heun`; None is Euler's step.
+      alpha: where the second evaluation is, as a share of the step; None is Euler's step.
       start_std: deviation of the first state, before the first leg's noise.
       step_scale: length of Euler's steps relative to their legs.
 

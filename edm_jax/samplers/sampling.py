@@ -24,7 +24,7 @@ class Loop:
         it took, int32 `[B]`).
       nfe: network evaluations; None where it depends on the sample.
       stochastic: whether it draws noise on the way, so that `sample` needs keys.
-      variance: whether its denoiser returns (D, v), see `preconditioning.with_variance`.
+      variance: whether its denoiser returns (D, v) (`preconditioning.with_variance`).
     """
 
     run: Callable[[Callable[..., Any], jax.Array, jax.Array | None], tuple[jax.Array, jax.Array]]

@@ -21,7 +21,7 @@ class Parts(NamedTuple):
 
     Attributes:
       model: network, preconditioner and configuration, without parameters.
-      step: (state, batch, key) -> (state, metrics), see `make_train_step`; not compiled.
+      step: (state, batch, key) -> (state, metrics), made by `make_train_step`; not compiled.
       initial: () -> the state before the first step; to be called under jit.
       schedule: step -> learning rate.
     """
@@ -76,7 +76,12 @@ def assemble(
     ramp = None if config.init else config.ema_rampup_ratio
     kept = averages.Averages(
         averages.by_halflife(config.batch_size, config.ema_halflife_kimg * 1e3, rampup_ratio=ramp),
-        averages.shares(config.batch_size, config.ema_more_kimg, config.ema_power, ramp),
+        averages.shares(
+            config.batch_size,
+            halflives_kimg=config.ema_more_kimg,
+            powers=config.ema_power,
+            rampup_ratio=ramp,
+        ),
     )
     augment_images = (
         functools.partial(augment.augment, settings=augmentation) if augmentation else None

@@ -41,7 +41,7 @@ class Averages(NamedTuple):
 
     Attributes:
       main: what samples are drawn from.
-      further: others by name, see `shares`.
+      further: others by name, such as "halflife-250" and "power-0.050".
     """
 
     main: Share
@@ -70,7 +70,7 @@ def by_power(std: float) -> Share:
         beta = (1 - 1 / t)^(e + 1),    t = step + 1
 
     Its width is a constant share of the training so far, and averages of two widths, kept on the
-    way, give any other afterwards: see `posthoc`.
+    way, give any other afterwards (`posthoc`).
 
     Args:
       std: the standard deviation of the weights over [0, t], as a share of t; (0, 0.2887).
@@ -114,11 +114,18 @@ def exponent(std: float) -> float:
 
 def shares(
     batch_size: int,
+    *,
     halflives_kimg: tuple[float, ...] = (),
     powers: tuple[float, ...] = (),
     rampup_ratio: float | None = None,
 ) -> dict[str, Share]:
     """The further averages of a run by name: "halflife-250", "power-0.050".
+
+    Args:
+      batch_size: images of a step.
+      halflives_kimg: half-lives, in thousands of images.
+      powers: relative widths of power-function averages.
+      rampup_ratio: a half-life is at most this share of the images seen; None turns that off.
 
     Raises:
       ValueError: a half-life or a deviation out of range.

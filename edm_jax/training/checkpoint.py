@@ -76,7 +76,7 @@ def save(checkpoints: Checkpoints, step: int, state: TrainState, about: dict[str
       checkpoints: of the run's folder.
       step: optimizer steps taken.
       state: in arrays that span all processes.
-      about: see `record`.
+      about: the JSON item, made by `record`.
     """
     checkpoints.save(step, _items(state), about)
 

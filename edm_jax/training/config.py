@@ -188,7 +188,7 @@ def check(config: Config, devices: int) -> None:
             "ema_power must name what snapshots are of, such as (0.05, 0.1), where "
             f"ema_snapshot_kimg is {config.ema_snapshot_kimg}, got {config.ema_power}"
         )
-    averages.shares(config.batch_size, config.ema_more_kimg, config.ema_power)
+    averages.shares(config.batch_size, halflives_kimg=config.ema_more_kimg, powers=config.ema_power)
     if config.batch_size % devices:
         raise ValueError(
             f"batch_size must be a multiple of the {devices} devices, got {config.batch_size}"
@@ -206,6 +206,7 @@ def fit(
     channels: int,
     label_dim: int,
     augment_dim: int,
+    *,
     class_names: tuple[str, ...] = (),
 ) -> ModelConfig:
     """`config` for the data at hand: zeros are filled in, anything else must agree.

@@ -14,7 +14,7 @@ Prepare = Callable[[Batch, jax.Array], tuple[Any, dict[str, Any]]]
 
 
 def example_keys(
-    key: jax.Array, step: jax.Array, count: int, axis_name: str | None = None
+    key: jax.Array, step: jax.Array, count: int, *, axis_name: str | None = None
 ) -> jax.Array:
     """The typed keys of the examples of a step, each by its place in the global batch.
 

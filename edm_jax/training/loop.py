@@ -52,7 +52,7 @@ def train(
       OSError: the folder cannot be written, or another process trains in it.
     """
     report = Progress(quiet, speaks=processes.is_main())
-    engine = engines.engine(config.engine, config.fsdp)
+    engine = engines.engine(config.engine, fsdp=config.fsdp)
     check(config, engine.devices)
     folder = files.made(workdir)
 

@@ -45,7 +45,7 @@ def check_same_run(
     """Refuses to go on with another model, objective or data set.
 
     Args:
-      saved: the JSON item of the checkpoint, see `checkpoint.record`.
+      saved: the JSON item of the checkpoint, made by `checkpoint.record`.
       config: the settings now.
       model: what was built from them and the data.
       data: the data set's `fingerprint`. A run that was made before there was one has none.

@@ -47,7 +47,7 @@ def make_train_step(
       model: network, preconditioner and configuration; its parameters are not used.
       objective: what is learned from a batch, and how it is scored.
       optimizer: moves the parameters, and what the objective trains beside them.
-      average: the moving averages, see `averages`.
+      average: the moving averages that the run keeps.
       prepared: from a batch to data and conditions; None is `examples.prepare()`.
       loss_scale: a factor of the loss in the backward pass, undone on the gradients, so that
         float16 does not underflow; it changes no update.
@@ -92,7 +92,7 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         rows = jax.tree.leaves(batch)[0].shape[0]
-        keys = example_keys(key, state.step, rows, axis_name)
+        keys = example_keys(key, state.step, rows, axis_name=axis_name)
         y, conditions = prepared(batch, keys[:, 2:])
         examples = objective.draw(state.objective, keys[:, :2], y, conditions)
 

@@ -58,7 +58,9 @@ def test_what_is_drawn_by_default():
     drawn = lambda name: objectives.recipe(name, WITHOUT_SIGMA_DATA).noise.quantile(U)
     np.testing.assert_array_equal(drawn("edm"), objectives.log_normal(-1.2, 1.2).quantile(U))
     np.testing.assert_array_equal(drawn("flow"), objectives.log_normal(0.0, 1.0).quantile(U))
-    np.testing.assert_array_equal(drawn("v"), objectives.cosine(0.002, 80.0, 1.0).quantile(U))
+    np.testing.assert_array_equal(
+        drawn("v"), objectives.cosine(0.002, 80.0, sigma_data=1.0).quantile(U)
+    )
     ddpm = objectives.discrete(tables.sigmas(tables.alphas_cumprod("linear", num_train_steps=1000)))
     np.testing.assert_array_equal(drawn("ddpm"), ddpm.quantile(U))
 

@@ -53,7 +53,7 @@ def three_steps(engine: engines.Engine) -> dict[str, np.ndarray]:
     draw, train_step, make = parts(engine)
 
     def step(now, batch, key):
-        keys = example_keys(key, now.step, batch["images"].shape[0], engine.axis_name)
+        keys = example_keys(key, now.step, batch["images"].shape[0], axis_name=engine.axis_name)
         examples = draw(now, batch, keys)._asdict()
         examples |= examples.pop("conditions")
         masks = jax.vmap(jax.random.bits)(examples["dropout_keys"])

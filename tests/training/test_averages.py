@@ -136,4 +136,7 @@ def test_widths_that_cannot_be_are_named():
     for kimg in (-1.0, 0.0):
         with pytest.raises(ValueError, match=f"ema_more_kimg must hold .*got {kimg}"):
             averages.shares(8, halflives_kimg=(kimg,))
-    assert list(averages.shares(8, (250.0,), (0.05,))) == ["halflife-250", "power-0.050"]
+    assert list(averages.shares(8, halflives_kimg=(250.0,), powers=(0.05,))) == [
+        "halflife-250",
+        "power-0.050",
+    ]

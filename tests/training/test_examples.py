@@ -21,7 +21,7 @@ def test_keys_are_those_of_the_run_the_step_and_the_place_in_the_batch():
 
 def test_keys_of_a_spread_batch_are_those_of_the_whole():
     key, step = jax.random.key(3), jnp.int32(2)
-    share = lambda _: RAW(example_keys(key, step, 3, "data"))
+    share = lambda _: RAW(example_keys(key, step, 3, axis_name="data"))
     spread = jax.vmap(share, axis_name="data")(jnp.arange(4))
     np.testing.assert_array_equal(spread.reshape(12, 4, -1), RAW(example_keys(key, step, 12)))
 

@@ -42,7 +42,7 @@ def improved(engine_name, rounds):
     # Few levels: the history is full after ten steps of sixteen images or so.
     engine = engines.engine(engine_name)
     average = averages.Averages(
-        averages.by_halflife(16, 50.0), averages.shares(16, (0.1,), (0.05,))
+        averages.by_halflife(16, 50.0), averages.shares(16, halflives_kimg=(0.1,), powers=(0.05,))
     )
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     network = SmallNetwork(out_channels=2, dropout=0.0, zero=True)
