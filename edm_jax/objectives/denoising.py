@@ -86,7 +86,7 @@ def perturbed(y: Any, sigma: Any, noise: Any) -> tuple[Any, Any, Any]:
 
     Args:
       y: [B, ...] clean data, or a pytree.
-      sigma: noise levels, see `loss`.
+      sigma: of the shapes that `loss` takes, positive.
       noise: standard normal n, of y's structure and shapes.
 
     Returns:
@@ -180,7 +180,7 @@ def denoising(
         return hybrid_loss(both, *given, bound=bound, level=e.level, bound_weight=bound_weight)
 
     def losses(model, state: State, e: Examples) -> Losses:
-        each, total = weighted_mean(errors(model, e), e.element_weight)
+        each, total = weighted_mean(errors(model, e), weight=e.element_weight)
         counted = uncertainty.loss(state.trained, e.sigma, each) if learn_uncertainty else each
         factor = 1.0 if e.factor is None else e.factor
         return Losses(total * (counted * factor), each * factor, each, e.sigma)

@@ -47,7 +47,7 @@ def same_structure(a: Any, b: Any) -> bool:
     return bool(structure == jax.tree.structure(b))
 
 
-def weighted_mean(values: Any, weight: Any = None) -> tuple[jax.Array, jax.Array | int]:
+def weighted_mean(values: Any, *, weight: Any = None) -> tuple[jax.Array, jax.Array | int]:
     """The weighted mean over each example's elements, and the sum of their weights.
 
     Args:
