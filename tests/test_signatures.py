@@ -28,7 +28,7 @@ POSITIONAL = {
     "edm_jax.runtime.processes.map_local": {"count"},
     "edm_jax.runtime.processes.replicate_local": {"count"},
     "edm_jax.runtime.processes.split_local": {"count"},
-    "edm_jax.samplers.sampling.sample": {"keys"},
+    "edm_jax.samplers.sampling.sample": {"noise", "keys"},
     "edm_jax.timesteps.from_alphas_cumprod": {"num_steps"},
 }
 SELF = ("self", "cls")

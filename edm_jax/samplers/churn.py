@@ -37,7 +37,7 @@ class Churn(NamedTuple):
 
 
 def raised(
-    sigmas: np.ndarray, churn: Churn | None, round_sigma: Callable | None = None
+    sigmas: np.ndarray, churn: Churn | None, *, round_sigma: Callable | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the steps of a grid begin once noise is added.
 

@@ -39,7 +39,7 @@ def run(
     trajectory: bool | np.ndarray,
     unroll: int,
 ) -> Any:
-    """Runs a tableau whose arguments are checked; see `sample`.
+    """Runs a tableau whose arguments are checked.
 
     Args:
       denoise: (x, sigma `[]`) -> x0, all of the state's structure; or a `Remembering`.

@@ -163,7 +163,7 @@ def _churned(
     sigmas = timesteps.rounded(sigmas, round_sigma, keep_repeated=True)
     if times is None or round_sigma is not None:
         times = schedules.times(schedule, sigmas)
-    above, added = raised(sigmas, churn, round_sigma)
+    above, added = raised(sigmas, churn, round_sigma=round_sigma)
     starts = np.where(above == sigmas[:-1], times[:-1], schedule.sigma_inv(above))
     legs = [Leg(*leg) for leg in zip(starts, above, times[1:], sigmas[1:], added)]
     return integrate(
