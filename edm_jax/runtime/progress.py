@@ -29,7 +29,7 @@ class Progress:
         Args:
           total: how many things there are.
           initial: how many of them are done.
-          desc: what happens first, see `at`.
+          desc: what happens first.
           unit: what one thing is called.
           quiet: no bar and no lines.
           counts: in a log, a line of how many are done every ten seconds and at the end.

@@ -46,7 +46,7 @@ def run(
       tableau: concrete or traced.
       noise: the state to start from, a tree of `[B, ...]`.
       keys: `[B]` typed keys, or None where nothing asks for them.
-      started: whether `noise` is the first register already, see `start` of `sample`.
+      started: whether `noise` is the first register already, as with `start`.
       row_noise: a tree of `[K + 1, B, ...]`, or None.
       draw: (keys, like) -> noise, a `ByRow`, or None for standard normal noise.
       between: (row, keys, registers) -> registers, or None.
