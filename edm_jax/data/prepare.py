@@ -244,7 +244,7 @@ def convert(read: Callable, item: Any, format_: Format) -> tuple[bytes | None, s
     """Reads and converts an image.
 
     Args:
-      read: from `item` to uint8 [H, W, C] and notes, see `sources.Source`.
+      read: from `item` to uint8 [H, W, C] and notes (`sources.Source`).
       item: which image.
       format_: what it shall become.
 

@@ -91,7 +91,7 @@ def vp(
 
 
 def vp_range(
-    beta_d: float = 19.9, beta_min: float = 0.1, epsilon_s: float = 1e-3
+    beta_d: float = 19.9, beta_min: float = 0.1, *, epsilon_s: float = 1e-3
 ) -> tuple[float, float]:
     """(sigma_min, sigma_max) of the VP process: sigma(epsilon_s) and sigma(1)."""
     sigma = schedules.vp(beta_d=beta_d, beta_min=beta_min).sigma
