@@ -19,6 +19,8 @@ POSITIONAL = {
     "generation.draw": {"labels"},
     "generation.pairs": {"classes"},
     "generation.sampler_for": {"num_steps"},
+    "guidance.classifier": {"scale"},
+    "guidance.dynamic_threshold": {"percentile"},
     "ideal.gaussian": {"std"},
     "networks.downsample": {"resample_filter"},
     "networks.upsample": {"resample_filter"},

@@ -21,7 +21,7 @@ def classifier(denoise: Denoiser, log_prob: LogProb, scale: Scale = 1.0) -> Deno
         D_g = D + w sigma^2 grad_x log p(y | x; sigma)
 
     The exact p gives the exact posterior denoiser at w = 1. ADM's DDIM sampler does this; its DDPM
-    sampler shifts the mean, see `mean_shift`. To clip, clip `denoise`: the shifted D is not
+    sampler shifts the mean (`mean_shift`). To clip, clip `denoise`: the shifted D is not
     clipped again. Costs a forward and a backward pass of the classifier.
 
     Args:
