@@ -48,3 +48,10 @@ def test_the_map_names_every_room():
     rooms = {p.name + ("/" if p.is_dir() else "") for p in (ROOT / "edm_jax").iterdir()}
     hidden = {"__pycache__/", "__init__.py", "__main__.py", "py.typed"}
     assert not {room for room in rooms - hidden if room not in layout}
+
+
+def test_the_design_tells_of_every_room():
+    rooms = {p.name + ("/" if p.is_dir() else "") for p in (ROOT / "edm_jax").iterdir()}
+    hidden = {"__pycache__/", "__init__.py", "__main__.py", "py.typed"}
+    design = (ROOT / "docs" / "design.md").read_text()
+    assert not {room for room in rooms - hidden if f"`{room}`" not in design}
