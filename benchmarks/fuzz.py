@@ -242,7 +242,7 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
 
         def read(path: pathlib.Path) -> None:
             with Checkpoints(path, read_only=True) as checkpoints:
-                if checkpoints.steps() != [1] or checkpoints.damage(1, ["ema"]):
+                if checkpoints.steps() != [1] or checkpoints.damage(1, items=["ema"]):
                     raise ValueError("damaged")
                 ModelConfig.from_dict(checkpoints.record(1)["model"])
                 if part.startswith("ema"):
@@ -349,6 +349,7 @@ def _work(make: Callable[[], Case], mutations: int, seed: int, writer: int) -> i
 
     for name in ("utf-8-sig", *(f"utf-{n}{end}" for n in (16, 32) for end in ("", "-le", "-be"))):
         codecs.lookup(name)  # json imports the one that a text looks like, which counts as "exec"
+    Image.init()  # imports what an unknown file is tried with
     sys.addaudithook(watch)
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEGABYTES * 2**20, resource.RLIM_INFINITY))
