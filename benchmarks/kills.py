@@ -1,21 +1,24 @@
 """Is anything lost or left half written when a command is killed?
 
-    python benchmarks/kills.py [--kills 100] [--seed 0] [--only train,sample]
+    python benchmarks/kills.py [--kills train=50,sample=15] [--seed 0]
 
 For every command: run it once, undisturbed. Then run it again into another place, killing its
 process group (SIGKILL) at a random moment, but never before it is at work, and start the same
 command again, until it has come to its end; begin anew until there were enough kills. After each
 kill every file under a final name must be whole, and at the end everything must be as undisturbed:
 for a run, parameters, averages and optimizer state bit for bit; else, bytes.
+
+Processes are forked from one that has imported the package and done nothing else.
 """
 
 import argparse
+import collections
+import multiprocessing
 import os
 import pathlib
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,15 +31,24 @@ import orbax.checkpoint as ocp
 from PIL import Image
 
 from edm_jax import ddpmpp
+from edm_jax.cli.main import COMMANDS, run_command
+from edm_jax.data import archive
 from edm_jax.model import Model
 from edm_jax.weights import load, save
+from edm_jax.weights.checkpoint import Checkpoints
+from edm_jax.weights.safetensors import read_safetensors
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+KILLS = "train=50,sample=15,dataset=10,convert=10,posterior-variance=10,ema=5"
+MOST = 4.0  # seconds of work before a kill
+AIMED = 0.2  # share of a run's kills that wait for the next removal of a checkpoint
 SMALL = (
-    "--config.duration_kimg=12.8",
-    "--config.checkpoint_kimg=0.64",
+    "--config.duration_kimg=6.4",
+    "--config.checkpoint_kimg=0.32",
     "--config.log_kimg=0.64",
     "--config.sample_kimg=0",
+    "--config.ema_power=(0.05,0.1)",
+    "--config.ema_snapshot_kimg=0.64",
     "--config.model.model_channels=8",
     "--config.model.channel_mult=(1,)",
     "--config.model.attn_resolutions=()",
@@ -48,15 +60,48 @@ class Case(NamedTuple):
 
     Attributes:
       words: (folder to write to) -> its arguments.
-      at_work: (folder) -> whether it has begun to write.
-      whole: (folder) -> raises or returns a sentence when a file under a final name is not whole.
+      written: (folder) -> names; it is at work when there is one that was not there.
+      whole: (folder) -> raises when something under a final name is not whole.
       same: (undisturbed folder, killed folder) -> whether the results are the same.
+      removal: a path in the folder that is there while something is removed.
     """
 
     words: Callable[[pathlib.Path], list[str]]
-    at_work: Callable[[pathlib.Path], bool]
+    written: Callable[[pathlib.Path], set[str]]
     whole: Callable[[pathlib.Path], None]
     same: Callable[[pathlib.Path, pathlib.Path], bool]
+    removal: str | None = None
+
+
+def files(folder: pathlib.Path) -> set[str]:
+    """Every file of a folder, by path."""
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def steps(folder: pathlib.Path) -> set[str]:
+    """The checkpoints of a run, and the one that is being written."""
+    place = folder / "run/checkpoints"
+    return {p.name for p in place.iterdir() if p.name[0] != "."} if place.is_dir() else set()
+
+
+def said(folder: pathlib.Path) -> set[str]:
+    """Whether a command has said that it measures."""
+    return {word for word in ("measuring",) if word in log(folder).read_text()}
+
+
+def log(folder: pathlib.Path) -> pathlib.Path:
+    """Where a command's words go that writes to a folder."""
+    return folder.with_name(f"{folder.name}.log")
+
+
+def doing(folder: pathlib.Path) -> str:
+    """What a killed command was at, by what it has left."""
+    left = {p.name for p in folder.rglob("*")}
+    if any(".orbax-checkpoint-tmp" in name for name in left):
+        return "saving"
+    if ".removed.tmp" in left:
+        return "removing"
+    return "writing" if any(name.startswith(".") and name.endswith(".tmp") for name in left) else ""
 
 
 def final(workdir: pathlib.Path) -> tuple[int, dict]:
@@ -68,18 +113,19 @@ def final(workdir: pathlib.Path) -> tuple[int, dict]:
     return step, {p.name: reader.restore(p) for p in items}
 
 
-def same_state(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Whether two runs ended at one step with equal bits."""
+def same_run(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Whether two runs ended at one step with equal bits, and kept the same averages."""
     (step, wanted), (reached, found) = final(one), final(other)
     equal = jax.tree.map(lambda a, b: np.array_equal(a, b, equal_nan=True), wanted, found)
-    return step == reached and jax.tree.all(equal)
+    averages = same_bytes(one / "run/averages", other / "run/averages")
+    return step == reached and jax.tree.all(equal) and averages
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
     """Every file of a folder, by path; what a killed process left under a temporary name aside."""
-    temporary = lambda p: any(part.startswith(".") and part.endswith(".tmp") for part in p.parts)
-    files = (p for p in folder.rglob("*") if p.is_file() and not temporary(p))
-    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+    temporary = lambda part: part.startswith(".") and part.endswith(".tmp")
+    final = (name for name in files(folder) if not any(map(temporary, pathlib.Path(name).parts)))
+    return {name: (folder / name).read_bytes() for name in final}
 
 
 def same_bytes(one: pathlib.Path, other: pathlib.Path) -> bool:
@@ -88,10 +134,16 @@ def same_bytes(one: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def whole_run(folder: pathlib.Path) -> None:
-    """The two newest checkpoints load; one before them may be half removed, as two are kept."""
-    steps = (p for p in (folder / "run" / "checkpoints").iterdir() if p.name.isdigit())
-    for step in sorted(steps, key=lambda p: int(p.name))[-2:]:
-        load(step)
+    """Every checkpoint has the bytes that were written, the newest loads, and all snapshots."""
+    with Checkpoints(folder / "run", read_only=True) as checkpoints:
+        found = checkpoints.steps()
+        for step in found:
+            if (wrong := checkpoints.damage(step)) or not checkpoints.folder(step).exists():
+                raise ValueError(f"step {step}: {wrong}")
+    if found:
+        load(folder / f"run/checkpoints/{found[-1]}")
+    for path in (folder / "run/averages").glob("power-*"):
+        read_safetensors(path / "weights.safetensors")
 
 
 def whole_pictures(folder: pathlib.Path) -> None:
@@ -114,7 +166,6 @@ def whole_if_there(name: str, read: Callable[[pathlib.Path], object]) -> Callabl
 def cases(scratch: pathlib.Path) -> dict[str, Case]:
     """The commands; they share a trained model and a folder of images in `scratch`."""
     run = str(scratch / "train" / "run")
-    any_file = lambda folder: any(p.is_file() for p in folder.rglob("*"))
 
     def train(folder):
         config = ["--config", str(ROOT / "configs" / "digits.py")]
@@ -132,133 +183,142 @@ def cases(scratch: pathlib.Path) -> dict[str, Case]:
         return ["convert", str(scratch / "large"), str(folder / "model")]
 
     def variance(folder):
-        place = ["--out", str(folder / "x.npz"), "--images", "256", "--levels", "10"]
+        place = ["--out", str(folder / "x.npz"), "--images", "1024", "--levels", "10"]
         return ["posterior-variance", "--checkpoint", run, "--data", "digits", *place]
 
+    def ema(folder):
+        return ["ema", run, str(folder / "model"), "--std", "0.08"]
+
+    model = whole_if_there("model", load)
     return {
-        "train": Case(
-            train,
-            lambda folder: (
-                (folder / "run" / "checkpoints").is_dir()
-                and any((folder / "run" / "checkpoints").iterdir())
-            ),
-            whole_run,
-            same_state,
-        ),
-        "sample": Case(sample, any_file, whole_pictures, same_bytes),
-        "dataset": Case(dataset, any_file, lambda folder: None, same_bytes),
-        "convert": Case(
-            convert,
-            lambda folder: any(folder.iterdir()),
-            whole_if_there("model", load),
-            same_bytes,
-        ),
-        "posterior-variance": Case(
-            variance, lambda folder: True, whole_if_there("x.npz", np.load), same_bytes
-        ),
+        "train": Case(train, steps, whole_run, same_run, "run/checkpoints/.removed.tmp"),
+        "sample": Case(sample, files, whole_pictures, same_bytes),
+        "dataset": Case(dataset, files, whole_if_there("images.zip", archive.load), same_bytes),
+        "convert": Case(convert, files, model, same_bytes),
+        "posterior-variance": Case(variance, said, whole_if_there("x.npz", np.load), same_bytes),
+        "ema": Case(ema, files, model, same_bytes),
     }
 
 
-def prepare(scratch: pathlib.Path) -> None:
-    """Makes what the commands read: images to convert, and a model of some size."""
+def pictures(scratch: pathlib.Path) -> None:
+    """Makes images for a data set."""
     rng = np.random.default_rng(0)
     for i in range(2000):
         path = scratch / "pictures" / f"class{i % 4}" / f"{i:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+
+
+def large(scratch: pathlib.Path) -> None:
+    """Makes a model of some size to convert."""
     config = ddpmpp(resolution=16, model_channels=96, num_blocks=2)
     save(Model.init(jax.random.key(0), config), scratch / "large")
 
 
-def start(words: list[str], cache: str) -> subprocess.Popen:
-    """Starts a command in a process group of its own."""
-    environment = dict(
-        os.environ,
-        PYTHONPATH=str(ROOT),
-        JAX_COMPILATION_CACHE_DIR=cache,
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-    )
-    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    command = [sys.executable, "-m", "edm_jax", *words]
-    return subprocess.Popen(command, start_new_session=True, env=environment, **quiet)
+def command(words: list[str], output: pathlib.Path) -> None:
+    """Runs a command, in a process group of its own."""
+    os.setsid()
+    with output.open("w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    sys.exit(run_command(words[0], words[1:]))
 
 
-def undisturbed(case: Case, folder: pathlib.Path, cache: str) -> float:
+def start(case: Case, folder: pathlib.Path):
+    """Starts a command; returns its process when it is at work, or has ended."""
+    before = case.written(folder) if log(folder).exists() else set()
+    log(folder).write_text("")
+    server = multiprocessing.get_context("forkserver")
+    child = server.Process(target=command, args=(case.words(folder), log(folder)))
+    child.start()
+    while child.is_alive():
+        try:
+            if case.written(folder) - before:
+                break
+        except OSError:  # a temporary one went while we looked
+            break
+        time.sleep(0.001)
+    return child
+
+
+def undisturbed(case: Case, folder: pathlib.Path) -> float:
     """Runs a command to its end; returns the seconds from the begin of its work to its end."""
     folder.mkdir()
-    child = start(case.words(folder), cache)
-    while child.poll() is None and not case.at_work(folder):
-        time.sleep(0.001)
+    child = start(case, folder)
     began = time.monotonic()
-    if child.wait():
-        sys.exit(f"the command failed: {' '.join(case.words(folder))}")
+    child.join()
+    if child.exitcode:
+        sys.exit(f"{' '.join(case.words(folder))} failed: {log(folder).read_text()}")
     return time.monotonic() - began
+
+
+def killed_at(case: Case, folder: pathlib.Path, child, seconds: float, aimed: bool) -> str | None:
+    """Kills a command after so long; returns what it was at, or None if it had ended."""
+    child.join(timeout=seconds)
+    while aimed and child.is_alive() and not (folder / case.removal).exists():
+        pass
+    if not child.is_alive():
+        return None
+    os.killpg(child.pid, signal.SIGKILL)
+    child.join()
+    return doing(folder)
 
 
 def soak(name: str, case: Case, kills: int, scratch: pathlib.Path, chance: random.Random) -> None:
     """Kills one command so many times; ends the program when something is lost."""
-    cache, killed = str(scratch / "cache"), scratch / f"{name}-killed"
-    wanted = scratch / name
-    if not wanted.exists():
-        undisturbed(case, wanted, cache)
-    span = undisturbed(case, scratch / f"{name}-warm", cache)
-    done = ends = 0
-    while done < kills:
-        killed.mkdir(exist_ok=True)
-        before = contents(killed).keys()
-        child = start(case.words(killed), cache)
-        # At work: it has written something beside what the last one left.
-        while child.poll() is None and not (
-            case.at_work(killed) and (not before or contents_changed(killed, before))
-        ):
-            time.sleep(0.001)
-        try:
-            child.wait(timeout=chance.uniform(0.0, span))
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            done += 1
-            case.whole(killed)
-        else:
-            # Killed after its last rename, before it ended: the next one finds the result there,
-            # and may refuse to make it again.
-            if not case.same(wanted, killed):
-                sys.exit(f"{name}: after kill {done} the end differs (exit {child.returncode})")
-            ends += 1
-            shutil.rmtree(killed)
-    if killed.exists():
-        start(case.words(killed), cache).wait()
+    killed, wanted = scratch / f"{name}-killed", scratch / name
+    span = MOST if wanted.exists() else min(undisturbed(case, wanted), MOST)
+    were, ends = collections.Counter(), 0
+
+    def end(child):
+        nonlocal ends
+        child.join()
+        # Killed after its last rename, before it ended: the next one finds the result there, and
+        # may refuse to make it again.
         if not case.same(wanted, killed):
-            sys.exit(f"{name}: after the last kill the end differs")
+            words = log(killed).read_text()
+            sys.exit(f"{name}: after {were} the end differs (exit {child.exitcode}): {words}")
         ends += 1
         shutil.rmtree(killed)
-    print(f"{name:20}{done:5} kills, {ends:4} ends, all as undisturbed", flush=True)
+        log(killed).unlink()
 
-
-def contents_changed(folder: pathlib.Path, before) -> bool:
-    """Whether there are other files than before."""
-    try:
-        return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} != before
-    except OSError:  # a temporary one went while we looked
-        return True
+    while were.total() < kills:
+        killed.mkdir(exist_ok=True)
+        child = start(case, killed)
+        aimed = case.removal is not None and chance.random() < AIMED
+        was = killed_at(case, killed, child, chance.uniform(0.0, span), aimed)
+        if was is None:
+            end(child)
+        else:
+            case.whole(killed)
+            were[was or "else"] += 1
+            print(f"{name}: killed {were.total()}, {was}", file=sys.stderr, flush=True)
+    if killed.exists():
+        end(start(case, killed))
+    parts = ", ".join(f"{count} {was}" for was, count in sorted(were.items()))
+    print(f"{name:20}{were.total():4} kills ({parts}), {ends} ends as undisturbed", flush=True)
 
 
 def main() -> None:
     """Runs the soak; exits with 1 when anything is lost."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=100, help="of all commands together")
+    parser.add_argument("--kills", default=KILLS, help="how many of which commands")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="names of commands, with commas")
     args = parser.parse_args()
     chance = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
-        prepare(scratch)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(scratch / "cache"))
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        modules = [f"edm_jax.cli.{name.replace('-', '_')}" for name in COMMANDS]
+        multiprocessing.set_forkserver_preload([*modules, "edm_jax.training.loop"])
         every = cases(scratch)
-        undisturbed(every["train"], scratch / "train", str(scratch / "cache"))
-        chosen = [name for name in every if not args.only or name in args.only.split(",")]
-        for name in chosen:
-            soak(name, every[name], -(-args.kills // len(chosen)), scratch, chance)
+        trained = lambda folder: (
+            (folder / "train").exists() or undisturbed(every["train"], folder / "train")
+        )
+        for name, _, count in (part.partition("=") for part in args.kills.split(",")):
+            {"dataset": pictures, "convert": large}.get(name, trained)(scratch)
+            soak(name, every[name], int(count), scratch, chance)
 
 
 if __name__ == "__main__":
