@@ -101,7 +101,7 @@ def doing(folder: pathlib.Path) -> str:
         return "saving"
     if ".removed.tmp" in left:
         return "removing"
-    return "writing" if any(name.startswith(".") and name.endswith(".tmp") for name in left) else ""
+    return "writing" if any(name.endswith((".tmp", ".partial")) for name in left) else ""
 
 
 def final(workdir: pathlib.Path) -> tuple[int, dict]:
