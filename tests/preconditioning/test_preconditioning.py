@@ -276,3 +276,9 @@ class TestDenoiser:
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("u", [[0.5, 0.9, 0.0], [1.0, 1.0, 0.0], [1.0, 0.5], [0.0], [[1.0, 0.0]]])
+def test_a_table_of_iddpm_descends_to_0(u):
+    with pytest.raises(ValueError, match=r"u must be \[M \+ 1\] noise levels descending to 0, got"):
+        preconditioning.iddpm(u)
