@@ -125,15 +125,12 @@ def normal_like(keys: jax.Array, like: Any) -> Any:
       like: An array [B, ...], or a tree of such, or their `jax.ShapeDtypeStruct`s.
 
     Returns:
-      The same structure, shapes and dtypes. An array is `normal(keys, shape)`; leaf i of a tree,
-      in the order of `jax.tree.leaves`, is drawn from `fold_in(keys, i)`.
+      The same structure, shapes and dtypes. One array is `normal(keys, shape)`; of several, array
+      i in the order of `jax.tree.leaves` is drawn from `fold_in(keys, i)`.
     """
     leaves, structure = jax.tree.flatten(like)
-    if jax.tree_util.treedef_is_leaf(structure):
-        return normal(keys, like.shape[1:], dtype=like.dtype)
-    draws = [
-        normal(fold_in(keys, i), leaf.shape[1:], dtype=leaf.dtype) for i, leaf in enumerate(leaves)
-    ]
+    each = [keys] if len(leaves) == 1 else [fold_in(keys, i) for i in range(len(leaves))]
+    draws = [normal(k, leaf.shape[1:], dtype=leaf.dtype) for k, leaf in zip(each, leaves)]
     return jax.tree.unflatten(structure, draws)
 
 

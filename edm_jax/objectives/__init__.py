@@ -7,6 +7,7 @@ from edm_jax.objectives.noise import (
     cosine,
     discrete,
     iddpm,
+    karras,
     log_normal,
     ve,
     vp,

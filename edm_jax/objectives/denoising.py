@@ -168,7 +168,9 @@ def denoising(
     def draw(state: State, keys: jax.Array, y: Any, conditions: dict[str, Any]) -> Examples:
         y, counts = y.split() if isinstance(y, Weighted) else (y, None)
         sigma, level, factor = levels.draw(state.kept, keys[:, 0])
-        return Examples(y, sigma, normal_like(keys[:, 1], y), conditions, level, factor, counts)
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), y)
+        noise = randomness.normal_like(keys[:, 1], like)
+        return Examples(y, sigma, noise, conditions, level, factor, counts)
 
     def errors(model, e: Examples) -> Any:
         if bound is None:
@@ -189,22 +191,3 @@ def denoising(
         return state._replace(kept=levels.update(state.kept, e.level, losses.each, gather))
 
     return Objective(init, draw, losses, update)
-
-
-def normal_like(keys: jax.Array, y: Any) -> Any:
-    """Standard normal noise of the structure and shapes of y, each sample from its own key.
-
-    Args:
-      keys: [b] typed keys; consumed.
-      y: [b, ...] an array, or a pytree of them, whose leaves draw from `fold_in(keys, leaf)`.
-    """
-    leaves, tree = jax.tree.flatten(y)
-    if len(leaves) == 1:
-        return jax.tree.unflatten(tree, [randomness.normal(keys, leaves[0].shape[1:])])
-    return jax.tree.unflatten(
-        tree,
-        [
-            randomness.normal(randomness.fold_in(keys, i), leaf.shape[1:])
-            for i, leaf in enumerate(leaves)
-        ],
-    )

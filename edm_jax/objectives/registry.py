@@ -11,7 +11,15 @@ from edm_jax import tables
 from edm_jax.checks import one_of
 from edm_jax.objectives import levels, variational
 from edm_jax.objectives.denoising import denoising
-from edm_jax.objectives.noise import NoiseDistribution, cosine, discrete, log_normal, ve, vp
+from edm_jax.objectives.noise import (
+    NoiseDistribution,
+    cosine,
+    discrete,
+    karras,
+    log_normal,
+    ve,
+    vp,
+)
 from edm_jax.objectives.record import Model, Objective
 from edm_jax.objectives.weighting import (
     edm_weight,
@@ -61,6 +69,17 @@ def _edm(
     return Recipe(log_normal(p_mean, p_std), weight)
 
 
+def _karras(
+    preconditioner: Preconditioner,
+    sigma_min: float = 0.02,
+    sigma_max: float = 88.0,
+    rho: float = 7.0,
+    sigma_data: float | None = None,
+) -> Recipe:
+    weight = edm_weight(_sigma_data(sigma_data, preconditioner))
+    return Recipe(karras(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho), weight)
+
+
 def _vp(_: Preconditioner, beta_d=19.9, beta_min=0.1, epsilon_t=1e-5) -> Recipe:
     return Recipe(vp(beta_d, beta_min, epsilon_t=epsilon_t), inverse_square_weight())
 
@@ -87,10 +106,11 @@ def _v(_: Preconditioner, sigma_min=0.002, sigma_max=80.0, sigma_data=1.0) -> Re
     return Recipe(cosine(sigma_min, sigma_max, sigma_data=sigma_data), v_weight())
 
 
-# What denoisers are trained at (edm, vp, ve, iddpm: Karras et al. 2022, table 1). "flow" and "v"
-# weigh the error of what their networks predict.
+# What denoisers are trained at (edm, vp, ve, iddpm: Karras et al. 2022, table 1). "karras" is edm
+# with the levels of GenCast; "flow" and "v" weigh the error of what their networks predict.
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "edm": _edm,
+    "karras": _karras,
     "vp": _vp,
     "ve": _ve,
     "iddpm": _iddpm,
@@ -211,6 +231,7 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
         levels and a network that predicts one;
         importance: draw levels of large loss more often; needs a table of levels;
         and those of its noise levels: "edm" and "flow" p_mean, p_std ("edm" also sigma_data),
+        "karras" sigma_min, sigma_max, rho, sigma_data,
         "vp" beta_d, beta_min, epsilon_t, "ve" sigma_min, sigma_max, "iddpm" num_train_steps, c_1,
         c_2, "ddpm" betas, num_train_steps, "v" sigma_min, sigma_max, sigma_data.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edm_jax import ideal, objectives, preconditioning, randomness, schedules, tables
+from edm_jax import ideal, objectives, preconditioning, randomness, schedules, tables, timesteps
 
 SIGMAS = jnp.asarray([0.002, 0.1, 0.5, 1.0, 10.0, 80.0])
 # Data of second moment 1/4 and noise of second moment 1, orthogonal: means are expectations.
@@ -108,6 +108,7 @@ DISTRIBUTIONS = {
     "iddpm": objectives.iddpm(),
     "discrete": objectives.discrete([0.5, 3.0, 1.0]),
     "cosine": objectives.cosine(),
+    "karras": objectives.karras(),
 }
 U = np.linspace(0.0005, 0.9995, 1000)
 
@@ -122,6 +123,7 @@ CDF = {
     "vp": lambda s: (schedules.vp().sigma_inv(s) - 1e-5) / (1 - 1e-5),
     "ve": lambda s: np.log(s / 0.02) / np.log(100 / 0.02),
     "cosine": lambda s: (np.arctan(s) - np.arctan(0.002)) / (np.arctan(80) - np.arctan(0.002)),
+    "karras": lambda s: (s ** (1 / 7) - 0.02 ** (1 / 7)) / (88 ** (1 / 7) - 0.02 ** (1 / 7)),
 }
 
 
@@ -166,6 +168,12 @@ def test_draws(quantiles):
         below = np.searchsorted(np.sort(sigma), expected, side="right") / len(sigma)
         at = np.searchsorted(np.sort(expected), expected, side="right") / len(expected)
         assert np.abs(below - at).max() < 1.95 / 200 + 1e-3, name
+
+
+def test_karras_is_the_distribution_of_the_levels_of_the_grid():
+    levels = timesteps.edm(9, sigma_min=0.02, sigma_max=88.0, rho=5.0, final="sigma_min")
+    quantile = objectives.karras(rho=5.0).quantile
+    np.testing.assert_allclose(quantile(np.linspace(1.0, 0.0, 10)), levels, rtol=1e-13)
 
 
 def test_draws_have_the_shape_asked_for():
@@ -213,7 +221,7 @@ def test_objectives_by_name():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: objectives.build("edn", None), "name must be one of edm, vp, .*got 'edn'"),
+        (lambda: objectives.build("edn", None), "name must be one of edm, karras, vp, .*got 'edn'"),
         (
             lambda: objectives.recipe("edm", preconditioning.edm(1.0), sigma_data=0.5),
             "sigma_data of the weight must be that of the preconditioner, 1.0, got 0.5",
@@ -231,6 +239,8 @@ def test_objectives_by_name():
         ),
         (lambda: objectives.iddpm(u=[1.0, 0.5]), "u must be"),
         (lambda: objectives.cosine(sigma_data=-1.0), "sigma_data must be positive"),
+        (lambda: objectives.karras(rho=0.0), "rho must be positive"),
+        (lambda: objectives.karras(sigma_min=90.0), "sigma_min must be below sigma_max = 88.0"),
         (lambda: objectives.edm_weight(0.0), "sigma_data must be positive"),
         (lambda: objectives.min_snr_weight(0.0), "limit must be positive"),
     ],

@@ -16,6 +16,11 @@ WITHOUT_SIGMA_DATA = preconditioning.epsilon()
     "name, arguments, noise",
     [
         ("edm", {"p_mean": -0.4, "p_std": 1.5}, objectives.log_normal(-0.4, 1.5)),
+        (
+            "karras",
+            {"sigma_min": 0.01, "sigma_max": 50.0, "rho": 5.0},
+            objectives.karras(sigma_min=0.01, sigma_max=50.0, rho=5.0),
+        ),
         ("flow", {"p_mean": -0.4, "p_std": 1.5}, objectives.log_normal(-0.4, 1.5)),
         (
             "vp",
@@ -73,8 +78,9 @@ def test_the_weight_of_edm_has_a_sigma_data_of_one_half_unless_the_model_or_the_
         (preconditioning.edm(0.3), {"sigma_data": 0.3}, 0.3),
     ):
         wanted = objectives.edm_weight(sigma_data)(SIGMA)
-        own = objectives.recipe("edm", row, **arguments).weight
-        np.testing.assert_array_equal(own(SIGMA), wanted)
+        for name in ("edm", "karras"):
+            own = objectives.recipe(name, row, **arguments).weight
+            np.testing.assert_array_equal(own(SIGMA), wanted)
         placed = objectives.recipe("ve", row, weight="edm", weight_arguments=arguments).weight
         np.testing.assert_array_equal(placed(SIGMA), wanted)
 

@@ -155,11 +155,11 @@ def test_each_leaf_has_draws_and_a_dtype_of_its_own():
 def test_draw_is_called_with_the_keys_of_each_row_and_what_to_be_like():
     seen = []
 
-    def signs(keys, like):
+    def draw(keys, like):
         seen.append((like.shape, like.dtype))
-        return randomness.rademacher(keys, like.shape[1:], dtype=like.dtype)
+        return signs(keys, like)
 
-    drawn = samplers.sample(ideal, CHURNED, NOISE, KEYS, draw=signs)
+    drawn = samplers.sample(ideal, CHURNED, NOISE, KEYS, draw=draw)
     rows = [signs(randomness.fold_in(KEYS, k), NOISE) for k in range(CHURNED.nfe + 1)]
     given = samplers.sample(ideal, CHURNED, NOISE, row_noise=jnp.stack(rows))
     np.testing.assert_allclose(drawn, given, rtol=0, atol=3e-6)
@@ -206,15 +206,20 @@ def test_between_is_called_before_the_noise_of_each_row():
     np.testing.assert_allclose(states, expected, rtol=2e-6, atol=2e-5)
 
 
-def test_with_between_jit_vmap_and_eight_devices_agree():
-    call = lambda z, k: samplers.sample(ideal, CHURNED, z, k, between=stir)
-    traced = lambda t, z, k: samplers.sample(ideal, t, z, k, between=stir)
+def signs(keys, like):
+    return randomness.rademacher(keys, like.shape[1:], dtype=like.dtype)
+
+
+def test_with_between_and_draw_jit_vmap_and_eight_devices_agree():
+    call = lambda z, k: samplers.sample(ideal, CHURNED, z, k, between=stir, draw=signs)
+    traced = lambda t, z, k: samplers.sample(ideal, t, z, k, between=stir, draw=signs)
     split = lambda a: a.reshape(4, 2, *a.shape[1:])
     assert jax.device_count() == 8
     with jax.enable_x64(True):
         noise = jnp.asarray(NOISE, jnp.float64)
         expected = call(noise, KEYS)
-        assert not jnp.allclose(expected, samplers.sample(ideal, CHURNED, noise, KEYS), atol=1e-2)
+        without = samplers.sample(ideal, CHURNED, noise, KEYS, draw=signs)
+        assert not jnp.allclose(expected, without, atol=1e-2)
         results = {
             "jit": jax.jit(call)(noise, KEYS),
             "argument": jax.jit(traced)(CHURNED, noise, KEYS),
@@ -234,7 +239,7 @@ def test_gradients_pass_through_between():
         @jax.jit
         def value(amount):
             between = lambda row, keys, Y: jax.tree.map(lambda y: y + amount * jnp.sin(y), Y)
-            return samplers.sample(ideal, CHURNED, noise, KEYS, between=between).var()
+            return samplers.sample(ideal, CHURNED, noise, KEYS, between=between, draw=signs).var()
 
         step = 1e-5
         finite = (value(0.3 + step) - value(0.3 - step)) / (2 * step)
@@ -310,9 +315,11 @@ def test_every_register_starts_in_proportion():
 
 
 def test_chosen_states_are_those_and_no_others_are_kept():
-    plain, states = samplers.sample(ideal, CHURNED, NOISE, KEYS, trajectory=True)
+    given = randomness.normal(randomness.sample_keys(range(CHURNED.nfe + 1)), NOISE.shape)
+    call = lambda rows: samplers.sample(ideal, CHURNED, NOISE, row_noise=given, trajectory=rows)
+    plain, states = call(True)
     for rows in ([0, 4, 11], [11, 3, 3], np.array([2])):
-        result, some = samplers.sample(ideal, CHURNED, NOISE, KEYS, trajectory=rows)
+        result, some = call(rows)
         np.testing.assert_allclose(result, plain, rtol=0, atol=1e-6)
         np.testing.assert_allclose(some, states[np.asarray(rows)], rtol=1e-6, atol=1e-6)
     _, leaves = samplers.sample(ideal, HEUN, TREE, trajectory=[3, 5])
