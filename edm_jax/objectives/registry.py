@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +30,7 @@ from edm_jax.objectives.weighting import (
     v_weight,
 )
 from edm_jax.preconditioning import Preconditioner
+from edm_jax.preconditioning.coefficients import per_channel
 from edm_jax.schedules import Function
 
 _Made = TypeVar("_Made")
@@ -49,21 +50,27 @@ class Recipe(NamedTuple):
     levels: np.ndarray | None = None
 
 
-def _sigma_data(asked: float | None, preconditioner: Preconditioner) -> float:
+SigmaData = float | Sequence[float] | None
+
+
+def _sigma_data(asked: SigmaData, preconditioner: Preconditioner) -> float | tuple[float, ...]:
     """That of the weight: the preconditioner's, or one that does not contradict it."""
     its = preconditioner.sigma_data
-    if asked is not None and its is not None and asked != its:
+    if asked is None:
+        return 0.5 if its is None else its
+    asked = per_channel(asked)
+    if its is not None and asked != its:
         raise ValueError(
             f"sigma_data of the weight must be that of the preconditioner, {its}, got {asked}"
         )
-    return asked or its or 0.5
+    return asked
 
 
 def _edm(
     preconditioner: Preconditioner,
     p_mean: float = -1.2,
     p_std: float = 1.2,
-    sigma_data: float | None = None,
+    sigma_data: SigmaData = None,
 ) -> Recipe:
     weight = edm_weight(_sigma_data(sigma_data, preconditioner))
     return Recipe(log_normal(p_mean, p_std), weight)
@@ -74,7 +81,7 @@ def _karras(
     sigma_min: float = 0.02,
     sigma_max: float = 88.0,
     rho: float = 7.0,
-    sigma_data: float | None = None,
+    sigma_data: SigmaData = None,
 ) -> Recipe:
     weight = edm_weight(_sigma_data(sigma_data, preconditioner))
     return Recipe(karras(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho), weight)
@@ -164,7 +171,7 @@ def recipe(
                 f"weight_arguments must be empty where no weight is named, got {weight_arguments}"
             )
         return made
-    given = dict(weight_arguments or {})
+    given: dict[str, Any] = dict(weight_arguments or {})
     if weight == "edm":
         given["sigma_data"] = _sigma_data(given.get("sigma_data"), preconditioner)
     return made._replace(weight=_call("weight", WEIGHTS, weight, **given))

@@ -1,16 +1,19 @@
 """Weights lambda(sigma): how much the squared error of a denoiser counts at each noise level."""
 
+from collections.abc import Sequence
+
 from edm_jax.checks import check_positive
+from edm_jax.preconditioning.coefficients import per_channel, spread_over_channels
 from edm_jax.schedules import Function, host_or_device
 
 
-def edm_weight(sigma_data: float = 0.5) -> Function:
+def edm_weight(sigma_data: float | Sequence[float] = 0.5) -> Function:
     """lambda = (sigma^2 + sd^2) / (sigma sd)^2 = 1 / c_out^2 of `preconditioning.edm`.
 
     It gives the network's own output unit weight at every noise level (Karras et al. 2022, eq. 8).
 
     Args:
-      sigma_data: sd, positive.
+      sigma_data: sd, positive; or `[C]`, one for each channel of the last axis.
 
     Raises:
       ValueError: sigma_data <= 0.
@@ -18,9 +21,11 @@ def edm_weight(sigma_data: float = 0.5) -> Function:
     >>> float(edm_weight(0.5)(1.0))
     5.0
     """
-    check_positive(sigma_data=sigma_data)
+    each = per_channel(sigma_data)
     # As a sum: (sigma sd)^2 would leave float32's range where 1/sigma^2 does not.
-    return host_or_device(lambda xp, sigma: 1.0 / sigma**2 + 1.0 / sigma_data**2)
+    return host_or_device(
+        lambda xp, sigma: 1.0 / sigma**2 + 1.0 / spread_over_channels(each, xp, sigma) ** 2
+    )
 
 
 def inverse_square_weight() -> Function:

@@ -1,14 +1,20 @@
 """Preconditioners of networks that know every noise level of a range."""
 
+from collections.abc import Sequence
+from functools import partial
+
 from edm_jax import schedules
 from edm_jax.checks import check_positive, check_range
-from edm_jax.preconditioning.coefficients import EPSILON, rsqrt
+from edm_jax.preconditioning.coefficients import EPSILON, per_channel, rsqrt, spread_over_channels
 from edm_jax.preconditioning.record import Preconditioner
 from edm_jax.schedules.functions import host_or_device, one
 
 
 def edm(
-    sigma_data: float = 0.5, *, sigma_min: float = 0.0, sigma_max: float = float("inf")
+    sigma_data: float | Sequence[float] = 0.5,
+    *,
+    sigma_min: float = 0.0,
+    sigma_max: float = float("inf"),
 ) -> Preconditioner:
     """EDM: input and training target of the network have unit variance at every sigma.
 
@@ -18,7 +24,8 @@ def edm(
     Karras et al. 2022, table 1. With F = 0 this is the ideal denoiser of N(0, sd^2).
 
     Args:
-      sigma_data: sd, the standard deviation of the data, positive.
+      sigma_data: sd, the standard deviation of the data, positive; or `[C]`, one for each channel
+        of the last axis.
       sigma_min: The lowest noise level the network is used at.
       sigma_max: The highest.
 
@@ -28,21 +35,21 @@ def edm(
     Raises:
       ValueError: sigma_data <= 0, or not 0 <= sigma_min < sigma_max.
     """
-    check_positive(sigma_data=sigma_data)
+    sigma_data = per_channel(sigma_data)
     if not 0.0 <= sigma_min < sigma_max:
         raise ValueError(
             f"sigma_min and sigma_max must satisfy 0 <= sigma_min < sigma_max, got {sigma_min} "
             f"and {sigma_max}"
         )
-    sd = float(sigma_data)
+    sd = partial(spread_over_channels, sigma_data)
     return Preconditioner(
         sigma_min=float(sigma_min),
         sigma_max=float(sigma_max),
-        c_skip=host_or_device(lambda xp, s: sd**2 / (s**2 + sd**2)),
-        c_out=host_or_device(lambda xp, s: s * sd * rsqrt(xp, s**2 + sd**2)),
-        c_in=host_or_device(lambda xp, s: rsqrt(xp, s**2 + sd**2)),
+        c_skip=host_or_device(lambda xp, s: sd(xp, s) ** 2 / (s**2 + sd(xp, s) ** 2)),
+        c_out=host_or_device(lambda xp, s: s * sd(xp, s) * rsqrt(xp, s**2 + sd(xp, s) ** 2)),
+        c_in=host_or_device(lambda xp, s: rsqrt(xp, s**2 + sd(xp, s) ** 2)),
         c_noise=host_or_device(lambda xp, s: xp.log(s) / 4.0),
-        sigma_data=sd,
+        sigma_data=sigma_data,
     )
 
 

@@ -22,7 +22,8 @@ class Preconditioner(NamedTuple):
     sigma_min: the lowest noise level the network was made for.
     sigma_max: the highest.
     round_sigma: sigma -> the nearest level the network knows; the identity for continuous ones.
-    sigma_data: the standard deviation of the data that it assumes, or None.
+    sigma_data: the standard deviation of the data that it assumes, of all or [C] of each channel;
+      or None.
     """
 
     c_skip: Function
@@ -32,7 +33,7 @@ class Preconditioner(NamedTuple):
     sigma_min: float = 0.0
     sigma_max: float = float("inf")
     round_sigma: Function = identity
-    sigma_data: float | None = None
+    sigma_data: float | tuple[float, ...] | None = None
 
 
 def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
@@ -93,6 +94,11 @@ def _evaluate(network, preconditioner, x, sigma) -> tuple[jax.Array, jax.Array]:
     """D(x; sigma) of x's shape, and the network's further channels as they are."""
     dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
     x, sigma = jnp.asarray(x, dtype), jnp.asarray(sigma, dtype)
+    each = preconditioner.sigma_data
+    if isinstance(each, tuple) and x.shape[-1:] != (len(each),):
+        raise ValueError(
+            f"x must have a channel for each of the {len(each)} of sigma_data, got {x.shape}"
+        )
     # A scalar stays one for the coefficients, so that XLA computes them once.
     level = spread(sigma, x)
     c_noise = preconditioner.c_noise(sigma)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edm_jax import ideal, preconditioning, score, tables
+from edm_jax import ideal, objectives, preconditioning, score, tables
 
 SIGMAS = np.array([0.002, 0.1, 0.5, 1.0, 10.0, 80.0])
 # sigma, c_skip, c_out, c_in, c_noise with sigma_data = 0.5.
@@ -282,3 +282,72 @@ def test_bad_arguments_are_named(make, message):
 def test_a_table_of_iddpm_descends_to_0(u):
     with pytest.raises(ValueError, match=r"u must be \[M \+ 1\] noise levels descending to 0, got"):
         preconditioning.iddpm(u)
+
+
+def test_a_sigma_data_for_each_channel_is_that_of_each_channel_alone():
+    """Coefficients, weight and, with F = 0, the ideal denoiser of a Gaussian."""
+    each = [0.1, 0.5, 16.0]
+    row = preconditioning.edm(each)
+    assert row.sigma_data == tuple(each)
+    weight = objectives.edm_weight(each)
+    for sigma in (0.002, 1.0, 80.0):
+        for c, sigma_data in enumerate(each):
+            alone = preconditioning.edm(sigma_data)
+            for name in ("c_skip", "c_out", "c_in"):
+                found, expected = getattr(row, name)(sigma)[c], getattr(alone, name)(sigma)
+                np.testing.assert_allclose(found, expected, rtol=1e-15)
+            np.testing.assert_allclose(weight(sigma)[c], objectives.edm_weight(sigma_data)(sigma))
+        np.testing.assert_allclose(weight(sigma), row.c_out(sigma) ** -2.0, rtol=1e-12)
+        np.testing.assert_array_equal(row.c_noise(sigma), np.log(sigma) / 4)
+    x = jax.random.normal(jax.random.key(0), (4, 5, 5, 3))
+    denoise = preconditioning.denoiser(lambda x, c_noise: 0 * x, row)
+    for sigma in (jnp.float32(0.7), jnp.array([0.1, 0.7, 2.0, 80.0])):
+        level = np.reshape(sigma, (-1, 1, 1, 1)) ** 2
+        gaussian = np.square(each) / (np.square(each) + level) * x
+        np.testing.assert_allclose(denoise(x, sigma), gaussian, rtol=1e-5)
+    with jax.enable_x64(True):  # coefficients have the precision of the level
+        assert row.c_in(jnp.float32(1.0)).dtype == weight(jnp.float32(1.0)).dtype == jnp.float32
+
+
+def test_the_loss_of_each_channel_has_the_unit_target_of_its_own_deviation():
+    """With F = 0 and Gaussian data the weighted loss is 1 in every channel, at every level."""
+    each = np.array([0.1, 0.5, 16.0], np.float32)
+    keys = jax.random.split(jax.random.key(1), 2)
+    y = each * jax.random.normal(keys[0], (20000, 1, 3))
+    noise = jax.random.normal(keys[1], y.shape)
+    made = objectives.recipe("edm", preconditioning.edm(each))
+    denoise = preconditioning.denoiser(lambda x, c_noise: 0 * x, preconditioning.edm(each))
+    for sigma in (0.05, 1.0, 20.0):
+        found = objectives.loss(denoise, y, jnp.full(20000, sigma), noise, made.weight)
+        np.testing.assert_allclose(found.mean((0, 1)), 1.0, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: preconditioning.edm([0.5, 0.0]), r"sigma_data must be positive .* \[0.5, 0.0\]"),
+        (lambda: preconditioning.edm([]), "sigma_data must be positive and finite, or .C. of such"),
+        (lambda: preconditioning.edm([[0.5]]), "sigma_data must be positive"),
+        (lambda: objectives.edm_weight([0.5, -1.0]), "sigma_data must be positive"),
+        (
+            lambda: objectives.recipe("edm", preconditioning.edm([0.5, 1.0]), sigma_data=0.5),
+            r"must be that of the preconditioner, \(0.5, 1.0\), got 0.5",
+        ),
+        (
+            lambda: preconditioning.denoiser(lambda x, c: x, preconditioning.edm([0.5, 1.0]))(
+                jnp.ones((2, 4, 1)), 1.0
+            ),
+            r"x must have a channel for each of the 2 of sigma_data, got \(2, 4, 1\)",
+        ),
+    ],
+)
+def test_a_sigma_data_of_other_channels_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_sigma_data_for_each_channel_by_name():
+    built = preconditioning.build("edm", sigma_data=[0.5, 1.0])
+    assert built is preconditioning.build("edm", sigma_data=(0.5, 1.0))
+    weight = objectives.recipe("karras", built, sigma_data=[0.5, 1.0]).weight
+    np.testing.assert_array_equal(weight(1.0), [5.0, 2.0])
