@@ -1,5 +1,7 @@
 """The scan over a tableau's rows: any state, any noise, and a function of the registers between."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,6 +40,7 @@ def run(
     between: Callable[[jax.Array, jax.Array | None, tuple], tuple] | None,
     trajectory: bool | np.ndarray,
     unroll: int,
+    remat: bool,
 ) -> Any:
     """Runs a tableau whose arguments are checked.
 
@@ -52,6 +55,7 @@ def run(
       between: (row, keys, registers) -> registers, or None.
       trajectory: whether to return all states, or the indices of some.
       unroll: rows in one round of the compiled loop.
+      remat: whether a gradient keeps few states and computes the others again.
 
     Returns:
       The sample; with `trajectory` also the states.
@@ -123,9 +127,9 @@ def run(
     kept = chosen.put(chosen.empty(like), 0, first) if chosen else ()
     memory = denoise.init(first) if isinstance(denoise, Remembering) else ()
     carry = (registers, kept, memory)
-    (registers, kept, _), states = jax.lax.scan(
-        step, carry, (jnp.arange(1, nfe + 1), sigma, weights, given), unroll=unroll
-    )
+    table_rows = (jnp.arange(1, nfe + 1), sigma, weights, given)
+    scan = _scan_in_chunks if remat else jax.lax.scan
+    (registers, kept, _), states = scan(step, carry, table_rows, unroll=unroll)
     if chosen:
         return registers[0], chosen.get(kept)
     if trajectory:
@@ -133,6 +137,36 @@ def run(
             lambda one, more: jnp.concatenate([one[None], more]), first, states
         )
     return registers[0]
+
+
+def _scan_in_chunks(step: Callable, carry: Any, rows: tuple, *, unroll: int) -> tuple[Any, Any]:
+    """`jax.lax.scan` over K rows, the first of which are 1 ... K, for a gradient in little memory.
+
+    It keeps one carry for each of about sqrt(K) chunks, and for one chunk at a time the carries of
+    its rows (Chen et al. 2016).
+    """
+    count = len(rows[0])
+    size = math.isqrt(count - 1) + 1
+    padding = -count % size
+
+    def cut(leaf):
+        leaf = jnp.pad(leaf, [(0, padding)] + [(0, 0)] * (leaf.ndim - 1))
+        return leaf.reshape(-1, size, *leaf.shape[1:])
+
+    def join(leaf):
+        return leaf.reshape(-1, *leaf.shape[2:])[:count]
+
+    def unless_padding(carry, row):
+        like = jax.eval_shape(step, carry, row)[1]
+        skip = lambda carry, _: (carry, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like))
+        return jax.lax.cond(row[0] > 0, step, skip, carry, row)
+
+    # Inside of a scan nothing is merged with its repetition anyway.
+    again = functools.partial(jax.checkpoint, prevent_cse=False)
+    inner = again(unless_padding if padding else step)
+    chunk = again(lambda carry, rows: jax.lax.scan(inner, carry, rows, unroll=unroll))
+    carry, states = jax.lax.scan(chunk, carry, jax.tree.map(cut, rows))
+    return carry, jax.tree.map(join, states)
 
 
 class _Chosen:

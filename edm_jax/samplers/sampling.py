@@ -50,6 +50,7 @@ def sample(
     between: Callable[[jax.Array, Any, tuple[State, ...]], tuple[State, ...]] | None = None,
     trajectory: Literal[False] = False,
     unroll: int = 1,
+    remat: bool = False,
 ) -> State:
     """Without the states on the way."""
 
@@ -67,6 +68,7 @@ def sample(
     between: Callable[[jax.Array, Any, tuple[State, ...]], tuple[State, ...]] | None = None,
     trajectory: Literal[True] | Sequence[int],
     unroll: int = 1,
+    remat: bool = False,
 ) -> tuple[State, State]:
     """With all of the states on the way, or with those of some rows."""
 
@@ -83,6 +85,7 @@ def sample(
     between: Callable[[jax.Array, Any, tuple], tuple] | None = None,
     trajectory: bool | Sequence[int] = False,
     unroll: int = 1,
+    remat: bool = False,
 ) -> Any:
     """Runs a sampler. A tableau is one `jax.lax.scan`, with the network in the program once.
 
@@ -129,6 +132,8 @@ def sample(
       trajectory: whether to return the states too, or a list of the rows whose states to return;
         others are not kept.
       unroll: rows in one round of the compiled loop, of `jax.lax.scan`.
+      remat: compute states again when a gradient is taken, rather than keep all K of them: memory
+        grows with sqrt(K), for three evaluations of the denoiser forwards where there was one.
 
     Returns:
       The sample `[B, ...]`; with `trajectory` also the states `[K + 1, B, ...]`, or `[n, B, ...]`
@@ -158,6 +163,7 @@ def sample(
         _check_left_out(
             trajectory=None if trajectory is False else trajectory,
             unroll=None if unroll == 1 else unroll,
+            remat=remat or None,
         )
         if isinstance(denoise, Remembering):
             raise ValueError("denoise must be a function for a Loop, got one that remembers")
@@ -189,6 +195,7 @@ def sample(
         between=between,
         trajectory=_checked_rows(trajectory, sampler.nfe),
         unroll=int(unroll),
+        remat=remat,
     )
 
 
