@@ -66,10 +66,12 @@ def brownian(tableau: Tableau, *, sigma_max: float | None = None, sigma_end: flo
 
     def draw_tree(row, keys, like):
         leaves, structure = jax.tree.flatten(like)
-        if jax.tree_util.treedef_is_leaf(structure):
-            return draw(row, keys, like)
-        each = (draw(row, randomness.fold_in(keys, i), leaf) for i, leaf in enumerate(leaves))
-        return jax.tree.unflatten(structure, each)
+        own = (
+            [keys]
+            if len(leaves) == 1
+            else [randomness.fold_in(keys, i) for i in range(len(leaves))]
+        )
+        return jax.tree.unflatten(structure, [draw(row, k, leaf) for k, leaf in zip(own, leaves)])
 
     return ByRow(draw_tree)
 

@@ -5,8 +5,9 @@ import re
 
 import chex
 import jax
+import jax.numpy as jnp
 
-from edm_jax import samplers, timesteps
+from edm_jax import sample, sample_keys, samplers, timesteps
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "samplers.md"
 
@@ -33,10 +34,18 @@ def test_every_name_in_the_text_exists():
 
 
 def test_the_examples_run():
-    first, second = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    first, hook, second = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     names = {"denoise": lambda x, sigma: x / (1 + sigma**2)}
     exec(first, names)
     assert names["x0"].shape == (64, 32, 32, 3) and names["tableau"].nfe == 35
+    exec("import numpy as np\nimport jax.numpy as jnp\n" + hook, names)
+    tableau = samplers.euler_ancestral(timesteps.edm(7))
+    y, known = jnp.full((2, 3), 5.0), jnp.array([True, False, True])
+    between = names["repaint"](tableau, y, known)
+    keys = sample_keys([0, 1])
+    _, states = sample(names["denoise"], tableau, y, keys, between=between, trajectory=[6])
+    there = abs(states[0] - 5.0)[:, known]  # at the last level, 0.002
+    assert (there > 0).all() and (there < 0.01).all()
     exec(second, names)
     levels = timesteps.edm(7)
     chex.assert_trees_all_close(names["euler"](levels), samplers.euler(levels), atol=1e-12)
