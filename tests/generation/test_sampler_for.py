@@ -62,7 +62,7 @@ def test_a_network_with_a_table_is_asked_for_its_levels_alone():
             schedules.without_scaling(schedules.FROM_RANGE["vp"](0.05, 10.0)),
         ),
     ],
-    ids=str,
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
 )
 def test_the_process_is_the_one_that_is_named(given, schedule):
     grid = timesteps.edm(6, sigma_min=0.05, sigma_max=10.0)
