@@ -13,6 +13,7 @@ from edm_jax.cli.options import Parser
 COMMANDS = {
     "train": "train a model",
     "sample": "draw images from a model",
+    "edit": "draw images of one's own again, invert and interpolate them",
     "dataset": "make or check a data set",
     "posterior-variance": "measure on data what Analytic-DPM asks for",
     "ema": "choose the width of a run's moving average afterwards",

@@ -75,16 +75,16 @@ def _at_work(report: Progress, batches: Iterator[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def check_fits(model: Model, dataset: archive.Dataset) -> None:
+def check_fits(model: Model, dataset: archive.Dataset, *, flag: str = "--data") -> None:
     """Raises ValueError unless the images and labels are those that the model was made for."""
     if dataset.images.shape[1:] != model.image_shape:
         raise ValueError(
-            f"--data must have images of {model.image_shape}, as the model has, "
+            f"{flag} must have images of {model.image_shape}, as the model has, "
             f"got {dataset.images.shape[1:]}"
         )
     if dataset.label_dim != model.config.label_dim:
         raise ValueError(
-            f"--data must have {model.config.label_dim} classes, as the model has, "
+            f"{flag} must have {model.config.label_dim} classes, as the model has, "
             f"got {dataset.label_dim}"
         )
 

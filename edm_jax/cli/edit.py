@@ -1,0 +1,177 @@
+"""Sends images of one's own through a model, and draws the result beside them.
+
+edm-jax edit --checkpoint runs/digits --images digits --sigma-max 0.7 --class 3 --out redrawn
+edm-jax edit --checkpoint runs/digits --images digits --task interpolate --out between
+edm-jax edit --checkpoint runs/digits --images digits --task reconstruct --steps 100 --out inverted
+"""
+
+import argparse
+import functools
+import json
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from edm_jax import generation, samplers
+from edm_jax.cli.options import add_quiet
+from edm_jax.cli.posterior_variance import check_fits
+from edm_jax.cli.sample import parse_classes
+from edm_jax.cli.sampler import (
+    add_model_arguments,
+    add_sampler_arguments,
+    load_model,
+    make_sampler,
+)
+from edm_jax.data import archive
+from edm_jax.model import Model
+from edm_jax.runtime import files, pictures
+from edm_jax.runtime.progress import Progress
+from edm_jax.samplers import Tableau
+
+TASKS = {
+    "redraw": "noise them to --sigma-max and draw them anew (SDEdit)",
+    "interpolate": "between each and the next, over the latents of the flow",
+    "reconstruct": "to noise by DDIM and back",
+}
+LESS_MEMORY = "a smaller --num"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    add("--images", metavar="PATH", help="the data set: digits, a zip or a folder")
+    add("--out", help="folder for the images, grid.png and edit.json; it must not be there")
+    tasks = "; ".join(f"{name}: {text}" for name, text in TASKS.items())
+    add("--task", choices=TASKS, default="redraw", help=f"{tasks} (redraw)")
+    add("--num", type=int, default=8, help="how many images, evenly spread over the data (8)")
+    add("--columns", type=int, default=6, help="drawings of each, or images between two (6)")
+    add(
+        "--class",
+        dest="label",
+        metavar="CLASS",
+        help="what to redraw them as: an index or a name (each its own class)",
+    )
+    add_quiet(parser)
+    add_sampler_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Edits, and writes images, the grid and the record; returns the exit code."""
+    for name in ("checkpoint", "images", "out"):
+        if getattr(args, name) is None:
+            raise ValueError(f"--{name} must be given, got none")
+    for name, least in (("num", 2 if args.task == "interpolate" else 1), ("columns", 1)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    if args.task == "redraw" and args.sigma_max is None:
+        raise ValueError("--sigma-max must be given: the noise level to redraw from, got none")
+    if args.task != "redraw":
+        for name, given in (("class", args.label), ("solver", args.solver)):
+            if given is not None:
+                raise ValueError(f"--{name} must be left out of --task {args.task}, got {given!r}")
+        args.solver = "ddim"
+    out = files.located(args.out)
+    if out.exists():
+        raise ValueError(f"--out must be a new folder, got {out}, which is there")
+    files.made(out.parent)
+    model, step = load_model(args)
+    sampler = make_sampler(args, model)
+    if not isinstance(sampler, Tableau):
+        raise ValueError(f"--solver must be a tableau to start on the way, got {args.solver!r}")
+    dataset = archive.load(args.images, labels=None if model.config.label_dim else False)
+    check_fits(model, dataset, flag="--images")
+    count = min(args.num, len(dataset.images))
+    chosen = np.linspace(0, len(dataset.images), count, endpoint=False).astype(int)
+    images = np.asarray(dataset.images[chosen], np.float32) / 127.5 - 1
+    labels = dataset.label_rows(chosen) if model.config.label_dim else None
+    if args.label is not None:
+        labels = np.eye(model.config.label_dim, dtype=np.float32)[
+            [_class(args.label, model)] * count
+        ]
+    steps = {"redraw": args.columns, "interpolate": count - 1, "reconstruct": 1}[args.task]
+    with Progress(total=steps, desc="drawing", unit="batches", quiet=args.quiet) as report:
+        report.say(f"{count} images, {args.task}: {sampler.nfe} network evaluations")
+        edit = {"redraw": _redraw, "interpolate": _interpolate, "reconstruct": _reconstruct}
+        work = (model, sampler, images, labels, args.columns, report)
+        rows, titles, record = edit[args.task](*work)
+    record |= {
+        "task": args.task,
+        "checkpoint": str(files.absolute(args.checkpoint)),
+        "step": step,
+        "images": chosen.tolist(),
+        "solver": args.solver or generation.default_solver(model),
+        "sigmas": sampler.sigma.tolist(),
+    }
+    _write(out, rows, titles, record)
+    if not args.quiet:
+        print(out / "grid.png")
+        if "error" in record:
+            print(f"root mean square error {np.mean(record['error']):.4f} of data in [-1, 1]")
+    return 0
+
+
+def _class(text: str, model: Model) -> int:
+    found = parse_classes(text, model.config.class_names)
+    if isinstance(found, str) or len(found) != 1 or not 0 <= found[0] < model.config.label_dim:
+        raise ValueError(
+            f"--class must be one of the model's {model.config.label_dim} classes, got {text!r}"
+        )
+    return found[0]
+
+
+Edited = tuple[np.ndarray, list[str], dict]  # rows [n, columns, H, W, C], titles, the record
+
+
+def _redraw(model, sampler, images, labels, columns, report) -> Edited:
+    run: Callable = jax.jit(functools.partial(generation.redraw, sampler=sampler))
+    seeds = np.arange(len(images) * columns, dtype=np.uint32).reshape(columns, -1)
+    drawn = [
+        np.asarray(run(model, images=images, seeds=row, class_labels=labels))
+        for row in report.counted(seeds)
+    ]
+    titles = ["image", *(f"{i + 1}" for i in range(columns))]
+    return np.stack([images, *drawn], axis=1), titles, {"seeds": seeds.T.tolist()}
+
+
+def _reconstruct(model, sampler, images, labels, columns, report) -> Edited:
+    found = _inverted(model, sampler, images, labels)
+    report.update(1)
+    shown = np.stack([images, 0.5 * np.asarray(found.latents), np.asarray(found.images)], axis=1)
+    return shown, ["image", "latent / 2", "back"], {"error": np.asarray(found.error).tolist()}
+
+
+def _interpolate(model, sampler, images, labels, columns, report) -> Edited:
+    found = _inverted(model, sampler, images, labels)
+    shares = np.linspace(0.0, 1.0, columns + 2, dtype=np.float32)
+    mixed = generation.interpolate(found.latents[:-1], found.latents[1:], shares)
+    fade = None
+    if labels is not None:  # from the label of one image to that of the next
+        t = shares[None, :, None]
+        fade = (1 - t) * labels[:-1, None] + t * labels[1:, None]
+    run = jax.jit(lambda model, x, labels: samplers.sample(model.denoiser(labels), sampler, x))
+    drawn = [
+        np.asarray(run(model, row, None if fade is None else fade[i]))
+        for i, row in enumerate(report.counted(mixed))
+    ]
+    record = {"shares": shares.tolist(), "error": np.asarray(found.error).tolist()}
+    return np.stack(drawn), [f"{share:.2f}" for share in shares], record
+
+
+def _inverted(model, sampler, images, labels) -> generation.Inversion:
+    sigmas = np.append(sampler.sigma, 0.0)
+    run: Callable = jax.jit(functools.partial(generation.invert, sigmas=sigmas))
+    return run(model, images=images, class_labels=labels)
+
+
+def _write(out, rows: np.ndarray, titles: list[str], record: dict) -> None:
+    """Images as ROW-COLUMN.png, all of them in grid.png, what they are in edit.json."""
+    pixels = np.asarray(generation.to_uint8(jax.numpy.asarray(rows)))
+    files.made(out)
+    for i, row in enumerate(pixels):
+        for j, image in enumerate(row):
+            pictures.write(pictures.to_image(image), out / f"{i:03d}-{j:03d}.png")
+    flat = pixels.reshape(-1, *pixels.shape[2:])
+    pictures.write(pictures.grid(flat, len(titles), column_labels=titles), out / "grid.png")
+    files.write(out / "edit.json", json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,78 @@
+"""The command edit: each task's images and record, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edm_jax import generation, load, samplers, timesteps
+from edm_jax.cli.main import main
+from edm_jax.data import archive
+
+
+def edit(saved, out, *options):
+    few = ["--images=digits", "--num=3", "--columns=2", "--steps=4", f"--out={out}"]
+    return main(["edit", f"--checkpoint={saved}", *few, *options])
+
+
+def pixels(out, row, column):
+    return np.asarray(Image.open(out / f"{row:03d}-{column:03d}.png"))[:, :, None]
+
+
+def test_redrawing(saved, tmp_path):
+    out = tmp_path / "new" / "redrawn"
+    assert edit(saved, out, "--sigma-max=0.8", "--class=3", "--solver=heun") == 0
+    record = json.loads((out / "edit.json").read_text())
+    assert record["seeds"] == [[0, 3], [1, 4], [2, 5]]
+    assert record["sigmas"][0] == pytest.approx(0.8)
+    data = archive.load("digits")
+    chosen = record["images"]
+    np.testing.assert_array_equal(pixels(out, 1, 0), data.images[chosen[1]])
+    images = np.asarray(data.images[chosen], np.float32) / 127.5 - 1
+    labels = np.eye(10, dtype=np.float32)[[3, 3, 3]]
+    tableau = samplers.heun(timesteps.edm(4, sigma_max=0.8))
+    drawn = generation.redraw(
+        load(saved), tableau, images, np.array([3, 4, 5]), class_labels=labels
+    )
+    expected = np.asarray(generation.to_uint8(drawn))
+    assert np.abs(pixels(out, 1, 2).astype(int) - expected[1]).max() <= 1
+    assert (out / "grid.png").exists()
+
+
+def test_interpolation_and_reconstruction(saved, tmp_path, capsys):
+    assert edit(saved, tmp_path / "a", "--task=interpolate", "--quiet") == 0
+    assert sorted(p.name for p in (tmp_path / "a").glob("0*.png"))[-1] == "001-003.png"
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == ""
+    assert edit(saved, tmp_path / "b", "--task=reconstruct") == 0
+    record = json.loads((tmp_path / "b" / "edit.json").read_text())
+    assert len(record["error"]) == 3
+    back = pixels(tmp_path / "b", 0, 2).astype(float) - pixels(tmp_path / "b", 0, 0)
+    # Rounded and clipped to bytes, the error that is told.
+    assert np.sqrt(np.mean(back**2)) / 127.5 <= record["error"][0] + 0.01
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ([], "--sigma-max must be given"),
+        (["--sigma-max=1", "--class=12"], "--class must be one of the model's 10 classes"),
+        (["--sigma-max=1", "--num=0"], "--num must be at least 1"),
+        (["--task=interpolate", "--num=1"], "--num must be at least 2"),
+        (["--task=interpolate", "--class=1"], "--class must be left out of --task interpolate"),
+        (["--task=reconstruct", "--solver=heun"], "--solver must be left out of --task"),
+        (["--sigma-max=1", "--solver=predictor_corrector"], "--solver must be a tableau"),
+        (["--sigma-max=1", "--images=/nowhere"], "nowhere"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(saved, tmp_path, capsys, options, message):
+    assert edit(saved, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_there_is_kept(saved, tmp_path, capsys):
+    assert edit(saved, tmp_path, "--sigma-max=1") == 2
+    assert "--out must be a new folder" in capsys.readouterr().err
