@@ -28,6 +28,7 @@ def get_config() -> Config:
             num_blocks=1,
             attn_resolutions=(4,),
             dropout=0.0,
+            label_dropout=0.1,
         ),
         duration_kimg=120.0,
         batch_size=64,

@@ -11,7 +11,7 @@ from edm_jax import (
     score,
     timesteps,
 )
-from edm_jax.generation import generate, sampler_for
+from edm_jax.generation import Guided, generate, guided, sampler_for
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, adm, ddpmpp, ncsnpp
 from edm_jax.preconditioning import denoiser
@@ -22,6 +22,7 @@ from edm_jax.weights import load, save
 __version__ = "0.1.0"
 
 __all__ = [
+    "Guided",
     "Model",
     "ModelConfig",
     "Tableau",
@@ -31,6 +32,7 @@ __all__ = [
     "denoiser",
     "generate",
     "guidance",
+    "guided",
     "ideal",
     "load",
     "moments",

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if out.exists():
         raise ValueError(f"--out must be a new folder, got {out}, which is there")
     files.made(out.parent)
-    model, step = load_model(args)
+    model, step = load_model(args.checkpoint, args.ema)
     sampler = make_sampler(args, model)
     if not isinstance(sampler, Tableau):
         raise ValueError(f"--solver must be a tableau to start on the way, got {args.solver!r}")
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _class(text: str, model: Model) -> int:
     found = parse_classes(text, model.config.class_names)
-    if isinstance(found, str) or len(found) != 1 or not 0 <= found[0] < model.config.label_dim:
+    if not isinstance(found, list) or len(found) != 1 or not 0 <= found[0] < model.config.label_dim:
         raise ValueError(
             f"--class must be one of the model's {model.config.label_dim} classes, got {text!r}"
         )

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     out = files.located(args.out)
     files.made(out.parent)
-    model, _ = load_model(args)
+    model, _ = load_model(args.checkpoint, args.ema)
     dataset = archive.load(args.data, labels=None if model.config.label_dim else False)
     check_fits(model, dataset)
     count = min(args.images, len(dataset.images))

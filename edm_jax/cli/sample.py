@@ -15,6 +15,12 @@ from etils import epath
 
 from edm_jax import generation
 from edm_jax.cli import sample_folder
+from edm_jax.cli.guidance import (
+    UNLABELLED,
+    add_guidance_arguments,
+    guidance_record,
+    guided_model,
+)
 from edm_jax.cli.options import add_process_arguments, add_quiet
 from edm_jax.cli.sampler import (
     SAMPLER_ARGUMENTS,
@@ -25,6 +31,7 @@ from edm_jax.cli.sampler import (
     make_sampler,
     with_digests,
 )
+from edm_jax.generation.guided import check_unlabelled
 from edm_jax.model import Model
 from edm_jax.runtime import files, pictures, processes
 from edm_jax.runtime.progress import Progress
@@ -43,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="classes",
         default="random",
         metavar="CLASS",
-        help="an index or a name, several (0,3,5), 'all', or 'random': one drawn from each seed "
-        "(default)",
+        help="an index or a name, several (0,3,5), 'all', 'none', or 'random': one drawn from each "
+        "seed (default)",
     )
     add("--out", help="folder for the images; a run that was stopped goes on there")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
@@ -57,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_quiet(parser)
     add_process_arguments(parser)
     add_sampler_arguments(parser)
+    add_guidance_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,26 +81,30 @@ def run(args: argparse.Namespace) -> int:
     if args.trajectory:
         files.made(files.located(args.trajectory).parent)
     processes.initialize(args.coordinator, args.num_processes, args.process_id)
-    model, step = load_model(args)
+    model, step = load_model(args.checkpoint, args.ema)
     sampler = make_sampler(args, model)
     if args.trajectory and not isinstance(sampler, Tableau):
         raise ValueError(f"--trajectory must be left out for the loop {args.solver}, got a file")
+    drawn, guide = guided_model(args, model)
     classes = parse_classes(args.classes, model.config.class_names)
+    unlabelled = classes is None and model.config.label_dim > 0
+    if unlabelled:
+        _check_unlabelled(args, model, guide)
     seeds, labels = generation.pairs(model, asked, classes)
     by_class = args.classes != "random"
     folders = labels if by_class and labels is not None else [None] * len(seeds)
     names = [sample_folder.name_of(seed, label) for seed, label in zip(seeds, folders)]
     out = files.located(args.out)
-    made_with = _made_with(args, model)
+    made_with = _made_with(args, model, guide, unlabelled)
     sample_folder.check(out, made_with)
     mine = np.arange(len(names))[processes.process_index() :: processes.process_count()]
     missing = np.array([i for i in mine if not (out / names[i]).exists()], int)
     parts = generation.generate(
-        model,
+        drawn,
         sampler,
         seeds[missing],
-        labels=None if labels is None else labels[missing],
         batch_size=args.batch,
+        **_labels(labels, missing),
     )
     main = processes.is_main()
     done = len(mine) - len(missing)
@@ -101,10 +113,13 @@ def run(args: argparse.Namespace) -> int:
         processes.barrier("alone")  # the other processes write nothing where it is refused
         report.say(
             f"{len(names)} images of {'×'.join(map(str, model.image_shape))}, "
-            f"{made_with['solver']}: {sampler.nfe or 'some'} network evaluations each, "
+            f"{made_with['solver']}: {sampler.nfe or 'some'} network evaluations each"
+            f"{'' if args.guidance in (None, 1) else ' and those of the guide'}, "
             f"{processes.device_summary()}"
         )
         about = {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema, "step": step}
+        if guide is not None:
+            about["guided_by"] = {"checkpoint": args.guide, "ema": args.guide_ema}
         record = {"made_with": made_with, "about": about} if main else None
         broken = _draw(parts, [names[i] for i in missing], out, record, report)
         processes.barrier("sampled")
@@ -114,8 +129,8 @@ def run(args: argparse.Namespace) -> int:
                 report.at("drawing the paths")
                 first = None if labels is None else labels[:8]
                 paths = cast(Tableau, sampler)  # it was refused above if it is none
-                _draw_paths(model, paths, seeds[:8], first, args.trajectory)
-            sample_folder.write_labels(out, model.config)
+                _draw_paths(drawn, paths, seeds[:8], first, args.trajectory)
+            sample_folder.write_labels(out, model.config, labelled=not unlabelled)
             if complete:
                 report.at("drawing the grid")
                 grid = sample_folder.write_grid(
@@ -166,10 +181,14 @@ def _draw(
 
 
 def _draw_paths(
-    model: Model, tableau: Tableau, seeds: np.ndarray, labels: np.ndarray | None, file: str
+    model: Model | generation.Guided,
+    tableau: Tableau,
+    seeds: np.ndarray,
+    labels: np.ndarray | None,
+    file: str,
 ) -> None:
     """Draws denoising paths: a row for each image, a column for each sigma."""
-    states, sigmas = generation.paths(model, tableau, seeds, labels=labels)
+    states, sigmas = generation.paths(model, tableau, seeds, **_labels(labels))
     known = model.config.class_names
     rows = [] if labels is None else [sample_folder.class_name(n, known) for n in labels]
     columns = [f"{sigma:.2g}" for sigma in sigmas[:-1]] + ["image"]
@@ -177,13 +196,31 @@ def _draw_paths(
     pictures.write(pictures.grid(flat, len(columns), row_labels=rows, column_labels=columns), file)
 
 
-def _made_with(args: argparse.Namespace, model: Model) -> dict[str, Any]:
+def _labels(labels: np.ndarray | None, rows: Any = slice(None)) -> dict[str, Any]:
+    """The arguments that say the labels, or that there are none."""
+    return {"classes": None} if labels is None else {"labels": labels[rows]}
+
+
+def _check_unlabelled(args: argparse.Namespace, model: Model, guide: Model | None) -> None:
+    """Raises ValueError unless images without a label can be drawn."""
+    check_unlabelled(model, "--class", "a class, several, 'all' or 'random'")
+    if args.guidance is not None and guide is None:
+        raise ValueError(
+            f"--guide must be another model with --class none, got {args.guide or UNLABELLED}"
+        )
+
+
+def _made_with(
+    args: argparse.Namespace, model: Model, guide: Model | None, unlabelled: bool
+) -> dict[str, Any]:
     """Everything that decides an image, its seed and class aside."""
     return {
         "weights": sample_folder.digest(model.params),
         **{name: getattr(args, name) for name in SAMPLER_ARGUMENTS},
         "solver": args.solver or generation.default_solver(model),
         "option": with_digests(args.option),
+        **guidance_record(args, None if guide is None else sample_folder.digest(guide.params)),
+        "class": "none" if unlabelled else None,  # its images have the names of random classes'
     }
 
 
@@ -205,8 +242,8 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def parse_classes(text: str, known: Sequence[str] = ()) -> str | list[int]:
-    """Reads "all", "random", or a list of indices and names such as "0,3,5" or "cat,dog".
+def parse_classes(text: str, known: Sequence[str] = ()) -> str | list[int] | None:
+    """Reads "all", "random", "none", or a list of indices and names such as "0,3,5" or "cat,dog".
 
     >>> parse_classes("0,3,5"), parse_classes("dog,0", ("cat", "dog"))
     ([0, 3, 5], [1, 0])
@@ -219,6 +256,8 @@ def parse_classes(text: str, known: Sequence[str] = ()) -> str | list[int]:
         return text
     if text in known:  # a name may hold a comma
         return [known.index(text)]
+    if text == "none":
+        return None
     found = []
     for part in text.split(","):
         if part.strip().isdecimal():
@@ -228,7 +267,7 @@ def parse_classes(text: str, known: Sequence[str] = ()) -> str | list[int]:
         else:
             names = f", of {', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
             raise ValueError(
-                "--class must be an index or a name, several (0,3,5), 'all' or 'random'"
+                "--class must be an index or a name, several (0,3,5), 'all', 'random' or 'none'"
                 f"{names if known else ''}, got {text!r}"
             )
     return list(dict.fromkeys(found))

@@ -99,19 +99,20 @@ def write_record(
         files.write(folder / RECORD, json.dumps({**about, **made_with}, indent=1) + "\n")
 
 
-def write_labels(folder: epath.Path, config: ModelConfig) -> None:
+def write_labels(folder: epath.Path, config: ModelConfig, *, labelled: bool = True) -> None:
     """Writes dataset.json, by which the folder is a data set: of all images that are there.
 
     Args:
       folder: of the images, whichever calls made them.
       config: the model's; it tells the classes.
+      labelled: whether the images were asked for by class, or at random.
     """
     found = [*folder.glob("*.png"), *folder.glob("class*/*.png")]
     parts = {name: IMAGE.fullmatch(name) for name in sorted(_below(folder, found))}
     images = {name: match for name, match in parts.items() if match}
     others = {GRID, *(name for name, match in parts.items() if not match)}
     content: dict[str, Any] = {"labels": None, "left_out": sorted(others)}
-    if config.label_dim:
+    if config.label_dim and labelled:
         labels = {n: int(m["label"]) for n, m in images.items() if m["label"] is not None}
         flat = {name: int(m["seed"]) for name, m in images.items() if m["label"] is None}
         if flat:  # where no class was asked for it was drawn from the seed

@@ -42,21 +42,26 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ema", metavar="NAME", help="of a run: another average, such as halflife-250")
 
 
-def load_model(args: argparse.Namespace) -> tuple[Model, int | None]:
-    """The model that --checkpoint and --ema name, and the step of a run that it is of."""
-    path = files.located(args.checkpoint)
+def load_model(checkpoint: str, ema: str | None = None) -> tuple[Model, int | None]:
+    """The model that --checkpoint and --ema name, and the step of a run that it is of.
+
+    Args:
+      checkpoint: whatever `load` reads.
+      ema: of a run, the name of another average than its own.
+    """
+    path = files.located(checkpoint)
     with naming(path):
         if path.name == CHECKPOINTS:
             path = path.parent
         alone = path.parent.name == CHECKPOINTS and path.name.isdecimal()
         step, run = (int(path.name), path.parent.parent) if alone else (None, path)
-        if not args.ema and not (run / CHECKPOINTS).is_dir():
+        if not ema and not (run / CHECKPOINTS).is_dir():
             return load(path), None
     # Orbax takes seconds to import.
     from edm_jax.weights.checkpoint import newest_step, restore_model
 
     step = newest_step(run) if step is None else step  # another may come while this one is read
-    return restore_model(run, step=step, ema=args.ema or None), step
+    return restore_model(run, step=step, ema=ema or None), step
 
 
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:

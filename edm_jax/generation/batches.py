@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import randomness, samplers
+from edm_jax.checks import Remembering
+from edm_jax.generation.guided import Guided
 from edm_jax.generation.seeds import NOISE, PATH, keys_of, with_labels
 from edm_jax.model import Model
 from edm_jax.runtime import processes
@@ -33,7 +35,7 @@ class Samples(NamedTuple):
 
 @overload
 def draw(
-    model: Model,
+    model: Model | Guided,
     sampler: Tableau | Loop,
     seeds: jax.Array,
     labels: jax.Array | None = None,
@@ -44,7 +46,7 @@ def draw(
 
 @overload
 def draw(
-    model: Model,
+    model: Model | Guided,
     sampler: Tableau | Loop,
     seeds: jax.Array,
     labels: jax.Array | None = None,
@@ -54,7 +56,7 @@ def draw(
 
 
 def draw(
-    model: Model,
+    model: Model | Guided,
     sampler: Tableau | Loop,
     seeds: jax.Array,
     labels: jax.Array | None = None,
@@ -64,7 +66,7 @@ def draw(
     """One batch as a pure function of its seeds. Jit it, or map it.
 
     Args:
-      model: a model.
+      model: a model, or a guided one.
       sampler: a tableau, or a loop.
       seeds: [B] integers.
       labels: [B] class indices, of which negative ones are "no label"; None is none at all.
@@ -81,9 +83,15 @@ def draw(
         one_hot = jax.nn.one_hot(labels, model.config.label_dim)
     both = isinstance(sampler, Loop) and sampler.variance
     # A loop says by `variance` which of the two it takes.
-    denoise: Callable[..., Any] = (
-        model.denoiser_with_variance(one_hot) if both else model.denoiser(one_hot)
-    )
+    denoise: Callable[..., Any] | Remembering
+    if not both:
+        denoise = model.denoiser(one_hot)
+    elif isinstance(model, Model):
+        denoise = model.denoiser_with_variance(one_hot)
+    else:
+        raise ValueError(
+            f"sampler must be one that asks for no variance for a guided model, got {sampler!r}"
+        )
     path = keys[:, PATH] if sampler.stochastic else None
     if trajectory:
         return samplers.sample(denoise, sampler, noise, path, trajectory=True)
@@ -96,7 +104,7 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 def _images(
-    model: Model, sampler: Tableau | Loop, seeds: jax.Array, labels: jax.Array
+    model: Model | Guided, sampler: Tableau | Loop, seeds: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images = draw(model, sampler, seeds, labels)
     return to_uint8(images), jnp.isfinite(images).all((1, 2, 3))
@@ -116,7 +124,7 @@ def _mapped_loop(loop: Loop, devices: int) -> Callable:
 
 
 def generate(
-    model: Model,
+    model: Model | Guided,
     sampler: Tableau | Loop,
     seeds: Sequence[int] | np.ndarray,
     *,
@@ -130,7 +138,7 @@ def generate(
     Arguments are checked, and the sampler tried on the shapes of a batch, when it is called.
 
     Args:
-      model: what to sample from.
+      model: what to sample from, a model or a `guided` one.
       sampler: for example `samplers.heun(timesteps.edm(18))`, or `sampler_for(model)`.
       seeds: integers in [0, 2^32); an image depends on its own alone.
       classes: a class or several, "all", or "random": one class per seed, drawn from it. None is
@@ -160,7 +168,7 @@ def generate(
 
 
 def _batches(
-    model: Model,
+    model: Model | Guided,
     sampler: Tableau | Loop,
     seeds: np.ndarray,
     labels: np.ndarray | None,
@@ -188,7 +196,7 @@ def _batches(
 
 
 def paths(
-    model: Model,
+    model: Model | Guided,
     tableau: Tableau,
     seeds: Sequence[int] | np.ndarray,
     *,
@@ -199,7 +207,7 @@ def paths(
     """Denoising paths to look at: states on the way, scaled to the data's range.
 
     Args:
-      model: what to sample from.
+      model: what to sample from, a model or a `guided` one.
       tableau: the sampler.
       seeds: integers in [0, 2^32); all in one batch on one device.
       classes: a class or several, "all", or "random": one class per seed, drawn from it. None is

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from edm_jax import samplers, schedules
+from edm_jax.generation.guided import Guided
 from edm_jax.model import Model
 from edm_jax.options import find
 from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Loop, Tableau
@@ -12,7 +13,7 @@ from edm_jax.timesteps import GRIDS, build, noise_range, rounded
 
 
 def sampler_for(
-    model: Model,
+    model: Model | Guided,
     num_steps: int = DEFAULT_STEPS,
     *,
     solver: str | None = None,
@@ -72,12 +73,12 @@ def sampler_for(
     return samplers.build(solver, sigmas, **chosen)
 
 
-def default_solver(model: Model) -> str:
+def default_solver(model: Model | Guided) -> str:
     """The solver that a model is drawn from unless another one is named, a key of `SOLVERS`."""
     return "consistency" if model.config.preconditioner == "consistency" else DEFAULT_SOLVER
 
 
-def _check_needs(solver: str, needs: frozenset[str], model: Model) -> None:
+def _check_needs(solver: str, needs: frozenset[str], model: Model | Guided) -> None:
     """Raises ValueError where a solver cannot draw from `model` by seeds alone."""
     config = model.config
     kind = f"the preconditioner {config.preconditioner!r}"

@@ -6,13 +6,14 @@ import jax
 import numpy as np
 
 from edm_jax import randomness
+from edm_jax.generation.guided import Guided
 from edm_jax.model import Model
 
 NOISE, LABEL, PATH = range(3)  # the three independent keys of a seed
 
 
 def pairs(
-    model: Model,
+    model: Model | Guided,
     seeds: Sequence[int] | np.ndarray,
     classes: int | str | Sequence[int] | None = "random",
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -64,7 +65,7 @@ def check_labels(labels: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
 
 
 def with_labels(
-    model: Model,
+    model: Model | Guided,
     seeds: Sequence[int] | np.ndarray,
     classes: int | str | Sequence[int] | None,
     labels: Sequence[int] | np.ndarray | None,

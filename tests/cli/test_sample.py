@@ -178,7 +178,7 @@ def test_random_classes_go_flat_and_match_explicit_ones(saved, tmp_path):
     [
         (["--steps=0"], "--steps must be at least 1, got 0"),
         (["--class=12"], "class must be 0 to 9 for this model, got 12"),
-        (["--class=cat"], "'all' or 'random', got 'cat'"),
+        (["--class=cat"], "'all', 'random' or 'none', got 'cat'"),
         (["--seeds=9-3"], "--seeds must ascend"),
         (["--seeds=0-99999999999999999999"], "lie in [0, 2**32)"),
         (["--seeds=a"], "1,2,5-10, got 'a'"),

@@ -1,0 +1,147 @@
+"""Guidance by the sample command: the numbers of the library, a record of it, one-line errors."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from edm_jax import generation, guidance, sample, samplers, timesteps
+from edm_jax.cli.main import main
+from edm_jax.data import archive
+from edm_jax.generation.seeds import NOISE, keys_of
+from edm_jax.model import Model
+from edm_jax.randomness import normal
+from edm_jax.weights import save
+
+
+@pytest.fixture(scope="module")
+def models(model, tmp_path_factory):
+    """Name -> (model, its path)."""
+    root = tmp_path_factory.mktemp("models")
+
+    def changed(**changes):
+        return Model.build(dataclasses.replace(model.config, **changes), model.params)
+
+    worse = jax.tree.map(lambda p: 0.9 * p, model.params)
+    made = {
+        "dropped": changed(label_dropout=0.1),
+        "plain": model,
+        "worse": model.replace(params=worse),
+        "large": Model.init(jax.random.key(0), dataclasses.replace(model.config, resolution=16)),
+        "few": Model.init(jax.random.key(0), dataclasses.replace(model.config, label_dim=3)),
+    }
+    for name, each in made.items():
+        save(each, root / name)
+    return {name: (each, str(root / name)) for name, each in made.items()}
+
+
+def draw(models, name, out, *options):
+    words = [f"--checkpoint={models[name][1]}", f"--out={out}", "--steps=2", "--solver=euler"]
+    return main(["sample", *words, "--seeds=0-1", "--batch=2", "--quiet", *options])
+
+
+def expected(denoise):
+    noise = normal(keys_of(np.arange(2))[:, NOISE], (8, 8, 1))
+    images = jax.jit(lambda n: sample(denoise, samplers.euler(timesteps.edm(2)), n))(noise)
+    return np.asarray(generation.to_uint8(images))[..., 0].astype(int)
+
+
+def drawn(out, folder="."):
+    files = [out / folder / f"00000{seed}.png" for seed in range(2)]
+    return np.stack([np.asarray(Image.open(file)) for file in files]).astype(int)
+
+
+def test_guided_images_are_those_of_the_library(models, tmp_path):
+    (model, _), (guide, path) = models["dropped"], models["worse"]
+    three = jax.nn.one_hot(np.array([3, 3]), 10)
+    free = guidance.classifier_free(model.denoiser(three), model.denoiser(), 3.0)
+    auto = guidance.autoguidance(model.denoiser(three), guide.denoiser(three), 3.0)
+    parts = guidance.classifier_free(
+        model.denoiser(three), model.denoiser(), 3.0, interval=(0.2, 9.0), rescale=0.7
+    )
+    cases = {
+        "free": (free, []),
+        "two": (free, ["--guide=uncond", "--guidance-calls=two"]),
+        "auto": (auto, [f"--guide={path}"]),
+        "parts": (parts, ["--guidance-interval=0.2,9", "--guidance-rescale=0.7"]),
+        "clipped": (guidance.clip(free), ["--threshold=static"]),
+        "dynamic": (guidance.dynamic_threshold(free, 0.8), ["--threshold=0.8"]),
+    }
+    seen = []
+    for name, (denoise, options) in cases.items():
+        out = tmp_path / name
+        assert draw(models, "dropped", out, "--class=3", "--guidance=3", *options) == 0
+        seen.append(drawn(out, "class003"))
+        assert np.abs(seen[-1] - expected(denoise)).max() <= 1, name
+    for i, j in ((0, 2), (0, 3), (2, 3)):
+        assert np.abs(seen[i] - seen[j]).max() > 2
+
+
+def test_the_record_tells_it_and_other_guidance_is_refused(models, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--guidance=2", f"--guide={models['worse'][1]}", "--guidance-interval=0.2,1.6"]
+    assert draw(models, "plain", out, *options) == 0
+    record = json.loads((out / "sample.json").read_text())
+    assert record["guidance"] == 2.0 and record["guidance_interval"] == [0.2, 1.6]
+    assert len(record["guide"]) == 32 and record["guided_by"]["checkpoint"] == models["worse"][1]
+    assert draw(models, "plain", out, *options) == 0
+    capsys.readouterr()
+    for other in (options[:2], [*options, "--threshold=static"], []):
+        assert draw(models, "plain", out, *other) == 2
+        assert "choose another folder" in capsys.readouterr().err
+
+
+def test_a_folder_of_former_times_goes_on_without_guidance(models, tmp_path):
+    assert draw(models, "plain", tmp_path) == 0
+    record = json.loads((tmp_path / "sample.json").read_text())
+    for name in ("guidance", "guide", "guidance_interval", "guidance_rescale", "threshold"):
+        assert record.pop(name) is None
+    del record["class"]
+    (tmp_path / "sample.json").write_text(json.dumps(record))
+    assert draw(models, "plain", tmp_path) == 0
+    assert draw(models, "plain", tmp_path, "--guidance=1") == 2
+
+
+def test_no_class_draws_without_a_label(models, tmp_path, capsys):
+    out = tmp_path / "none"
+    assert draw(models, "dropped", out, "--class=none", f"--trajectory={tmp_path}/p.png") == 0
+    assert np.abs(drawn(out) - expected(models["dropped"][0].denoiser())).max() <= 1
+    assert archive.load(out).targets is None
+    assert draw(models, "dropped", out) == 2  # these would be taken for random classes
+    assert "the class None" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("plain", ["--guidance=2"], "guide must be another model where the model was trained with"),
+        ("plain", ["--class=none"], "--class must be a class, several, 'all' or 'random' where"),
+        ("plain", ["--guidance=2", "--guide=LARGE"], "guide must have images of (8, 8, 1)"),
+        ("plain", ["--guidance=2", "--guide=FEW"], "guide must have 10 classes"),
+        ("plain", ["--guidance=2", "--guide=/none/there"], "/none/there"),
+        ("dropped", ["--guidance=nan"], "--guidance must be a finite number, got nan"),
+        ("dropped", ["--guidance=x"], "--guidance"),
+        ("dropped", ["--guidance=2", "--guidance-interval=2,1"], "must be LOW,HIGH with 0 <= LOW"),
+        ("dropped", ["--guidance=2", "--guidance-interval=2"], "got '2'"),
+        ("dropped", ["--guidance=2", "--guidance-rescale=2"], "rescale must lie in [0.0, 1.0]"),
+        ("dropped", ["--threshold=3"], "threshold must lie in [0.0, 1.0], got 3.0"),
+        ("dropped", ["--threshold=high"], "--threshold must be 'static' or in [0, 1], got 'high'"),
+        ("dropped", ["--guide=uncond"], "--guidance must be given with --guide, got none"),
+        ("dropped", ["--guidance-calls=two"], "--guidance must be given with --guidance-calls"),
+        ("dropped", ["--guidance=2", "--guide-ema=x"], "--guide must be a run's folder with"),
+        ("dropped", ["--guidance=2", "--class=none"], "--guide must be another model with --class"),
+        ("dropped", ["--guidance=2", "--guide=LARGE", "--guidance-calls=one"],
+         "--guidance-calls must be left out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_bad_input_is_one_line_and_code_2(models, tmp_path, name, options, message, capsys):
+    paths = {n.upper(): path for n, (_, path) in models.items()}
+    words = [f"--guide={paths.get(o[8:], o[8:])}" if o[:8] == "--guide=" else o for o in options]
+    assert draw(models, name, tmp_path / "x", *words) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert message in error[-1] and error[-1].startswith("error: ")
+    assert not (tmp_path / "x").exists()
