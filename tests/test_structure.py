@@ -9,7 +9,7 @@ ROOT = pathlib.Path(edm_jax.__file__).parent
 # From the ground up. A room is a package, or a module beside the packages.
 ORDER = (
     "checks options randomness schedules tables timesteps preconditioning ideal score "
-    "samplers guidance objectives networks augment model runtime data weights generation "
+    "samplers guidance inverse objectives networks augment model runtime data weights generation "
     "evaluation training __init__ cli __main__"
 ).split()
 THEORY = ORDER[: ORDER.index("networks")]
