@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 Betas = Literal["linear", "scaled_linear", "cosine"]
-Spacing = Literal["trailing", "leading", "linspace", "quadratic"]
+Spacing = Literal["trailing", "leading", "linspace", "quadratic", "truncated"]
 BETAS, SPACINGS = get_args(Betas), get_args(Spacing)
 
 # Sabour, Fidler and Kreis 2024, table 3: ten steps, from the largest level down.
@@ -84,8 +84,9 @@ def indices(
     "trailing": T-1, T-1 - T/n, ..., rounded (Lin et al. 2024). "leading": 0, s, 2s, ... with
     s = T // n, plus `offset` (DDIM; Stable Diffusion with offset 1), which starts below the
     highest level. "linspace": both ends and even in between, rounded (iDDPM).
-    "quadratic": squares of even steps up to sqrt(0.8 T), truncated (DDIM on CIFAR-10). A single
-    level is the highest, where sampling starts.
+    "quadratic": squares of even steps up to sqrt(0.8 T), truncated (DDIM on CIFAR-10).
+    "truncated": T-1, (T-1) (1 - 1/n), ..., truncated (generative-models), nearly "trailing". A
+    single level is the highest, where sampling starts.
 
     Args:
       num_levels: n, at most T.
@@ -118,6 +119,8 @@ def indices(
         return index
     if spacing == "trailing":
         return np.rint(t - np.arange(n) * (t / n)).astype(int) - 1
+    if spacing == "truncated":
+        return np.linspace(t - 1.0, 0.0, n, endpoint=False).astype(int)
     if spacing == "quadratic":
         squares = (np.linspace(0.0, np.sqrt(0.8 * t), n) ** 2).astype(int)
         # Truncation repeats small indices: no level is visited twice.

@@ -69,7 +69,8 @@ def ddpm(
       num_steps: The number of steps, at most num_train_steps.
       betas: "linear", "scaled_linear" or "cosine" (`tables.alphas_cumprod`).
       num_train_steps: T, the number of levels of the table.
-      spacing: "trailing", "leading", "linspace" or "quadratic" (`tables.indices`).
+      spacing: "trailing", "leading", "linspace", "quadratic" or "truncated"
+        (`tables.indices`).
       offset: Added to the indices of "leading".
       final: "zero" or "sigma_min".
 
@@ -102,7 +103,8 @@ def from_alphas_cumprod(
     Args:
       alphas_cumprod: [T] in (0, 1], descending: alpha-bar of training step k = 0 .. T-1.
       num_steps: The number of steps; None takes every level.
-      spacing: "trailing", "leading", "linspace" or "quadratic" (`tables.indices`).
+      spacing: "trailing", "leading", "linspace", "quadratic" or "truncated"
+        (`tables.indices`).
       offset: Added to the indices of "leading".
       final: "zero" or "sigma_min".
 

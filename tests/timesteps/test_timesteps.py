@@ -201,6 +201,7 @@ class TestTables:
             ("trailing", 0, [999, 749, 499, 249]),
             ("linspace", 0, [999, 666, 333, 0]),
             ("quadratic", 0, [800, 355, 88, 0]),
+            ("truncated", 0, [999, 749, 499, 249]),
         ],
     )
     def test_spacing(self, spacing, offset, expected):
