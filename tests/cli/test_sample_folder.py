@@ -208,7 +208,11 @@ def test_classes_go_by_their_names(model, tmp_path, capsys):
 
 def test_a_grid_has_a_row_for_each_of_several_classes(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(pictures, "grid", lambda *arguments: made.append(arguments))
+
+    def grid(images, columns, *, row_labels):
+        made.append((images, columns, row_labels))
+
+    monkeypatch.setattr(pictures, "grid", grid)
     monkeypatch.setattr(pictures, "write", lambda *_: None)
     labels = np.repeat([5, 2], 3)
     names = [sample_folder.name_of(seed, label) for label in (5, 2) for seed in range(3)]
