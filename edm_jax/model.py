@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import struct
 
 from edm_jax import preconditioning
-from edm_jax.checks import Denoiser, DenoiserWithVariance
+from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance
 from edm_jax.networks.config import ModelConfig
 
 
@@ -27,13 +27,13 @@ def init_params(key: jax.Array, config: ModelConfig) -> Any:
         key,
         jnp.zeros((1, side, side, channels)),
         jnp.zeros((1,)),
-        jnp.zeros((1, config.label_dim)) if config.label_dim else None,
+        jnp.zeros((1, config.label_inputs)) if config.label_inputs else None,
         jnp.zeros((1, config.augment_dim)) if config.augment_dim else None,
     )["params"]
 
 
 class Model(struct.PyTreeNode):
-    """A denoiser's parts. A pytree whose leaves are `params`: pass it to jit, grad and pmap.
+    """A denoiser's parts, or a classifier's; a pytree whose leaves are `params`, for jit and grad.
 
     Attributes:
       params: the parameter tree.
@@ -116,6 +116,22 @@ class Model(struct.PyTreeNode):
         network = self._network(class_labels, augment_labels, dropout_keys)
         return preconditioning.with_variance(network, self.preconditioner)
 
+    def classifier(
+        self, augment_labels: jax.Array | None = None, *, dropout_keys: jax.Array | None = None
+    ) -> Classifier:
+        """The logits of the classes (x; sigma); `guidance.log_prob` makes a guide of them.
+
+        Args:
+          augment_labels: [B, augment_dim], or None outside training.
+          dropout_keys: [B] typed keys for training; None turns dropout off.
+
+        Returns:
+          (x, sigma): x [B, H, W, C], sigma [] or [B] -> [B, label_dim] float32. It raises
+          ValueError for a network that is no classifier.
+        """
+        network = self._network(None, augment_labels, dropout_keys)
+        return preconditioning.classifier(network, self.preconditioner)
+
     def _network(
         self,
         class_labels: jax.Array | None,
@@ -124,8 +140,8 @@ class Model(struct.PyTreeNode):
     ) -> preconditioning.Network:
         def network(x: jax.Array, c_noise: jax.Array) -> jax.Array:
             labels = class_labels
-            if labels is None and self.config.label_dim:
-                labels = jnp.zeros((x.shape[0], self.config.label_dim))
+            if labels is None and self.config.label_inputs:
+                labels = jnp.zeros((x.shape[0], self.config.label_inputs))
             output = self.network.apply(
                 {"params": self.params},
                 x,

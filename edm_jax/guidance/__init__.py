@@ -1,6 +1,6 @@
 """Guidance: denoisers to a denoiser. Samplers and likelihoods work with it unchanged."""
 
-from edm_jax.guidance.classifiers import classifier, mean_shift
+from edm_jax.guidance.classifiers import classifier, log_prob, mean_shift
 from edm_jax.guidance.pairs import (
     Half,
     autoguidance,
@@ -24,6 +24,7 @@ __all__ = [
     "dynamic_threshold",
     "in_one_call",
     "linear_over_frames",
+    "log_prob",
     "mean_shift",
     "triangle_over_frames",
     "zero_star",

@@ -8,11 +8,34 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edm_jax import checks
-from edm_jax.checks import Denoiser, column
+from edm_jax.checks import Classifier, Denoiser, column
 from edm_jax.guidance.scales import Scale, at, check_scale
 
 # (x [B, ...], sigma [] or [B]) -> log p(y | x; sigma) [B]
 LogProb = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def log_prob(classifier: Classifier, class_labels: jax.Array) -> LogProb:
+    """log p(y | x; sigma) of the labels under a classifier, with the labels closed over.
+
+    Args:
+      classifier: (x [B, ...], sigma [] or [B]) -> logits [B, L].
+      class_labels: [B, L] one-hot rows; the value of a row of zeros, no label, is the constant 0.
+
+    Returns:
+      (x, sigma) -> [B]. It raises ValueError for labels of another shape than the logits.
+    """
+
+    def of_labels(x, sigma):
+        logits = classifier(x, sigma)
+        if class_labels.shape != logits.shape:
+            raise ValueError(
+                f"class_labels must have the shape of the classifier's logits, {logits.shape}, "
+                f"got {class_labels.shape}"
+            )
+        return (class_labels * jax.nn.log_softmax(logits)).sum(-1)
+
+    return of_labels
 
 
 def classifier(denoise: Denoiser, log_prob: LogProb, scale: Scale = 1.0) -> Denoiser:

@@ -1,6 +1,8 @@
-"""The networks of the paper, SongUNet (DDPM++, NCSN++) and DhariwalUNet (ADM), by configuration."""
+"""The networks of the paper, SongUNet (DDPM++, NCSN++) and DhariwalUNet (ADM); a classifier."""
 
+from edm_jax.networks.classifier import Classifier as Classifier
 from edm_jax.networks.config import ARCHITECTURES as ARCHITECTURES
+from edm_jax.networks.config import ClassifierConfig as ClassifierConfig
 from edm_jax.networks.config import DhariwalConfig as DhariwalConfig
 from edm_jax.networks.config import ModelConfig as ModelConfig
 from edm_jax.networks.config import SongConfig as SongConfig

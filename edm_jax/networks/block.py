@@ -1,5 +1,6 @@
 """The residual block of every network here, with its self-attention."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -79,6 +80,7 @@ class UNetBlock(nn.Module):
     dropout: probability of dropping an element.
     skip_scale: factor on each sum.
     eps: of the group norms.
+    group_channels: the fewest channels of a group that is normalised.
     adaptive_scale: whether the embedding scales and shifts instead of being added.
     resample_proj: whether a resampling skip path gets a 1x1 convolution with equal channels too.
     resample_filter: taps of the resampling filter.
@@ -93,6 +95,7 @@ class UNetBlock(nn.Module):
     dropout: float = 0.0
     skip_scale: float = 1.0
     eps: float = 1e-5
+    group_channels: int = 4
     adaptive_scale: bool = True
     resample_proj: bool = False
     resample_filter: tuple[float, ...] = (1, 1)
@@ -108,14 +111,15 @@ class UNetBlock(nn.Module):
         """Maps x [B, H, W, C], emb [B, E] float32 and keys [B] or None to [B, H', W', features]."""
         channels, dtype = x.shape[-1], self.dtype
         common = dict(resample_filter=self.resample_filter, dtype=dtype)
+        norm = functools.partial(layers.GroupNorm, self.eps, least=self.group_channels, dtype=dtype)
 
-        h = layers.GroupNorm(self.eps, dtype=dtype, name="norm0")(x)
+        h = norm(name="norm0")(x)
         h = layers.Conv(
             self.features, resample=self.resample, initial=self.initial, name="conv0", **common
         )(h)
         width = self.features * (2 if self.adaptive_scale else 1)
         a = layers.Dense(width, self.initial, name="affine")(emb)[:, None, None]
-        norm1 = layers.GroupNorm(self.eps, dtype=dtype, name="norm1")
+        norm1 = norm(name="norm1")
         if self.adaptive_scale:
             scale, shift = jnp.split(a, 2, axis=-1)
             h = norm1(h, factor=scale + 1, shift=shift)
@@ -148,7 +152,9 @@ class UNetBlock(nn.Module):
         if self.features % self.heads:
             raise ValueError(f"features must divide into {self.heads} heads, got {self.features}")
         initial = self.initial if self.initial_attention is None else self.initial_attention
-        h = layers.GroupNorm(self.eps, activate=False, dtype=self.dtype, name="norm2")(x)
+        h = layers.GroupNorm(
+            self.eps, activate=False, least=self.group_channels, dtype=self.dtype, name="norm2"
+        )(x)
         h = h.reshape(x.shape[0], -1, self.features)
         q, k, v = QueryKeyValue(self.heads, initial, self.dtype, name="qkv")(h)
         h = attention(q, k, v).reshape(x.shape)

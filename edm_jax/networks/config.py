@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from edm_jax.checks import one_of
+from edm_jax.networks.classifier import POOLS, Classifier
 from edm_jax.networks.dhariwal import DhariwalUNet
 from edm_jax.networks.song import SongUNet
 
@@ -43,6 +44,8 @@ class ModelConfig:
     """
 
     module: ClassVar[type[nn.Module]]
+    # Whether the network predicts the class label, and is not told one.
+    classifies: ClassVar[bool] = False
     # Settings that records of this architecture carried once, without a meaning.
     former: ClassVar[tuple[str, ...]] = ()
 
@@ -86,6 +89,16 @@ class ModelConfig:
         """Whether the network predicts a variance too, in a second half of its channels."""
         return self.learned_variance or self.preconditioner == "iddpm"
 
+    @property
+    def label_inputs(self) -> int:
+        """Width of the label rows that the network is told; 0 for none."""
+        return 0 if self.classifies else self.label_dim
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's result; of a classifier, the classes."""
+        return self.channels * (2 if self.predicts_variance else 1)
+
     def network(self) -> nn.Module:
         """The network that this describes; nothing is allocated.
 
@@ -100,7 +113,8 @@ class ModelConfig:
         return self.module(
             img_resolution=self.resolution,
             in_channels=self.channels,
-            out_channels=self.channels * (2 if self.predicts_variance else 1),
+            out_channels=self.outputs,
+            label_dim=self.label_inputs,
             **settings | {"dtype": jnp.dtype(one_of("dtype", self.dtype, DTYPES))},
         )
 
@@ -131,7 +145,7 @@ class ModelConfig:
 
 
 _NOT_THE_NETWORKS = {
-    "architecture", "resolution", "channels", "class_names", "preconditioner",
+    "architecture", "resolution", "channels", "label_dim", "class_names", "preconditioner",
     "preconditioner_arguments", "learned_variance",
 }  # fmt: skip
 
@@ -168,9 +182,45 @@ class DhariwalConfig(ModelConfig):
     dropout: float = setting(0.10, "probability of dropping an element inside a block")
 
 
+@dataclasses.dataclass(frozen=True)
+class ClassifierConfig(ModelConfig):
+    """Classifier of noisy images; the defaults are ADM's for ImageNet-64.
+
+    Of the preconditioner it takes what the network is given, c_in and c_noise.
+    """
+
+    module = Classifier
+    classifies = True
+    architecture: str = _architecture("classifier")
+    resolution: int = setting(64, "side of the square images; 0: the data's")
+    channel_mult: tuple[int, ...] = setting(
+        (1, 2, 3, 4), "a multiplier for each level, from the full resolution down by halves"
+    )
+    attn_resolutions: tuple[int, ...] = setting((32, 16, 8), "sides of the levels with attention")
+    dropout: float = setting(0.0, "probability of dropping an element inside a block")
+    head_channels: int = setting(64, "channels of an attention head")
+    pool: str = setting("attention", f"how the pixels become one: {' or '.join(POOLS)}")
+
+    @property
+    def outputs(self) -> int:
+        """Logits of the network, one for each class.
+
+        Raises:
+          ValueError: there is nothing to tell apart, or a setting that only denoisers have.
+        """
+        if self.label_dim < 2:
+            raise ValueError(
+                "label_dim must be at least 2 for a classifier (data.conditional gives it the "
+                f"data's), got {self.label_dim}"
+            )
+        if self.learned_variance:
+            raise ValueError("learned_variance must be False for a classifier, got True")
+        return self.label_dim
+
+
 # Where a further architecture comes in: a class in this table.
 ARCHITECTURES: dict[str, type[ModelConfig]] = {
-    kind.architecture: kind for kind in (SongConfig, DhariwalConfig)
+    kind.architecture: kind for kind in (SongConfig, DhariwalConfig, ClassifierConfig)
 }
 
 

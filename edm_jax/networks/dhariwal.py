@@ -10,9 +10,9 @@ from edm_jax.networks.initialization import Init
 from edm_jax.networks.unet import Block, Told, UNet
 
 HEAD_CHANNELS = 64
-_EPS = 1e-5
-_INIT = Init("kaiming_uniform", weight=3**-0.5, bias=3**-0.5)
-_INIT_ZERO = Init("kaiming_uniform", weight=0.0)
+EPS = 1e-5
+INIT = Init("kaiming_uniform", weight=3**-0.5, bias=3**-0.5)
+INIT_ZERO = Init("kaiming_uniform", weight=0.0)
 
 
 class DhariwalUNet(UNet):
@@ -34,7 +34,7 @@ class DhariwalUNet(UNet):
 
     @nn.nowrap
     def _block_style(self) -> dict[str, Any]:
-        return dict(eps=_EPS, initial=_INIT, initial_zero=_INIT_ZERO)
+        return dict(eps=EPS, initial=INIT, initial_zero=INIT_ZERO)
 
     @nn.nowrap
     def _heads(self, features: int) -> int:
@@ -50,11 +50,11 @@ class DhariwalUNet(UNet):
         augment = self._augmentation(told)
         if augment is not None:
             emb = emb + layers.Dense(
-                self.model_channels, _INIT_ZERO, use_bias=False, name="map_augment"
+                self.model_channels, INIT_ZERO, use_bias=False, name="map_augment"
             )(augment)
         channels = self.model_channels * self.channel_mult_emb
-        emb = nn.silu(layers.Dense(channels, _INIT, name="map_layer0")(emb))
-        emb = layers.Dense(channels, _INIT, name="map_layer1")(emb)
+        emb = nn.silu(layers.Dense(channels, INIT, name="map_layer0")(emb))
+        emb = layers.Dense(channels, INIT, name="map_layer1")(emb)
         labels = self._classes(told)
         if labels is not None:
             initial = Init("kaiming_normal", weight=self.label_dim**0.5)  # N(0, 1)
@@ -68,7 +68,7 @@ class DhariwalUNet(UNet):
             side = self.img_resolution >> level
             name, width = f"enc_{side}x{side}", self.model_channels * mult
             if level == 0:
-                x = layers.Conv(width, initial=_INIT, dtype=self.dtype, name=f"{name}_conv")(x)
+                x = layers.Conv(width, initial=INIT, dtype=self.dtype, name=f"{name}_conv")(x)
             else:
                 x = block(x, f"{name}_down", x.shape[-1], "down")
             skips.append(x)
@@ -78,8 +78,8 @@ class DhariwalUNet(UNet):
         return skips
 
     @nn.nowrap
-    def _image(self, skips: list[jax.Array], block: Block) -> jax.Array:
+    def _output(self, skips: list[jax.Array], block: Block) -> jax.Array:
         *_, (_, x) = self._decode(skips, block, attend_from=0)
-        x = layers.GroupNorm(_EPS, dtype=self.dtype, name="out_norm")(x)
-        conv = layers.Conv(self.out_channels, initial=_INIT_ZERO, dtype=self.dtype, name="out_conv")
+        x = layers.GroupNorm(EPS, dtype=self.dtype, name="out_norm")(x)
+        conv = layers.Conv(self.out_channels, initial=INIT_ZERO, dtype=self.dtype, name="out_conv")
         return conv(x)

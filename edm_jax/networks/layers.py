@@ -144,25 +144,32 @@ def normalize(
     return x * (jax.lax.rsqrt(group_mean(jnp.square(x)) + eps) * scale) + bias
 
 
-def norm_groups(channels: int) -> int:
-    """Returns the groups of a norm over C channels, min(32, C // 4), or 0 if C has no such part."""
-    groups = min(32, channels // 4)
+def norm_groups(channels: int, *, least: int = 4) -> int:
+    """Returns the groups of a norm over C channels, min(32, C // least); 0 if C has no such part.
+
+    Args:
+      channels: C.
+      least: the fewest channels of a group.
+    """
+    groups = min(32, channels // least)
     return groups if groups and channels % groups == 0 else 0
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation with min(32, C // 4) groups, then silu if wanted, in float32.
+    """Group normalisation with min(32, C // least) groups, then silu if wanted, in float32.
 
     Its intermediate results are recomputed in the backward pass: they are cheap, and storing them
     is more than half of a network's activation memory.
 
     eps: added to the (biased) variance.
     activate: whether silu follows.
+    least: the fewest channels of a group.
     dtype: of the result.
     """
 
     eps: float = 1e-6
     activate: bool = True
+    least: int = 4
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -175,10 +182,11 @@ class GroupNorm(nn.Module):
           ValueError: if the channels do not divide into their groups.
         """
         channels = x.shape[-1]
-        groups = norm_groups(channels)
+        groups = norm_groups(channels, least=self.least)
         if not groups:
             raise ValueError(
-                f"channels must divide into min(32, channels // 4) groups, got {channels}"
+                f"channels must divide into min(32, channels // {self.least}) groups, "
+                f"got {channels}"
             )
         scale = param(self, "scale", ONES, (channels,))
         bias = param(self, "bias", ZEROS, (channels,))

@@ -125,7 +125,7 @@ class SongUNet(UNet):
         return skips
 
     @nn.nowrap
-    def _image(self, skips: list[jax.Array], block: Block) -> jax.Array:
+    def _output(self, skips: list[jax.Array], block: Block) -> jax.Array:
         image: jax.Array | None = None
         for level, x in self._decode(skips, block, attend_from=self.num_blocks):
             if level == 0 or self.decoder_type == "skip":

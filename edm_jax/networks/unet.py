@@ -63,11 +63,13 @@ class UNet(nn.Module):
         """Raises ValueError naming an argument that cannot be used; warns of one without effect."""
         inputs.check_arguments(self)
         if not self._fits(self.model_channels):
-            near = [filter(self._fits, itertools.count(self.model_channels, s)) for s in (-4, 4)]
+            width = self.model_channels
+            below = next(filter(self._fits, range(width, 0, -4)), None)
+            above = next(filter(self._fits, itertools.count(width, 4)))
+            near = f"{below} or {above}" if below else f"{above}"
             raise ValueError(
                 "model_channels must give every level a width that divides into the groups of its"
-                f" norms and into its heads, such as {next(near[0])} or {next(near[1])}, got"
-                f" {self.model_channels}"
+                f" norms and into its heads, such as {near}, got {width}"
             )
         sides = [self.img_resolution >> level for level in range(len(self.channel_mult))]
         if self.attn_resolutions and not set(self.attn_resolutions) & set(sides):
@@ -93,7 +95,7 @@ class UNet(nn.Module):
         augment_labels: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns F(x; c_noise), before preconditioning.
+        """Returns F(x; c_noise), before preconditioning; of a classifier, logits.
 
         Args:
           x: [B, R, R, in_channels] network input c_in(sigma) x.
@@ -103,7 +105,7 @@ class UNet(nn.Module):
           dropout_keys: [B] typed keys, training; None for evaluation.
 
         Returns:
-          [B, R, R, out_channels] float32 (float64 when dtype is).
+          [B, R, R, out_channels], or [B, out_channels] logits; float32 (float64 when dtype is).
 
         Raises:
           ValueError: on an input of another shape.
@@ -132,7 +134,7 @@ class UNet(nn.Module):
             )
             return unit(x, emb, dropout_keys)
 
-        return self._image(self._encode(x, block), block).astype(layers.wide(self.dtype))
+        return self._output(self._encode(x, block), block).astype(layers.wide(self.dtype))
 
     # What each network says of itself.
 
@@ -147,8 +149,8 @@ class UNet(nn.Module):
         raise NotImplementedError
 
     @nn.nowrap
-    def _image(self, skips: list[jax.Array], block: Block) -> jax.Array:
-        """The result [B, R, R, out_channels] of the decoder."""
+    def _output(self, skips: list[jax.Array], block: Block) -> jax.Array:
+        """The result, made of those: an image [B, R, R, out_channels], or logits."""
         raise NotImplementedError
 
     @nn.nowrap

@@ -1,5 +1,6 @@
 """What a network is trained on: noise levels, losses and their weights, and records of them all."""
 
+from edm_jax.objectives.classification import classification
 from edm_jax.objectives.denoising import Examples, denoising, hybrid_loss, loss
 from edm_jax.objectives.elements import Weighted
 from edm_jax.objectives.noise import (

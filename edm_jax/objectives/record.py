@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from edm_jax import preconditioning
-from edm_jax.checks import Denoiser, DenoiserWithVariance
+from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance
 from edm_jax.preconditioning import Preconditioner
 
 
@@ -54,6 +54,10 @@ class Model(Protocol):
     def denoiser_with_variance(self) -> Callable[..., DenoiserWithVariance]:
         """(**conditions) -> (D, v)(x; sigma) of a network that also predicts a variance."""
 
+    @property
+    def classifier(self) -> Callable[..., Classifier]:
+        """(**conditions) -> logits(x; sigma) of a network that tells classes apart."""
+
 
 class Wrapped(NamedTuple):
     """A network of any library as a `Model`.
@@ -75,6 +79,11 @@ class Wrapped(NamedTuple):
         """(x, sigma) -> (D, v) under the conditions, of a network that predicts a variance too."""
         network = functools.partial(self.network, **conditions)
         return preconditioning.with_variance(network, self.preconditioner)
+
+    def classifier(self, **conditions: Any) -> Classifier:
+        """(x, sigma) -> logits under the conditions, of a network that tells classes apart."""
+        network = functools.partial(self.network, **conditions)
+        return preconditioning.classifier(network, self.preconditioner)
 
 
 class Objective(NamedTuple):

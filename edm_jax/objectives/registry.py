@@ -10,6 +10,7 @@ import numpy as np
 from edm_jax import tables
 from edm_jax.checks import one_of
 from edm_jax.objectives import levels, variational
+from edm_jax.objectives.classification import classification
 from edm_jax.objectives.denoising import denoising
 from edm_jax.objectives.noise import (
     NoiseDistribution,
@@ -219,10 +220,16 @@ def _denoising(
     )
 
 
+def _classification(model: Model, *, noise: str = "edm", **arguments: Any) -> Objective:
+    made = _call("noise", RECIPES, noise, model.preconditioner, **arguments)
+    table = made.levels
+    return classification(levels.continuous(made.noise) if table is None else levels.uniform(table))
+
+
 # What a configuration chooses from: name -> (model, **arguments) -> objective.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     name: functools.partial(_denoising, name) for name in RECIPES
-}
+} | {"classification": _classification}
 
 
 def build(name: str, model: Model, **arguments: Any) -> Objective:
@@ -231,7 +238,8 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
     Args:
       name: a key of `OBJECTIVES`.
       model: what is to be trained with it; its parameters are not used.
-      **arguments: of that objective. All of today's take
+      **arguments: of that objective. "classification" takes noise, a key of `RECIPES` ("edm"
+        without it), and the arguments of its noise levels as below. The others take
         weight, weight_arguments: a key of `WEIGHTS` in place of its own weight, and its arguments;
         uncertainty: learn how much each noise level counts (Karras et al. 2024);
         variance_weight: of L_vlb beside the loss, which teaches the variance; needs a table of

@@ -6,6 +6,12 @@ in float32 on the device (float64 for float64 arrays) and in float64 on the host
 """
 
 from edm_jax.preconditioning.continuous import consistency, edm, flow, trigflow, ve, vp
-from edm_jax.preconditioning.record import Network, Preconditioner, denoiser, with_variance
+from edm_jax.preconditioning.record import (
+    Network,
+    Preconditioner,
+    classifier,
+    denoiser,
+    with_variance,
+)
 from edm_jax.preconditioning.registry import PRECONDITIONERS, build
 from edm_jax.preconditioning.tabulated import Nearest, epsilon, iddpm, v, x0

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from edm_jax.checks import Denoiser, DenoiserWithVariance, spread
+from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance, spread
 from edm_jax.schedules.functions import Function, identity
 
 Network = Callable[[jax.Array, jax.Array], jax.Array]
@@ -90,8 +90,31 @@ def with_variance(network: Network, preconditioner: Preconditioner) -> DenoiserW
     return denoise
 
 
-def _evaluate(network, preconditioner, x, sigma) -> tuple[jax.Array, jax.Array]:
-    """D(x; sigma) of x's shape, and the network's further channels as they are."""
+def classifier(network: Network, preconditioner: Preconditioner) -> Classifier:
+    """Wraps a network that tells classes apart: logits = F(c_in x; c_noise).
+
+    Args:
+      network: (x_in [B, ...], c_noise [B]) -> logits [B, L].
+      preconditioner: What the network is given; c_skip and c_out have no part in it.
+
+    Returns:
+      (x [B, ...], sigma [] or [B]) -> [B, L], in float32, or float64 for a float64 x. It raises
+      ValueError for another shape of sigma or of the network's output.
+    """
+
+    def logits(x, sigma):
+        f, x, _ = _asked(network, preconditioner, x, sigma)
+        if f.ndim != 2 or len(f) != len(x):
+            raise ValueError(
+                f"the network's output must be logits [{len(x)}, L] of a classifier, got {f.shape}"
+            )
+        return f
+
+    return logits
+
+
+def _asked(network, preconditioner, x, sigma) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The network's output, x, and sigma shaped to multiply it, in one type."""
     dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
     x, sigma = jnp.asarray(x, dtype), jnp.asarray(sigma, dtype)
     each = preconditioner.sigma_data
@@ -104,7 +127,12 @@ def _evaluate(network, preconditioner, x, sigma) -> tuple[jax.Array, jax.Array]:
     c_noise = preconditioner.c_noise(sigma)
     if sigma.ndim < 2:
         c_noise = jnp.broadcast_to(c_noise, x.shape[:1])
-    f = network(preconditioner.c_in(level) * x, c_noise).astype(dtype)
+    return network(preconditioner.c_in(level) * x, c_noise).astype(dtype), x, level
+
+
+def _evaluate(network, preconditioner, x, sigma) -> tuple[jax.Array, jax.Array]:
+    """D(x; sigma) of x's shape, and the network's further channels as they are."""
+    f, x, level = _asked(network, preconditioner, x, sigma)
     if f.ndim != x.ndim or f.shape[:-1] != x.shape[:-1] or f.shape[-1] < x.shape[-1]:
         raise ValueError(
             f"the network's output must have x's shape {x.shape} or more channels, got {f.shape}"

@@ -70,6 +70,7 @@ def assemble(
         b2=config.adam_b2,
         eps=config.adam_eps,
         clip=config.clip_gradient,
+        weight_decay=config.weight_decay,
     )
     objective = config.loss.build(model)
     # The average of a transferred model must not forget it in the first steps.

@@ -63,7 +63,7 @@ class DataConfig:
 class LossConfig:
     """The training objective: which noise levels, how much each counts, what else is learned."""
 
-    name: str = setting("edm", "objective: edm, vp, ve, iddpm, ddpm, flow or v")
+    name: str = setting("edm", "objective: edm, vp, ve, iddpm, ddpm, flow, v or classification")
     arguments: dict[str, Any] = setting({}, "its parameters, such as p_mean and p_std for edm")
     weight: str | None = setting(
         None, "instead of its own weight: edm, epsilon, x0, v, flow or min_snr"
@@ -115,6 +115,7 @@ class Config:
     adam_b2: float = setting(0.999, "Adam's beta 2")
     adam_eps: float = setting(1e-8, "Adam's epsilon")
     clip_gradient: float = setting(0.0, "largest norm of the gradient; 0: any (see grad_norm)")
+    weight_decay: float = setting(0.0, "of all parameters, times the learning rate (AdamW)")
     ema_halflife_kimg: float = setting(500.0, "half-life of the parameters' moving average")
     ema_rampup_ratio: float | None = setting(
         0.05, "the half-life is at most this share of the images seen"
@@ -160,7 +161,8 @@ _ALLOWED: dict[str, Callable[[float], bool]] = {
 _RULES = {
     "positive and finite": "duration_kimg batch_size learning_rate adam_eps ema_halflife_kimg "
     "ema_rampup_ratio loss_scale log_kimg sample_steps checkpoint_kimg keep_checkpoints",
-    "finite and not negative": "microbatch rampup_kimg clip_gradient ema_snapshot_kimg sample_kimg",
+    "finite and not negative": "microbatch rampup_kimg clip_gradient weight_decay "
+    "ema_snapshot_kimg sample_kimg",
     "in [0, 1]": "augment",
     "in [0, 1)": "adam_b1 adam_b2",
     "in [0, 2**32)": "seed",  # a key has no more
@@ -187,6 +189,10 @@ def check(config: Config, devices: int) -> None:
         raise ValueError(
             "ema_power must name what snapshots are of, such as (0.05, 0.1), where "
             f"ema_snapshot_kimg is {config.ema_snapshot_kimg}, got {config.ema_power}"
+        )
+    if config.model.classifies and config.sample_kimg:
+        raise ValueError(
+            f"sample_kimg must be 0 for a classifier, which draws nothing, got {config.sample_kimg}"
         )
     averages.shares(config.batch_size, halflives_kimg=config.ema_more_kimg, powers=config.ema_power)
     if config.batch_size % devices:

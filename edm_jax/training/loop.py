@@ -105,7 +105,7 @@ def train(
             f"engine {engine.name}" + (f"; going on from step {start}" if start else "")
         )
         if start >= total:
-            report.say(_done(workdir, start))
+            report.say(_done(workdir, start, model))
             return None
 
         if processes.is_main():
@@ -179,7 +179,7 @@ def train(
             "the same command goes on from there"
         )
         return interrupt.signal
-    report.say(_done(workdir, total))
+    report.say(_done(workdir, total, model))
     return None
 
 
@@ -226,11 +226,11 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
     }
 
 
-def _done(workdir: str, steps: int) -> str:
-    return (
-        f"{workdir} is complete, {steps} steps; to draw from it: "
-        f"edm-jax sample --checkpoint {workdir} --seeds 0-63 --out samples"
-    )
+def _done(workdir: str, steps: int, model: Model) -> str:
+    use = f"to draw from it: edm-jax sample --checkpoint {workdir} --seeds 0-63 --out samples"
+    if model.config.classifies:
+        use = f"to guide by it: edm_jax.load({workdir!r}).classifier()"
+    return f"{workdir} is complete, {steps} steps; {use}"
 
 
 def _rewind(folder: epath.Path, start: int, report: Progress) -> None:

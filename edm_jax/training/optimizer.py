@@ -64,8 +64,9 @@ def adam(
     b2: float = 0.999,
     eps: float = 1e-8,
     clip: float = 0.0,
+    weight_decay: float = 0.0,
 ) -> Optimizer:
-    """Adam with non-finite gradients replaced, without weight decay (Karras et al. 2022, Table 7).
+    """Adam with non-finite gradients replaced (Karras et al. 2022, Table 7: no weight decay).
 
     Args:
       schedule: step -> learning rate.
@@ -73,6 +74,8 @@ def adam(
       b2: decay of the second moment.
       eps: added to the root of the second moment.
       clip: the largest global norm of the gradient; 0 is any, as in the paper.
+      weight_decay: of all parameters, this times the learning rate in a step, apart from the
+        moments (AdamW, Loshchilov and Hutter 2019); 0 is none, as in the paper.
 
     Returns:
       The optimizer, which projects nothing; `_replace(project=...)` for a network that asks.
@@ -81,6 +84,7 @@ def adam(
         replace_nonfinite(),
         *([optax.clip_by_global_norm(clip)] if clip else []),
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+        *([optax.add_decayed_weights(weight_decay)] if weight_decay else []),
         optax.scale_by_learning_rate(schedule),
     )
     return Optimizer(chain.init, chain.update)

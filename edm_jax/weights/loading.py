@@ -10,7 +10,7 @@ from edm_jax.model import Model
 from edm_jax.runtime import files
 from edm_jax.weights import directory
 from edm_jax.weights.errors import WeightsError, naming
-from edm_jax.weights.official import guided_diffusion, nvidia, torch_tensors
+from edm_jax.weights.official import adm_classifier, guided_diffusion, nvidia, torch_tensors
 
 
 class Sight(NamedTuple):
@@ -50,7 +50,8 @@ def load(path: str | os.PathLike) -> Model:
       path: on a disk or a URL such as gs://…: the folder of a training run (its newest averaged
         parameters; or the folder of one checkpoint in it), a directory that `save` wrote, a
         safetensors file with our metadata, an official network snapshot (or training-state-*.pt),
-        which is read without executing anything, or guided-diffusion's 64x64_diffusion.pt.
+        which is read without executing anything, or guided-diffusion's 64x64_diffusion.pt
+        and its classifiers.
 
     Returns:
       The model, ready for `model.denoiser(labels)`.
@@ -90,6 +91,8 @@ def _official(path: epath.Path) -> Model:
     file = torch_tensors.read_any(data, nvidia.ALLOWED)
     if guided_diffusion.recognises(file.value):
         return guided_diffusion.from_published(guided_diffusion.weights_of(file))
+    if adm_classifier.recognises(file.value):
+        return adm_classifier.from_published(guided_diffusion.weights_of(file))
     return nvidia.from_state_dict(*nvidia.network_of(file))
 
 

@@ -158,7 +158,7 @@ def test_what_a_docstring_says_can_be_typed(path, monkeypatch):
         assert words[1].startswith(f"configs/{path.name}")
         check(parse(words).config, devices)  # microbatches too
     sampled = commands(path, "sample.py")
-    assert sampled
+    assert sampled or parse(trained[0]).config.model.classifies  # which draws nothing
     for words in sampled:
         parser = argparse.ArgumentParser(exit_on_error=False)
         sample.add_arguments(parser)

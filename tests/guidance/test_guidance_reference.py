@@ -121,20 +121,23 @@ def mixtures(g):
         logs = jnp.log(weights) - d2 / (2 * variance) - 0.5 * d * jnp.log(variance)
         return jax.nn.logsumexp(logs)
 
-    def log_prob(x, sigma):
+    classes = range(g["labels"].shape[-1])
+
+    def classifier(x, sigma):
         levels = jnp.broadcast_to(jnp.asarray(sigma), (len(x),))
-        values = [
-            log_density(x[i], levels[i], np.flatnonzero(g["component_labels"] == label))
-            - log_density(x[i], levels[i], slice(None))
-            for i, label in enumerate(labels)
-        ]
-        return jnp.stack(values)
+        members = [np.flatnonzero(g["component_labels"] == label) for label in classes]
+        return jnp.stack(
+            [
+                jnp.stack([log_density(x[i], levels[i], chosen) for chosen in members])
+                for i in range(len(x))
+            ]
+        )
 
     return {
         "cond": of_labels(),
         "uncond": ideal.mixture(*parts(None)),
         "guide": of_labels("guide_means", "guide_stds"),
-        "log_prob": log_prob,
+        "log_prob": guidance.log_prob(classifier, jnp.asarray(g["labels"])),
     }
 
 

@@ -9,20 +9,29 @@ from edm_jax.training import optimizer
 GRADIENTS = np.array([[3.0, -4.0], [0.1, 0.2], [-6.0, 8.0], [1e-4, np.nan]])
 
 
-def by_hand(rates, b1=0.9, b2=0.999, eps=1e-8, clip=np.inf):
-    """The path of two parameters that start at 1 and 2 (Kingma and Ba 2015, algorithm 1)."""
+def by_hand(rates, b1=0.9, b2=0.999, eps=1e-8, clip=np.inf, weight_decay=0.0):
+    """The path of two parameters that start at 1 and 2 (Loshchilov and Hutter 2019)."""
     params, m, v, path = np.array([1.0, 2.0]), 0.0, 0.0, []
     for t, (rate, g) in enumerate(zip(rates, np.nan_to_num(GRADIENTS)), 1):
         g = g * min(1.0, clip / np.linalg.norm(g))
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
-        params = params - rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+        moved = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+        params = params - rate * (moved + weight_decay * params)
         path.append(params)
     return path
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"b1": 0.5}, {"b2": 0.9}, {"eps": 0.5}, {"clip": 1.0}, {"clip": 7.0}],
+    [
+        {},
+        {"b1": 0.5},
+        {"b2": 0.9},
+        {"eps": 0.5},
+        {"clip": 1.0},
+        {"clip": 7.0},
+        {"weight_decay": 2.0},
+    ],
     ids=str,
 )
 def test_adam_is_its_recursion(options):

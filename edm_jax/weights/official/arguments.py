@@ -146,15 +146,20 @@ def arguments_from_config(config: ModelConfig) -> dict[str, Any]:
     """The inverse of `config_from_arguments`: every keyword, none left to its default.
 
     Raises:
-      WeightsError: the preconditioner is none of the official ones.
+      WeightsError: the network or the preconditioner is none of the official ones.
     """
+    types = {ours: name for name, ours in _ARCHITECTURES.items()}
+    if config.architecture not in types:
+        raise WeightsError(
+            f"architecture must be an official one, {', '.join(types)}, got {config.architecture!r}"
+        )
     if config.preconditioner not in _WRAPPERS:
         raise WeightsError(
             f"preconditioner must be an official one, {', '.join(_WRAPPERS)}, "
             f"got {config.preconditioner!r}"
         )
     class_name, _, settings = _WRAPPERS[config.preconditioner]
-    model_type = {ours: name for name, ours in _ARCHITECTURES.items()}[config.architecture]
+    model_type = types[config.architecture]
     arguments: dict[str, Any] = {
         "class_name": class_name,
         "precond": config.preconditioner,

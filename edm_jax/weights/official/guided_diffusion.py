@@ -22,7 +22,7 @@ from edm_jax.weights.errors import WeightsError
 from edm_jax.weights.official import torch_tensors
 from edm_jax.weights.official.nvidia import model_from_weights
 
-_HEAD = 64  # channels of an attention head
+HEAD = 64  # channels of an attention head
 _PUBLISHED = {"model_channels": 192, "channel_mult": (1, 2, 3, 4), "num_blocks": 3, "channels": 3}
 _LAYERS = {
     "in_layers.0": "norm0",
@@ -42,7 +42,7 @@ _TOP = {
     "out.0": "out_norm",
     "out.2": "out_conv",
 }
-_BLOCK = re.compile(r"(input|middle|output)_blocks?\.(\d+)\.(.+)\.(weight|bias)")
+BLOCK = re.compile(r"(input|middle|output)_blocks?\.(\d+)\.(.+)\.(weight|bias)")
 
 
 def recognises(value: Any) -> bool:
@@ -107,10 +107,10 @@ def from_state_dict(
     )
     renamed = {}
     for name, value in weights.items():
-        official = _official_name(name, config)
+        official = official_name(name, config, _TOP)
         leaf = official.rsplit(".", 2)[-2:]
         if leaf[0] == "qkv":
-            value = _qkv(name, value, new_attention_order)
+            value = by_component(name, value, HEAD, new_order=new_attention_order)
         if leaf[0] in ("qkv", "proj") and value.ndim == 3:
             value = value[..., None]  # their 1×1 convolutions are one-dimensional
         if leaf == ["map_label", "weight"]:
@@ -124,7 +124,7 @@ def _structure(weights: Mapping[str, np.ndarray], resolution: int) -> ModelConfi
     blocks: dict[str, set[int]] = {"input": set(), "middle": set(), "output": set()}
     ups = set()
     for name in weights:
-        if match := _BLOCK.fullmatch(name):
+        if match := BLOCK.fullmatch(name):
             stage, number, rest, _ = match.groups()
             blocks[stage].add(int(number))
             if stage == "output" and re.match(r"[12]\.in_layers", rest):
@@ -133,14 +133,14 @@ def _structure(weights: Mapping[str, np.ndarray], resolution: int) -> ModelConfi
     num_blocks = len(blocks["output"]) // levels - 1
     if num_blocks < 1 or len(blocks["input"]) != levels * (num_blocks + 1):
         raise WeightsError("not a whole guided-diffusion network with residual resampling")
-    width = _shape(weights, "time_embed.0.weight", 2)[1]
+    width = shape_of(weights, "time_embed.0.weight", 2)[1]
     if width < 4 * 32:
         raise WeightsError(
             f"the width must be at least 128, below which the norms have other groups of channels, "
             f"got {width}"
         )
-    first = _shape(weights, "input_blocks.0.0.weight", 4)
-    out = _shape(weights, "out.2.weight", 4)[0]
+    first = shape_of(weights, "input_blocks.0.0.weight", 4)
+    out = shape_of(weights, "out.2.weight", 4)[0]
     if out != 2 * first[1]:
         raise WeightsError(
             f"out.2.weight must have {2 * first[1]} output channels, half of them for the learned "
@@ -149,7 +149,7 @@ def _structure(weights: Mapping[str, np.ndarray], resolution: int) -> ModelConfi
     mults, attention = [], []
     for level in range(levels):
         number = 1 + level * (num_blocks + 1)
-        channels = _shape(weights, f"input_blocks.{number}.0.in_layers.2.weight", 4)[0]
+        channels = shape_of(weights, f"input_blocks.{number}.0.in_layers.2.weight", 4)[0]
         mults.append(channels // max(1, width))
         if f"input_blocks.{number}.1.qkv.weight" in weights:
             attention.append(resolution >> level)
@@ -165,7 +165,12 @@ def _structure(weights: Mapping[str, np.ndarray], resolution: int) -> ModelConfi
     )
 
 
-def _shape(weights: Mapping[str, np.ndarray], name: str, rank: int) -> tuple[int, ...]:
+def shape_of(weights: Mapping[str, np.ndarray], name: str, rank: int) -> tuple[int, ...]:
+    """The shape of a tensor that must be there, of so many axes.
+
+    Raises:
+      WeightsError: it is not, or has another number of axes, or is empty.
+    """
     if name not in weights:
         raise WeightsError(f"not a whole guided-diffusion network: {name} is missing")
     if weights[name].ndim != rank or not all(weights[name].shape):
@@ -176,13 +181,23 @@ def _shape(weights: Mapping[str, np.ndarray], name: str, rank: int) -> tuple[int
     return weights[name].shape
 
 
-def _official_name(name: str, config: ModelConfig) -> str:
+def official_name(name: str, config: ModelConfig, top: Mapping[str, str]) -> str:
+    """The name in EDM's state dicts of a tensor of guided-diffusion's.
+
+    Args:
+      name: such as "input_blocks.1.0.in_layers.2.weight".
+      config: of the network.
+      top: the names of its layers outside of blocks, and ours.
+
+    Raises:
+      WeightsError: no layer of such a network.
+    """
     layer, _, leaf = name.rpartition(".")
-    if layer in _TOP:
-        return f"{_TOP[layer]}.{leaf}"
+    if layer in top:
+        return f"{top[layer]}.{leaf}"
     if layer == "input_blocks.0.0":
         return f"enc.{config.resolution}x{config.resolution}_conv.{leaf}"
-    match = _BLOCK.fullmatch(name)
+    match = BLOCK.fullmatch(name)
     if match is None:
         raise WeightsError(f"unknown tensor {name[:200]!r}")
     stage, number, rest = match[1], int(match[2]), match[3]
@@ -206,18 +221,28 @@ def _official_name(name: str, config: ModelConfig) -> str:
     return f"{unit.format(f'{pixels}x{pixels}')}.{_LAYERS[part]}.{leaf}"
 
 
-def _qkv(name: str, value: np.ndarray, new_order: bool) -> np.ndarray:
-    """Reorders the output channels to [head][component][q|k|v]."""
-    channels = value.shape[0] // 3
-    heads = channels // _HEAD
-    if value.ndim not in (1, 3) or channels * 3 != len(value) or heads * _HEAD != channels:
+def by_component(name: str, value: np.ndarray, width: int, *, new_order: bool) -> np.ndarray:
+    """Reorders the output channels of qkv to [head][component][q|k|v].
+
+    Args:
+      name: of the tensor, for messages.
+      value: [3 C] a bias, or [3 C, C, 1].
+      width: channels of a head.
+      new_order: whether its order is [q|k|v][head][component], or [head][q|k|v][component].
+
+    Raises:
+      WeightsError: the channels are not those of q, k and v of whole heads.
+    """
+    channels = value.shape[0] // 3 if value.ndim else 0
+    heads = channels // width
+    if value.ndim not in (1, 3) or channels * 3 != len(value) or heads * width != channels:
         raise WeightsError(
-            f"tensor {name!r} must have 3 × {_HEAD} output channels a head, got the shape "
+            f"tensor {name!r} must have 3 × {width} output channels a head, got the shape "
             f"{value.shape}"
         )
     inputs = math.prod(value.shape[1:])
     if new_order:
-        split = value.reshape(3, heads, _HEAD, inputs).transpose(1, 2, 0, 3)
+        split = value.reshape(3, heads, width, inputs).transpose(1, 2, 0, 3)
     else:
-        split = value.reshape(heads, 3, _HEAD, inputs).transpose(0, 2, 1, 3)
+        split = value.reshape(heads, 3, width, inputs).transpose(0, 2, 1, 3)
     return split.reshape(value.shape)

@@ -19,7 +19,8 @@ _TOP_ADM = ("map_augment", "map_layer0", "map_layer1", "map_label", "enc", "dec"
 _UNITS = ("conv", "in", "up", "down", "aux_down", "aux_skip", "aux_residual", "block")
 _TAIL = ("aux_up", "aux_norm", "aux_conv")
 _LAYERS = ("norm0", "conv0", "affine", "norm1", "conv1", "skip", "norm2", "qkv", "proj")
-_LEAVES = ("freqs", "weight", "bias", _FILTER)
+_POOL = ("qkv", "proj")
+_LEAVES = ("freqs", "positional", "weight", "bias", _FILTER)
 _UNIT = re.compile(r"(enc|dec)\.(\d+)x\d+_([a-z_]+)(\d*)$")
 
 
@@ -171,8 +172,9 @@ def _order(name: str, top: Sequence[str]) -> tuple[int, ...]:
     parts = name.split(".")
     leaf = _LEAVES.index(parts[-1])
     if parts[0] not in ("enc", "dec"):
-        names = (*top, "out_norm", "out_conv")
-        return (names.index(parts[0]), leaf)
+        names = (*top, "out_norm", "out_conv", "out_pool", "out_linear")
+        layer = _POOL.index(parts[1]) if len(parts) == 3 else -1
+        return (names.index(parts[0]), layer, leaf)
     match = _UNIT.match(".".join(parts[:2]))
     if match is None:
         raise ValueError(f"name must be one of a U-Net's layers, got {name!r}")

@@ -1,0 +1,124 @@
+"""ADM's classifier against the original's numbers, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edm_jax import guidance
+from edm_jax.model import Model
+from edm_jax.networks import Classifier, ClassifierConfig
+from edm_jax.weights.official import adm_classifier
+
+
+@pytest.fixture(scope="module")
+def reference(golden):
+    arrays = golden("classifier.npz")
+    weights = {
+        name.removeprefix("weights/"): value.astype(np.float32)
+        for name, value in arrays.items()
+        if name.startswith("weights/")
+    }
+    model = adm_classifier.from_state_dict(weights, resolution=8, num_blocks=1, head_channels=32)
+    return arrays, model
+
+
+def small(**changes):
+    settings = dict(
+        resolution=8, channels=1, label_dim=5, model_channels=8, channel_mult=(1, 2), num_blocks=1,
+        attn_resolutions=(4,), head_channels=8,
+    )  # fmt: skip
+    return ClassifierConfig(**(settings | changes))
+
+
+def distance(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def test_logits_and_their_derivatives(reference):
+    arrays, model = reference
+    x, labels = jnp.asarray(arrays["x"]), jax.nn.one_hot(arrays["labels"], 10)
+    direction = jnp.cos(jnp.arange(x.size)).reshape(x.shape)
+
+    def given_the_index(x, index):
+        return model.network.apply({"params": model.params}, x, index)
+
+    log_prob = guidance.log_prob(given_the_index, labels)
+
+    @jax.jit
+    def everything(x, index):
+        of_x = lambda x: log_prob(x, index)
+        gradient = jax.grad(lambda x: of_x(x).sum())(x)
+        return given_the_index(x, index), gradient, jax.jvp(of_x, (x,), (direction,))[1]
+
+    logits, gradient, tangent = everything(x, arrays["timesteps"])
+    assert distance(logits, arrays["logits"]) < 1e-5
+    assert distance(gradient, arrays["grad_log_prob"]) < 1e-5
+    # Forward derivatives are those of the original's gradient too.
+    expected = (arrays["grad_log_prob"] * direction).sum((1, 2, 3))
+    np.testing.assert_allclose(tangent, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_preconditioner_says_what_it_is_given(reference):
+    arrays, model = reference
+    levels = np.sqrt(1 / np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)) - 1)
+    sigma = levels[arrays["timesteps"].astype(int)].astype(np.float32)
+    x = arrays["x"] * np.sqrt(1 + sigma**2)[:, None, None, None]
+    logits = jax.jit(model.classifier())(x, sigma)
+    assert distance(logits, arrays["logits"]) < 1e-5
+
+
+def test_the_mean_begins_without_an_opinion():
+    net = small(pool="adaptive").network()
+    x, c_noise = jnp.ones((3, 8, 8, 1)), jnp.zeros(3)
+    params = jax.jit(net.init)(jax.random.key(0), x, c_noise)["params"]
+    assert not np.any(net.apply({"params": params}, x, c_noise))
+    params["out_linear"]["kernel"] += jnp.eye(16)[:, :5]
+    logits = net.apply({"params": params}, x, c_noise)
+    assert logits.shape == (3, 5) and np.std(logits) > 0
+
+
+def test_parameters_have_the_laws_of_the_original():
+    params = jax.jit(lambda key: Model.init(key, small(model_channels=64)).params)(
+        jax.random.key(0)
+    )
+    pool = params["out_pool"]
+    assert pool["positional"].shape == (17, 128)
+    assert abs(float(jnp.std(pool["positional"])) * 128**0.5 - 1) < 0.1
+    for name in ("qkv", "proj"):
+        most = float(jnp.abs(pool[name]["kernel"]).max())
+        assert 0.9 * 128**-0.5 < most <= 128**-0.5
+    assert not np.any(params["dec_4x4_in0"]["conv1"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"label_dim": 0}, "label_dim must be at least 2 for a classifier .*, got 0"),
+        ({"learned_variance": True}, "learned_variance must be False for a classifier"),
+        ({"label_dropout": 0.1}, "label_dropout must be 0 for a classifier, .* got 0.1"),
+        ({"pool": "max"}, "pool must be one of attention, adaptive, got 'max'"),
+        ({"head_channels": 0}, "head_channels must be at least 1, got 0"),
+        (
+            {"head_channels": 12},
+            "model_channels must .* into its heads, such as 12, got 8",
+        ),
+    ],
+)
+def test_wrong_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        small(**changes).network()
+
+
+def test_wrong_inputs():
+    model = jax.eval_shape(lambda key: Model.init(key, small()), jax.random.key(0))
+    x, labels = jnp.zeros((2, 8, 8, 1)), jnp.zeros((2, 7))
+    with pytest.raises(ValueError, match=r"x must have shape \[B, 8, 8, 1\], got \(2, 4, 4, 1\)"):
+        jax.eval_shape(lambda m: m.classifier()(x[:, ::2, ::2], 1.0), model)
+    with pytest.raises(ValueError, match="output must have x's shape .* got .2, 5."):
+        jax.eval_shape(lambda m: m.denoiser()(x, 1.0), model)
+    with pytest.raises(ValueError, match=r"class_labels must .* \(2, 5\), got \(2, 7\)"):
+        jax.eval_shape(lambda m: guidance.log_prob(m.classifier(), labels)(x, 1.0), model)
+    with pytest.raises(ValueError, match=r"class_labels must have shape \[2, 0\], got \(2, 5\)"):
+        net = Classifier(8, 1, 5, model_channels=8, channel_mult=(1,), head_channels=8)
+        jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)), 0.0, jnp.zeros((2, 5)))
