@@ -95,3 +95,23 @@ def test_a_rematerialised_block_has_the_same_gradient():
     for a, b in zip(jax.tree.leaves(remat), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
     assert np.abs(plain["params"]["qkv"]["kernel"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["ddpmpp", "ncsnpp", "skip", "adm"])
+def test_forward_derivatives_of_each_network_are_differences(kind):
+    """Inverse problems and likelihoods differentiate a network with respect to its image."""
+    net = cases.small(kind)
+    params = cases.formula_params(net)
+    rng = np.random.default_rng(3)
+    x, v = (jnp.asarray(rng.normal(size=(1, 8, 8, 3)), jnp.float32) for _ in range(2))
+    f = lambda x: net.apply({"params": params}, x, jnp.zeros(1))
+
+    @jax.jit
+    def both(x, v):
+        step = 5e-3
+        across = lambda h: f(x + h * v) - f(x - h * v)
+        difference = (8 * across(step) - across(2 * step)) / (12 * step)  # of fourth order
+        return jax.jvp(f, (x,), (v,))[1], difference
+
+    forward, difference = both(x, v)
+    assert cases.relative_error(forward, difference).max() < 2e-3
