@@ -19,7 +19,8 @@ class Residual(NamedTuple):
     Attributes:
       denoised: D [B, ...].
       value: r [B, ...], of the measurement's shape.
-      pull: A^T, of the derivative at D where A is not linear.
+      push: A, of the derivative at D where A is not linear.
+      pull: A^T, of the same.
       invert: (noise, prior) -> A^T (noise I + prior A A^T)^-1 r.
     """
 
