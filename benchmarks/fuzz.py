@@ -13,6 +13,7 @@ before it reads, and a mutation that did otherwise for every way of doing so.
 import argparse
 import codecs
 import collections
+import copy
 import dataclasses
 import gzip
 import io
@@ -30,8 +31,10 @@ import sys
 import tarfile
 import tempfile
 import time
+import tracemalloc  # noqa: F401 (imported here: to show a warning imports it, which is an "exec")
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -105,18 +108,23 @@ def mutate_json(text: bytes, chance: random.Random) -> bytes:
         if kind == 0 and place is not root:
             del place[key]
         elif kind == 1 and isinstance(place, dict):
-            place[chance.choice(("extra", "", "__class__"))] = chance.choice(_VALUES)
+            place[chance.choice(("extra", "", "__class__"))] = _value(chance)
         elif kind == 2:
             for _ in range(chance.choice((1, 3000))):
                 place[key] = [place[key]]
         else:
-            place[key] = chance.choice(_VALUES)
+            place[key] = _value(chance)
         if not root:
             return b""
     try:
         return json.dumps(root[0]).encode()
     except RecursionError:
         return b"[" * 100_000
+
+
+def _value(chance: random.Random) -> Any:
+    # A copy: the next change may go into it, and would change what later mutations are given.
+    return copy.deepcopy(chance.choice(_VALUES))
 
 
 class Case:
@@ -158,8 +166,19 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
         return Case(read, written("net.pkl", data))
 
     def safetensors() -> Case:
-        export_safetensors(model(), folder / "x.safetensors")
-        return Case(load, folder / "x.safetensors")
+        path = folder / "x.safetensors"
+        export_safetensors(model(), path)
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+
+        def change(content: bytes, chance: random.Random) -> bytes:
+            # The arrays may hold any bytes: most changes there only trace the network once more.
+            whole = chance.random() < 0.05
+            return (
+                mutate(content, chance) if whole else mutate(content[:end], chance) + content[end:]
+            )
+
+        return Case(load, path, change=change)
 
     def saved() -> Case:
         save(model(), folder / "saved")

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import reprlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,6 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 T = TypeVar("T")
+
+_LONGEST = 80  # characters of a value in a message
+_SHORT = reprlib.Repr()  # it writes the beginning alone, and does not run into the recursion limit
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 40
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 4 * _LONGEST
 
 # (x [B, ...], sigma [] or [B]) -> x0 of x's shape: the currency of this library.
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
@@ -31,6 +38,22 @@ class Remembering(NamedTuple):
 
     init: Callable[[Any], Any]
     denoise: Callable[[Any, jax.Array, Any], tuple[Any, Any]]
+
+
+def quoted(value: Any) -> str:
+    """`repr` of a value for a message, cut short: a setting read from a file may be huge.
+
+    >>> quoted("x" * 1000) == "'" + "x" * 79 + "…"
+    True
+
+    Args:
+      value: anything, nested however deeply.
+
+    Returns:
+      Its text, of at most 81 characters.
+    """
+    text = _SHORT.repr(value)
+    return text if len(text) <= _LONGEST + 1 else f"{text[:_LONGEST]}…"
 
 
 def column(sigma: jax.Array, x: jax.Array) -> jax.Array:
@@ -152,8 +175,8 @@ def between(
     """Checks that low <= value <= high (low < value if `open_low`), naming the argument."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be a number, got {quoted(value)}") from None
     if not (low < number if open_low else low <= number) or not number <= high:
         bracket = "(" if open_low else "["
         raise ValueError(f"{name} must lie in {bracket}{low}, {high}], got {value}")
@@ -164,7 +187,7 @@ def one_of(name: str, value: T, allowed: Collection[T]) -> T:
     """Checks that value is one of `allowed`, naming the argument and the nearest word."""
     if value not in allowed:
         words = [str(word) for word in allowed]
-        near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(quoted(value).strip("'"), words, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{hint}")
+        raise ValueError(f"{name} must be one of {', '.join(words)}, got {quoted(value)}{hint}")
     return value

@@ -11,6 +11,8 @@ from edm_jax import preconditioning
 from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance
 from edm_jax.networks.config import ModelConfig
 
+_MAX_WIDTH = 2**16  # pixels a side, channels
+
 
 def init_params(key: jax.Array, config: ModelConfig) -> Any:
     """Fresh float32 parameters; use under `jax.jit` or `jax.eval_shape` for large networks.
@@ -30,6 +32,31 @@ def init_params(key: jax.Array, config: ModelConfig) -> Any:
         jnp.zeros((1, config.label_inputs)) if config.label_inputs else None,
         jnp.zeros((1, config.augment_dim)) if config.augment_dim else None,
     )["params"]
+
+
+def params_like(config: ModelConfig, *, tensors: int) -> Any:
+    """The shapes of the parameters that a file must hold; nothing is allocated.
+
+    Args:
+      config: the model's configuration, as it was read.
+      tensors: how many arrays the file holds. Tracing takes as long as the network is deep: one
+        far deeper than its arrays is damage.
+
+    Returns:
+      A tree of `jax.ShapeDtypeStruct`, as `init_params` makes arrays.
+
+    Raises:
+      ValueError: the network is deeper than that, or too wide to be one.
+    """
+    depth = max(1, config.num_blocks) * len(config.channel_mult)
+    widths = (config.resolution, config.channels, config.model_channels, *config.channel_mult)
+    if depth > tensors or max(widths) > _MAX_WIDTH:
+        raise ValueError(
+            f"weights do not fit the network: {tensors} tensors for {config.num_blocks} blocks "
+            f"at each of {len(config.channel_mult)} levels, resolution {config.resolution}, width "
+            f"{config.model_channels}"
+        )
+    return jax.eval_shape(lambda: init_params(jax.random.key(0), config))
 
 
 class Model(struct.PyTreeNode):

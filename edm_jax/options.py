@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from edm_jax.checks import one_of
+from edm_jax.checks import one_of, quoted
 
 Entry = TypeVar("Entry")
 
@@ -80,10 +80,10 @@ def check_options(name: str, options: Mapping[str, Option], given: Mapping[str, 
     """
     for option, value in given.items():
         if not options:
-            raise ValueError(f"{name} must be given no options, got {option!r}")
+            raise ValueError(f"{name} must be given no options, got {quoted(option)}")
         one_of(f"an option of {name}", option, tuple(options))
         if options[option].type is bool and not isinstance(value, (bool, np.bool_)):
-            raise ValueError(f"{option} must be True or False, got {value!r}")
+            raise ValueError(f"{option} must be True or False, got {quoted(value)}")
     for option, about in options.items():
         if about.required and option not in given:
             raise ValueError(f"{option} must be given for {name}, got none")

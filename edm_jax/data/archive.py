@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from edm_jax.checks import quoted
 from edm_jax.data import decode, digits
 from edm_jax.runtime import files
 
@@ -215,7 +216,9 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
     with naming(path), decode.opened(path) as read:
         left_out = (_about(read) or {}).get("left_out") or []
         if not isinstance(left_out, list):
-            raise ValueError(f"dataset.json: left_out must be a list of names, got {left_out!r}")
+            raise ValueError(
+                f"dataset.json: left_out must be a list of names, got {quoted(left_out)}"
+            )
     found = sorted(item for item in found if _is_image(item[0]) and item[0] not in left_out)
     if not found:
         raise ValueError(f"{path}: holds no images ({', '.join(decode.SUFFIXES)})")
@@ -274,12 +277,11 @@ def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, .
         table = {name.replace("\\", "/"): label for name, label in pairs}
     except (TypeError, ValueError, AttributeError):
         raise ValueError(
-            f"dataset.json: labels must be a list of [name, label], got {str(pairs)[:80]}"
+            f"dataset.json: labels must be a list of [name, label], got {quoted(pairs)}"
         ) from None
     classes = content.get("classes") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        got = str(classes)[:80]
-        raise ValueError(f"dataset.json: classes must be a list of names, got {got}")
+        raise ValueError(f"dataset.json: classes must be a list of names, got {quoted(classes)}")
     return table, tuple(classes), True
 
 
@@ -335,7 +337,7 @@ def targets(labels: list) -> np.ndarray:
         vectors = np.zeros(())
     if vectors.ndim != 2 or not vectors.shape[1] or not np.isfinite(vectors).all():
         wanted = "all integers from 0, or all vectors of one length"
-        raise ValueError(f"dataset.json: labels must be {wanted}, got {str(labels)[:80]}")
+        raise ValueError(f"dataset.json: labels must be {wanted}, got {quoted(labels)}")
     return vectors
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import linen as nn
 
-from edm_jax.checks import one_of
+from edm_jax.checks import one_of, quoted
 from edm_jax.networks.classifier import POOLS, Classifier
 from edm_jax.networks.dhariwal import DhariwalUNet
 from edm_jax.networks.song import SongUNet
@@ -78,10 +78,11 @@ class ModelConfig:
                 object.__setattr__(self, field.name, tuple(value))
         names = self.class_names
         if type(names) is not tuple or not all(type(name) is str for name in names):
-            raise ValueError(f"class_names must be a list of texts, got {str(names)[:80]}")
+            raise ValueError(f"class_names must be a list of texts, got {quoted(names)}")
         if names and len(names) != self.label_dim:
             raise ValueError(
-                f"class_names must be as many as label_dim, {self.label_dim}, got {len(names)}"
+                f"class_names must be as many as label_dim, {quoted(self.label_dim)}, "
+                f"got {len(names)}"
             )
 
     @property
@@ -131,7 +132,8 @@ class ModelConfig:
             settings left out have their defaults.
 
         Raises:
-          ValueError: an unknown architecture, or a setting that it does not have.
+          ValueError: an unknown architecture, a setting that it does not have, or one whose type is
+            not that of its default.
         """
         name = one_of("architecture", values.get("architecture", "song"), tuple(ARCHITECTURES))
         kind = ARCHITECTURES[name]
@@ -139,9 +141,16 @@ class ModelConfig:
         given = {k: v for k, v in values.items() if k != "architecture" and k not in kind.former}
         if unknown := sorted(set(given) - set(known)):
             raise ValueError(
-                f"the settings of {name!r} must be among {', '.join(known)}, got {unknown[0]!r}"
+                f"the settings of {name!r} must be among {', '.join(known)}, "
+                f"got {quoted(unknown[0])}"
             )
-        return kind(**given)
+        config = kind(**given)
+        for setting, default in dataclasses.asdict(kind()).items():
+            value = getattr(config, setting)
+            if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+                wanted = type(default).__name__
+                raise ValueError(f"{setting} must be of type {wanted}, got {quoted(value)}")
+        return config
 
 
 _NOT_THE_NETWORKS = {

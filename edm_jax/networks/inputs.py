@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from edm_jax.checks import check_keys
+from edm_jax.checks import check_keys, quoted
 from edm_jax.networks import layers
 
 
@@ -14,7 +14,7 @@ def check_arguments(net: Any) -> None:
 
     def require(name: str, holds: bool, allowed: str) -> None:
         if not holds:
-            raise ValueError(f"{name} must be {allowed}, got {getattr(net, name)!r}")
+            raise ValueError(f"{name} must be {allowed}, got {quoted(getattr(net, name))}")
 
     for name in ("img_resolution", "in_channels", "out_channels", "model_channels", "num_blocks"):
         require(name, getattr(net, name) >= 1, "at least 1")

@@ -16,6 +16,8 @@ import json
 import logging
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -23,7 +25,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from edm_jax.model import Model, init_params
+from edm_jax.checks import quoted
+from edm_jax.model import Model, params_like
 from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import files, processes
 from edm_jax.weights import hashes
@@ -208,6 +211,22 @@ class Checkpoints:
                 raise ValueError(wrong)
             return {"config": {}, "model": {}} | found
 
+    def model(self, step: int, item: str) -> Model:
+        """The model that a step is of, with shapes in place of its parameters.
+
+        Args:
+          step: a complete step.
+          item: "ema", or another item that holds parameters like the model's.
+
+        Raises:
+          ValueError: the record is damaged, or describes no network of the arrays that are there.
+        """
+        config = self.record(step)["model"]
+        with _reading(self.folder(step)):
+            config = ModelConfig.from_dict(config)
+            tensors = len(jax.tree.leaves(self._stored(step, item)))
+            return Model.build(config, params_like(config, tensors=tensors))
+
     def names(self, step: int, item: str) -> list[str]:
         """The names at the top of an item's tree; none where the step has no such item.
 
@@ -315,26 +334,24 @@ def restore_model(
             raise FileNotFoundError(f"{workdir} holds no checkpoint{which} (complete: {known})")
         step = steps[-1] if step is None else step
         folder = checkpoints.folder(step)
-        if wrong := checkpoints.damage(step, items=["ema" if ema is None else "averages"]):
+        item = "ema" if ema is None else "averages"
+        if wrong := checkpoints.damage(step, items=[item]):
             others = ", ".join(str(folder.parent / str(s)) for s in steps if s != step)
             raise ValueError(
                 f"{folder} is damaged: {wrong}"
                 + (f"; beside it there is {others}" if others else "; there is no other")
             )
-        with _reading(folder):
-            config = ModelConfig.from_dict(checkpoints.record(step)["model"])
-        abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-        target = placed(abstract, processes.local_shardings(abstract))
-        if ema is None:
-            return Model.build(config, checkpoints.restore(step, {"ema": target})["ema"])
-        names = checkpoints.names(step, "averages")
-        if ema not in names:
+        names = checkpoints.names(step, item) if ema is not None else []
+        if ema is not None and ema not in names:
             raise ValueError(
                 f"ema must be one of the run's averages ({', '.join(names) or 'it has none'}), "
                 f"got {ema!r}"
             )
-        found = checkpoints.restore(step, {"averages": dict.fromkeys(names, target)})
-        return Model.build(config, found["averages"][ema])
+        model = checkpoints.model(step, item)
+        target = placed(model.params, processes.local_shardings(model.params))
+        tree = target if ema is None else dict.fromkeys(names, target)
+        found = checkpoints.restore(step, {item: tree})[item]
+        return model.replace(params=found if ema is None else found[ema])
 
 
 @contextlib.contextmanager
@@ -347,6 +364,7 @@ def _reading(folder: epath.Path) -> Iterator[None]:
     except Exception as error:
         if "RESOURCE_EXHAUSTED: Out of memory" in str(error):
             raise MemoryError(str(error)) from error
+        _end(error)
         words = " ".join(str(error).split())
         if isinstance(error, ValueError) and words.startswith(str(folder)):
             raise
@@ -354,13 +372,20 @@ def _reading(folder: epath.Path) -> Iterator[None]:
         raise ValueError(f"{folder}: {name}{words[:300]}") from error
 
 
+def _end(error: Exception) -> None:
+    """Ends the calls that an error broke off: Python tells of those never awaited, lines later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        traceback.clear_frames(error.__traceback__)
+
+
 def _no_settings(record: Any) -> str | None:
     """What keeps a JSON item from being one that was saved, or None."""
     if not isinstance(record, dict):
-        return f"{_RECORD} must be settings by name, got {str(record)[:80]}"
+        return f"{_RECORD} must be settings by name, got {quoted(record)}"
     for name in ("config", "model"):
         if not isinstance(found := record.get(name, {}), dict):
-            return f"{_RECORD}: {name} must be settings by name, got {str(found)[:80]}"
+            return f"{_RECORD}: {name} must be settings by name, got {quoted(found)}"
     return None
 
 

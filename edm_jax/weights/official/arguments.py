@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edm_jax import preconditioning
+from edm_jax.checks import quoted
 from edm_jax.networks.config import ARCHITECTURES, ModelConfig
 from edm_jax.weights.errors import WeightsError
 
@@ -189,7 +190,7 @@ def _checked(name: str, value: Any, like: Any) -> Any:
         if isinstance(like, int) and 0 <= value <= _MAX_INTEGER and int(value) == value:
             return int(value)
     kinds = {str: "a text", float: "a number", int: "a whole number", tuple: "a list of numbers"}
-    raise WeightsError(f"{name} must be {kinds[type(like)]}, got {str(value)[:80]!r}")
+    raise WeightsError(f"{name} must be {kinds[type(like)]}, got {quoted(value)}")
 
 
 def _numbers(values: Any) -> bool:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from edm_jax import tables
-from edm_jax.model import Model, init_params
+from edm_jax.model import Model, params_like
 from edm_jax.networks.config import ModelConfig
 from edm_jax.weights.errors import WeightsError, naming
 from edm_jax.weights.official import torch_tensors
@@ -39,7 +39,6 @@ ALLOWED = frozenset(
 )
 _PERSISTENCE_VERSION = 6
 _MAX_DEPTH = 32  # of modules within modules
-_MAX_WIDTH = 2**16  # pixels a side, channels
 
 
 def read_pickle(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -163,25 +162,12 @@ def model_from_weights(weights: Mapping[str, np.ndarray], config: ModelConfig) -
         if not np.issubdtype(value.dtype, np.floating):
             raise WeightsError(f"tensor {name!r} must be of floats, got {value.dtype}")
     try:
-        _check_size(config, len(weights))
-        like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+        like = params_like(config, tensors=len(weights))
         taps = _taps(config)
         params = params_from_state_dict(weights, like, resample_filter=taps)
         return Model.build(config, params)
     except (ValueError, TypeError, ArithmeticError, LookupError, flax.errors.FlaxError) as error:
         raise WeightsError(" ".join(str(error).split())[:2000]) from None
-
-
-def _check_size(config: ModelConfig, tensors: int) -> None:
-    """Tracing takes as long as the network is deep: one far deeper than its weights is damage."""
-    depth = max(1, config.num_blocks) * len(config.channel_mult)
-    widths = (config.resolution, config.channels, config.model_channels, *config.channel_mult)
-    if depth > tensors or max(widths) > _MAX_WIDTH:
-        raise WeightsError(
-            f"weights do not fit the network: {tensors} tensors for {config.num_blocks} blocks "
-            f"at each of {len(config.channel_mult)} levels, resolution {config.resolution}, width "
-            f"{config.model_channels}"
-        )
 
 
 def _taps(config: ModelConfig) -> tuple[int, ...]:
