@@ -18,7 +18,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -57,6 +57,8 @@ class Checkpoints:
         # Orbax narrates every call, and each of its threads every error that is raised here too.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel("CRITICAL")
+        if not isinstance(sys.unraisablehook, _Unraisable):
+            sys.unraisablehook = _Unraisable(sys.unraisablehook)
         handlers = {name: _tree_handler() for name in _TREES}
         self._saving: int | None = None
         self._keep = keep
@@ -78,16 +80,11 @@ class Checkpoints:
             self._remove_moved()
 
     def __enter__(self) -> "Checkpoints":
-        self._hook = sys.unraisablehook
-        sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            with self._writing():
-                self._manager.close()
-        finally:
-            sys.unraisablehook = self._hook
+        with self._writing():
+            self._manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -101,12 +98,6 @@ class Checkpoints:
                 raise
             folder = self._folder / str(self._saving)
             raise OSError(number, os.strerror(number), str(folder)) from error
-
-    def _unraisable(self, given: Any) -> None:
-        # After one array could not be written, the end of every other one is told to an event loop
-        # that is closed: five lines an array, of an error that is raised here too.
-        if str(given.exc_value) != "Event loop is closed":
-            self._hook(given)
 
     def latest(self) -> int | None:
         """The newest complete step, or None."""
@@ -282,6 +273,22 @@ class Checkpoints:
                     f"the checkpoint of step {step} is of another network: {name} has shape "
                     f"{found.get(name, 'none')} there, {asked.get(name, 'none')} here"
                 )
+
+
+class _Unraisable:
+    """Leaves to another hook what an error in a thread is told to, all but one kind of them.
+
+    After one array could not be read or written, the end of every other one is told to an event
+    loop that is closed, even when the checkpoints are closed: five lines an array, of an error that
+    is raised here too. So this stays where it was put.
+    """
+
+    def __init__(self, hook: Callable[[Any], Any]):
+        self.hook = hook
+
+    def __call__(self, given: Any) -> None:
+        if str(given.exc_value) != "Event loop is closed":
+            self.hook(given)
 
 
 def placed(abstract: Any, shardings: Any) -> Any:
