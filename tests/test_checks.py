@@ -101,3 +101,21 @@ def test_a_word_is_one_of_those_allowed_and_the_nearest_is_named():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message.replace("?", r"\?")):
             checks.one_of("solver_type", value, ("midpoint", "heun"))
+
+
+def test_a_huge_value_is_quoted_by_its_beginning():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in ("x" * 10**6, list(range(10**6)), {str(i): [i] * 1000 for i in range(1000)}, deep):
+        assert len(checks.quoted(value)) <= 81
+        with pytest.raises(ValueError, match="solver must be one of heun, got .{1,81}$"):
+            checks.one_of("solver", value, ("heun",))
+    for value in ("x", 0.1, (1, 2), [8] * 20, None, {"rho": 7.0}, True, 2**62):
+        assert checks.quoted(value) == repr(value)
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, 10**400, None, [[]] * 1000])
+def test_what_is_no_number_is_named_shortly(value):
+    with pytest.raises(ValueError, match="eta must be a number, got .{1,81}$"):
+        checks.between("eta", value, 0.0)

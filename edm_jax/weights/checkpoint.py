@@ -376,7 +376,7 @@ def _reading(folder: epath.Path) -> Iterator[None]:
         if isinstance(error, ValueError) and words.startswith(str(folder)):
             raise
         name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{folder}: {name}{words[:300]}") from error
+        raise ValueError(f"{folder}: {name}{words[:480]}") from error
 
 
 def _end(error: Exception) -> None:

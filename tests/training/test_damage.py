@@ -1,11 +1,14 @@
 """What goes wrong with a run's files, and with its numbers: found, named, and gone on from."""
 
+import gc
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +20,7 @@ from tiny_run import tiny
 import edm_jax
 from edm_jax.cli.main import main
 from edm_jax.training import loop, metrics, posthoc
-from edm_jax.weights.checkpoint import Checkpoints
+from edm_jax.weights.checkpoint import Checkpoints, restore_model
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -95,6 +98,65 @@ def test_metadata_without_hashes_are_read_or_refused_in_one_line(run, part, cont
         assert len(str(error)) < 600
     else:
         assert part == "_CHECKPOINT_METADATA"  # of which nothing is needed
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"architecture": "x" * 5000}, "architecture must be one of song, dhariwal, got 'xxx"),
+        ({"x" * 5000: 1}, "the settings of 'song' must be among .*, got 'xxx"),
+        ({"class_names": ["a"], "label_dim": "x" * 5000}, "as many as label_dim, 'xxx"),
+        ({"dropout": [[[[["x" * 5000]]]]]}, "dropout must be of type float, got "),
+        ({"resolution": "8"}, "resolution must be of type int, got '8'"),
+        ({"channel_mult": ["1"]}, "TypeError: "),
+        ({"num_blocks": 10**6}, "weights do not fit the network"),
+        ({"preconditioner": "x" * 5000}, "preconditioner must be one of edm, .*, got 'xxx"),
+        ({"preconditioner_arguments": {"x" * 5000: 1}}, "preconditioner_arguments of 'edm': "),
+    ],
+)
+def test_settings_that_describe_no_network_are_one_short_line(run, change, message):
+    step = run / "checkpoints/12"
+    (step / "hashes.json").unlink()
+    record = json.loads((step / "config/metadata").read_text())
+    record["model"] |= change
+    (step / "config/metadata").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=f"^{run}.*{message}") as found:
+        restore_model(run)
+    assert "\n" not in str(found.value) and len(str(found.value)) < 600
+
+
+def test_the_one_line_of_a_damaged_checkpoint_stands_alone(run, capsys):
+    step = run / "checkpoints/12"
+    (step / "hashes.json").unlink()
+    tree = step / "ema/_METADATA"
+    # The last array: orbax has begun with those before it when it comes to this one.
+    tree.write_text("ax.Array".join(tree.read_text().rsplit("jax.Array", 1)))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert main(["sample", "--checkpoint", str(run), "--out", str(run / "out")]) == 2
+        gc.collect()
+    assert not [w for w in warned if "never awaited" in str(w.message)]
+    assert re.fullmatch(r'error: .*checkpoints/12: .*"ax\.Array".*\n', capsys.readouterr().err)
+
+
+class Broken:
+    """Raises where there is nobody to raise to, as orbax's threads do."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def __del__(self):
+        raise RuntimeError(self.message)
+
+
+def test_a_closed_event_loop_is_told_nothing_after_the_checkpoints_are_closed(run, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda given: told.append(str(given.exc_value)))
+    steps(run)
+    for message in ("Event loop is closed", "another"):
+        Broken(message)
+    gc.collect()
+    assert told == ["another"]
 
 
 def test_all_checkpoints_damaged_is_an_error_that_says_what_to_do(run):
