@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import reprlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,13 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-T = TypeVar("T")
+from edm_jax.quoting import quoted
 
-_LONGEST = 80  # characters of a value in a message
-_SHORT = reprlib.Repr()  # it writes the beginning alone, and does not run into the recursion limit
-_SHORT.maxlevel = 3
-_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 40
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 4 * _LONGEST
+T = TypeVar("T")
 
 # (x [B, ...], sigma [] or [B]) -> x0 of x's shape: the currency of this library.
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
@@ -38,22 +33,6 @@ class Remembering(NamedTuple):
 
     init: Callable[[Any], Any]
     denoise: Callable[[Any, jax.Array, Any], tuple[Any, Any]]
-
-
-def quoted(value: Any) -> str:
-    """`repr` of a value for a message, cut short: a setting read from a file may be huge.
-
-    >>> quoted("x" * 1000) == "'" + "x" * 79 + "…"
-    True
-
-    Args:
-      value: anything, nested however deeply.
-
-    Returns:
-      Its text, of at most 81 characters.
-    """
-    text = _SHORT.repr(value)
-    return text if len(text) <= _LONGEST + 1 else f"{text[:_LONGEST]}…"
 
 
 def column(sigma: jax.Array, x: jax.Array) -> jax.Array:

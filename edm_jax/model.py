@@ -43,7 +43,7 @@ def params_like(config: ModelConfig, *, tensors: int) -> Any:
         far deeper than its arrays is damage.
 
     Returns:
-      A tree of `jax.ShapeDtypeStruct`, as `init_params` makes arrays.
+      A tree of `jax.ShapeDtypeStruct`, of the structure that `init_params` gives.
 
     Raises:
       ValueError: the network is deeper than that, or too wide to be one.

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from edm_jax.checks import one_of, quoted
+from edm_jax.checks import one_of
+from edm_jax.quoting import quoted
 
 Entry = TypeVar("Entry")
 

@@ -8,7 +8,7 @@ import edm_jax
 ROOT = pathlib.Path(edm_jax.__file__).parent
 # From the ground up. A room is a package, or a module beside the packages.
 ORDER = (
-    "checks options randomness schedules tables timesteps preconditioning ideal score "
+    "quoting checks options randomness schedules tables timesteps preconditioning ideal score "
     "samplers guidance inverse objectives networks augment model runtime data weights generation "
     "evaluation training __init__ cli __main__"
 ).split()

@@ -1,8 +1,8 @@
 """Sends images of one's own through a model, and draws the result beside them.
 
-edm-jax edit --checkpoint runs/digits --images digits --sigma-max 0.7 --class 3 --out redrawn
-edm-jax edit --checkpoint runs/digits --images digits --task interpolate --out between
-edm-jax edit --checkpoint runs/digits --images digits --task reconstruct --steps 100 --out inverted
+edm-jax edit --checkpoint runs/digits --data digits --sigma-max 0.7 --label 3 --out redrawn
+edm-jax edit --checkpoint runs/digits --data digits --task interpolate --out between
+edm-jax edit --checkpoint runs/digits --data digits --task reconstruct --steps 100 --out inverted
 """
 
 import argparse
@@ -41,25 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add_model_arguments(parser)
     add = parser.add_argument
-    add("--images", metavar="PATH", help="the data set: digits, a zip or a folder")
+    add("--data", help="the data set: digits, a zip or a folder")
     add("--out", help="folder for the images, grid.png and edit.json; it must not be there")
     tasks = "; ".join(f"{name}: {text}" for name, text in TASKS.items())
     add("--task", choices=TASKS, default="redraw", help=f"{tasks} (redraw)")
     add("--num", type=int, default=8, help="how many images, evenly spread over the data (8)")
     add("--columns", type=int, default=6, help="drawings of each, or images between two (6)")
-    add(
-        "--class",
-        dest="label",
-        metavar="CLASS",
-        help="what to redraw them as: an index or a name (each its own class)",
-    )
+    add("--label", help="the class to redraw them as: an index or a name (each its own)")
     add_quiet(parser)
     add_sampler_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Edits, and writes images, the grid and the record; returns the exit code."""
-    for name in ("checkpoint", "images", "out"):
+    for name in ("checkpoint", "data", "out"):
         if getattr(args, name) is None:
             raise ValueError(f"--{name} must be given, got none")
     for name, least in (("num", 2 if args.task == "interpolate" else 1), ("columns", 1)):
@@ -68,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.task == "redraw" and args.sigma_max is None:
         raise ValueError("--sigma-max must be given: the noise level to redraw from, got none")
     if args.task != "redraw":
-        for name, given in (("class", args.label), ("solver", args.solver)):
+        for name, given in (("label", args.label), ("solver", args.solver)):
             if given is not None:
                 raise ValueError(f"--{name} must be left out of --task {args.task}, got {given!r}")
         args.solver = "ddim"
@@ -80,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     sampler = make_sampler(args, model)
     if not isinstance(sampler, Tableau):
         raise ValueError(f"--solver must be a tableau to start on the way, got {args.solver!r}")
-    dataset = archive.load(args.images, labels=None if model.config.label_dim else False)
-    check_fits(model, dataset, flag="--images")
+    dataset = archive.load(args.data, labels=None if model.config.label_dim else False)
+    check_fits(model, dataset, flag="--data")
     count = min(args.num, len(dataset.images))
     chosen = np.linspace(0, len(dataset.images), count, endpoint=False).astype(int)
     images = np.asarray(dataset.images[chosen], np.float32) / 127.5 - 1
@@ -116,7 +111,7 @@ def _class(text: str, model: Model) -> int:
     found = parse_classes(text, model.config.class_names)
     if not isinstance(found, list) or len(found) != 1 or not 0 <= found[0] < model.config.label_dim:
         raise ValueError(
-            f"--class must be one of the model's {model.config.label_dim} classes, got {text!r}"
+            f"--label must be one of the model's {model.config.label_dim} classes, got {text!r}"
         )
     return found[0]
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from edm_jax.checks import quoted
 from edm_jax.data import decode, digits
+from edm_jax.quoting import quoted
 from edm_jax.runtime import files
 
 MEMORY_LIMIT = 4 << 30  # bytes

@@ -80,9 +80,7 @@ def _batch(title: str, content: dict, label_key: str) -> tuple[np.ndarray, np.nd
         wanted = f"({len(labels)}, 3072), a row a label"
         raise ValueError(f"{title}: data must have the shape {wanted}, got {pixels.shape}")
     if not all(type(label) is int and 0 <= label < 1000 for label in labels):
-        raise ValueError(
-            f"{title}: {label_key} must be integers from 0, got {checks.quoted(labels)}"
-        )
+        raise ValueError(f"{title}: {label_key} must be integers from 0, got {str(labels)[:80]}")
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.array(labels, np.int32)
 

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import linen as nn
 
-from edm_jax.checks import one_of, quoted
+from edm_jax.checks import one_of
 from edm_jax.networks.classifier import POOLS, Classifier
 from edm_jax.networks.dhariwal import DhariwalUNet
 from edm_jax.networks.song import SongUNet
+from edm_jax.quoting import quoted
 
 DTYPES = ("float32", "bfloat16", "float16")
 

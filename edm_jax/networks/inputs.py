@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from edm_jax.checks import check_keys, quoted
+from edm_jax.checks import check_keys
 from edm_jax.networks import layers
+from edm_jax.quoting import quoted
 
 
 def check_arguments(net: Any) -> None:

@@ -25,9 +25,9 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from edm_jax.checks import quoted
 from edm_jax.model import Model, params_like
 from edm_jax.networks.config import ModelConfig
+from edm_jax.quoting import quoted
 from edm_jax.runtime import files, processes
 from edm_jax.weights import hashes
 from edm_jax.weights.directory import CHECKPOINTS

@@ -15,9 +15,9 @@ from typing import Any
 
 from etils import epath
 
-from edm_jax.checks import quoted
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig
+from edm_jax.quoting import quoted
 from edm_jax.runtime import files
 from edm_jax.weights.errors import WeightsError, naming
 from edm_jax.weights.official.arguments import arguments_from_config, config_from_arguments

@@ -12,7 +12,7 @@ from edm_jax.data import archive
 
 
 def edit(saved, out, *options):
-    few = ["--images=digits", "--num=3", "--columns=2", "--steps=4", f"--out={out}"]
+    few = ["--data=digits", "--num=3", "--columns=2", "--steps=4", f"--out={out}"]
     return main(["edit", f"--checkpoint={saved}", *few, *options])
 
 
@@ -22,7 +22,7 @@ def pixels(out, row, column):
 
 def test_redrawing(saved, tmp_path):
     out = tmp_path / "new" / "redrawn"
-    assert edit(saved, out, "--sigma-max=0.8", "--class=3", "--solver=heun") == 0
+    assert edit(saved, out, "--sigma-max=0.8", "--label=3", "--solver=heun") == 0
     record = json.loads((out / "edit.json").read_text())
     assert record["seeds"] == [[0, 3], [1, 4], [2, 5]]
     assert record["sigmas"][0] == pytest.approx(0.8)
@@ -57,13 +57,13 @@ def test_interpolation_and_reconstruction(saved, tmp_path, capsys):
     "options, message",
     [
         ([], "--sigma-max must be given"),
-        (["--sigma-max=1", "--class=12"], "--class must be one of the model's 10 classes"),
+        (["--sigma-max=1", "--label=12"], "--label must be one of the model's 10 classes"),
         (["--sigma-max=1", "--num=0"], "--num must be at least 1"),
         (["--task=interpolate", "--num=1"], "--num must be at least 2"),
-        (["--task=interpolate", "--class=1"], "--class must be left out of --task interpolate"),
+        (["--task=interpolate", "--label=1"], "--label must be left out of --task interpolate"),
         (["--task=reconstruct", "--solver=heun"], "--solver must be left out of --task"),
         (["--sigma-max=1", "--solver=predictor_corrector"], "--solver must be a tableau"),
-        (["--sigma-max=1", "--images=/nowhere"], "nowhere"),
+        (["--sigma-max=1", "--data=/nowhere"], "nowhere"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(saved, tmp_path, capsys, options, message):

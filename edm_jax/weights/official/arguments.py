@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from edm_jax import preconditioning
-from edm_jax.checks import quoted
 from edm_jax.networks.config import ARCHITECTURES, ModelConfig
+from edm_jax.quoting import quoted
 from edm_jax.weights.errors import WeightsError
 
 # The official defaults, where a file leaves an argument out. Our configurations have others.
