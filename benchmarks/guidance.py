@@ -1,6 +1,7 @@
 """How guidance trades diversity for digits that are what was asked for.
 
     python benchmarks/guidance.py --checkpoint runs/digits --out docs
+    python benchmarks/guidance.py --checkpoint runs/digits --classifier runs/digits_classifier
 
 For each scale: a hundred digits of each class, seeds 0 to 999; the share of them that a
 3-nearest-neighbour classifier of the real digits recognises, and precision and recall against the
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--interval", help="LOW,HIGH of sigma; everywhere without it")
+    parser.add_argument("--classifier", help="guide by it, not by the model without its label")
     parser.add_argument("--out", type=pathlib.Path, help="a folder for the two pictures")
     args = parser.parse_args()
     interval = tuple(map(float, args.interval.split(","))) if args.interval else None
@@ -50,12 +52,16 @@ def main() -> None:
     pixels = real.images.reshape(len(real.images), -1).astype(float)
     judge = KNeighborsClassifier(n_neighbors=3).fit(pixels, real.targets)
     model = edm_jax.load(args.checkpoint)
+    classifier = edm_jax.load(args.classifier) if args.classifier else None
     sampler = edm_jax.sampler_for(model)
     asked = np.repeat(np.arange(10), 100)
     rows, shown = [], []
     print("scale  recognised  precision  recall")
     for scale in SCALES:
-        guided = edm_jax.guided(model, scale, interval=interval)
+        if classifier is None:
+            guided = edm_jax.guided(model, scale, interval=interval)
+        else:
+            guided = edm_jax.guided_by_classifier(model, classifier, scale)
         parts = edm_jax.generate(guided, sampler, range(1000), labels=asked, batch_size=500)
         drawn = np.concatenate([part.images for part in parts])
         fake = drawn.reshape(len(drawn), -1).astype(float)

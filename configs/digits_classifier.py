@@ -10,6 +10,11 @@ A TPU pod slice (of up to 64 devices), the same command on every host:
     gcloud compute tpus tpu-vm ssh POD --worker=all --command="cd edm_jax && python train.py \\
         --config configs/digits_classifier.py --workdir gs://BUCKET/digits_classifier"
 
+Samples of the model of configs/digits.py, not told the label but guided by this one
+(docs/conditioning.md):
+    python sample.py --checkpoint runs/digits --classifier runs/digits_classifier --guidance 2 \\
+        --seeds 0-9 --class all --out samples/digits_classifier
+
 Of digits that it has not seen it knows (benchmarks/classifier.py)
 
     sigma     0.002   0.1   0.2   0.5   1     2     5     20    80

@@ -12,7 +12,7 @@ from edm_jax import (
     score,
     timesteps,
 )
-from edm_jax.generation import Guided, generate, guided, sampler_for
+from edm_jax.generation import Guided, generate, guided, guided_by_classifier, sampler_for
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, adm, ddpmpp, ncsnpp
 from edm_jax.preconditioning import denoiser
@@ -34,6 +34,7 @@ __all__ = [
     "generate",
     "guidance",
     "guided",
+    "guided_by_classifier",
     "ideal",
     "inverse",
     "load",

@@ -5,18 +5,25 @@ import math
 from typing import Any, Literal, cast
 
 from edm_jax.cli.sampler import load_model
-from edm_jax.generation import Guided, guided
+from edm_jax.generation import Guided, guided, guided_by_classifier
 from edm_jax.model import Model
 
 UNLABELLED = "uncond"
 # What means nothing without --guidance.
-_PARTS = ("guide", "guide_ema", "guidance_interval", "guidance_rescale", "guidance_calls")
+_PARTS = (
+    "guide", "guide_ema", "guidance_interval", "guidance_rescale", "guidance_calls", "classifier",
+)  # fmt: skip
 
 
 def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
     """--guidance and what goes with it, and --threshold."""
     add = parser.add_argument_group("guidance").add_argument
-    add("--guidance", type=float, metavar="W", help="scale: D = guide + W (model - guide); 1: none")
+    add(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="scale: D = guide + W (model - guide), 1: none; of --classifier, 0: none",
+    )
     add(
         "--guide",
         metavar="CHECKPOINT",
@@ -24,6 +31,11 @@ def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
         "label (default)",
     )
     add("--guide-ema", metavar="NAME", help="of the guide's run: another average")
+    add(
+        "--classifier",
+        metavar="CHECKPOINT",
+        help="guide the model without its label by a classifier of noisy images",
+    )
     add(
         "--guidance-interval",
         metavar="LOW,HIGH",
@@ -58,8 +70,9 @@ def guided_model(args: argparse.Namespace, model: Model) -> tuple[Model | Guided
       (what to draw from, the guide); the guide is None where there is none, or it is the model.
 
     Raises:
-      ValueError: an option without --guidance, a value that is not allowed, a guide of other
-        images or classes, or no guide for a model that was trained without label dropout.
+      ValueError: an option without --guidance, or one that does not go with --classifier; a
+        value that is not allowed, a guide of other images or classes, or no guide for a model
+        that was trained without label dropout.
       OSError: a file that cannot be read.
     """
     for name in _PARTS:
@@ -70,6 +83,8 @@ def guided_model(args: argparse.Namespace, model: Model) -> tuple[Model | Guided
     scale = 1.0 if args.guidance is None else args.guidance
     if not math.isfinite(scale):
         raise ValueError(f"--guidance must be a finite number, got {scale}")
+    if args.classifier is not None:
+        return _by_classifier(args, model, scale)
     guide = None
     if args.guide not in (None, UNLABELLED):
         if args.guidance_calls is not None:
@@ -92,6 +107,23 @@ def guided_model(args: argparse.Namespace, model: Model) -> tuple[Model | Guided
         one_call=args.guidance_calls != "two",
     )
     return chosen, guide
+
+
+def _by_classifier(args: argparse.Namespace, model: Model, scale: float) -> tuple[Guided, Model]:
+    for name in _PARTS:
+        if name != "classifier" and (value := getattr(args, name)) is not None:
+            raise ValueError(
+                f"--{name.replace('_', '-')} must be left out with --classifier, got {value}"
+            )
+    if args.classes == "none":
+        raise ValueError(
+            "--class must be a class, several, 'all' or 'random' with --classifier, got 'none'"
+        )
+    classifier, _ = load_model(args.classifier, None)
+    return (
+        guided_by_classifier(model, classifier, scale, threshold=_threshold(args.threshold)),
+        classifier,
+    )
 
 
 def guidance_record(args: argparse.Namespace, guide_digest: str | None) -> dict[str, Any]:

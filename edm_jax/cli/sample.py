@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if args.trajectory and not isinstance(sampler, Tableau):
         raise ValueError(f"--trajectory must be left out for the loop {args.solver}, got a file")
     drawn, guide = guided_model(args, model)
+    guided = args.guidance not in (None, 0 if args.classifier else 1)
     classes = parse_classes(args.classes, model.config.class_names)
     unlabelled = classes is None and model.config.label_dim > 0
     if unlabelled:
@@ -114,12 +115,15 @@ def run(args: argparse.Namespace) -> int:
         report.say(
             f"{len(names)} images of {'×'.join(map(str, model.image_shape))}, "
             f"{made_with['solver']}: {sampler.nfe or 'some'} network evaluations each"
-            f"{'' if args.guidance in (None, 1) else ' and those of the guide'}, "
+            f"{' and those of the guide' if guided else ''}, "
             f"{processes.device_summary()}"
         )
         about = {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema, "step": step}
         if guide is not None:
-            about["guided_by"] = {"checkpoint": args.guide, "ema": args.guide_ema}
+            about["guided_by"] = {
+                "checkpoint": args.classifier or args.guide,
+                "ema": args.guide_ema,
+            }
         record = {"made_with": made_with, "about": about} if main else None
         broken = _draw(parts, [names[i] for i in missing], out, record, report)
         processes.barrier("sampled")

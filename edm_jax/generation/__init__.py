@@ -3,5 +3,5 @@
 from edm_jax.generation.batches import Samples, draw, generate, paths, to_uint8
 from edm_jax.generation.choice import default_solver, sampler_for
 from edm_jax.generation.editing import Inversion, interpolate, invert, redraw
-from edm_jax.generation.guided import Guided, guided
+from edm_jax.generation.guided import Guided, guided, guided_by_classifier
 from edm_jax.generation.seeds import pairs, random_classes

@@ -46,6 +46,8 @@ def sampler_for(
         does not have, or a value of one that is not allowed; a solver that needs what the model
         is not, or more than seeds.
     """
+    if model.config.classifies:
+        raise ValueError("model must be a denoiser to be drawn from, got a classifier")
     solver = solver or default_solver(model)
     entry, known = find("solver", solver, SOLVERS), model.preconditioner
     _check_needs(solver, entry.needs, model)

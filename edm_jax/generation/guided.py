@@ -94,6 +94,8 @@ def guided(
     """
     unguided = not callable(scale) and scale == 1.0
     if guide is not None:
+        if guide.config.classifies:
+            raise ValueError("guide must be a denoiser, got a classifier (guided_by_classifier)")
         _check_guide(model, guide)
     elif not unguided:
         check_unlabelled(model, "guide", "another model")
@@ -123,6 +125,51 @@ def guided(
     return Guided(rule, (model,) if guide is None else (model, guide))
 
 
+def guided_by_classifier(
+    model: Model,
+    classifier: Model,
+    scale: Scale,
+    *,
+    threshold: float | Literal["static"] | None = None,
+) -> Guided:
+    """A model, asked without its label, under the guidance of a classifier of noisy images.
+
+        D_w = D + w sigma^2 grad_x log p(y | x; sigma)      (`guidance.classifier`)
+
+    >>> guided = guided_by_classifier(model, classifier, 2.0)                 # doctest: +SKIP
+    >>> parts = generate(guided, sampler, range(9), classes=3)                # doctest: +SKIP
+
+    Args:
+      model: what is guided, of labelled images and trained with label dropout.
+      classifier: a model that is a classifier, of the same images and classes.
+      scale: w, a number or a function of sigma; 0 draws of any class.
+      threshold: clip D to [-1, 1], "static"; or to its quantile of this order
+        (`guidance.dynamic_threshold`). What is added is not clipped. None leaves it.
+
+    Returns:
+      What `generate`, `paths`, `draw` and `sampler_for` take for a model.
+
+    Raises:
+      ValueError: no classifier, or one of other images or classes; a model that was trained
+        without label dropout; a scale or a threshold that is not allowed.
+    """
+    if not classifier.config.classifies:
+        raise ValueError(
+            "classifier must be a classifier's model, got that of "
+            f"{classifier.config.architecture!r}"
+        )
+    _check_guide(model, classifier, "classifier")
+    check_unlabelled(model, "model", "one that can be asked without its label")
+
+    def rule(labels: jax.Array, model: Model, classifier: Model) -> Denoiser:
+        denoise = _within(threshold, model.denoiser())
+        log_prob = guidance.log_prob(classifier.classifier(), labels)
+        return guidance.classifier(denoise, log_prob, scale)
+
+    guidance.classifier(_within(threshold, model.denoiser()), lambda x, sigma: sigma, scale)
+    return Guided(rule, (model, classifier))
+
+
 def check_unlabelled(model: Model, name: str, instead: str) -> None:
     """Raises ValueError where a model has not learned to be asked without its label.
 
@@ -141,16 +188,16 @@ def check_unlabelled(model: Model, name: str, instead: str) -> None:
         )
 
 
-def _check_guide(model: Model, guide: Model) -> None:
+def _check_guide(model: Model, guide: Model, name: str = "guide") -> None:
     mine, other = model.config, guide.config
     if guide.image_shape != model.image_shape:
         raise ValueError(
-            f"guide must have images of {model.image_shape}, as the model has, "
+            f"{name} must have images of {model.image_shape}, as the model has, "
             f"got {guide.image_shape}"
         )
     if other.label_dim not in (0, mine.label_dim):
         raise ValueError(
-            f"guide must have {mine.label_dim} classes, as the model has, or none, "
+            f"{name} must have {mine.label_dim} classes, as the model has, or none, "
             f"got {other.label_dim}"
         )
     if other.class_names and mine.class_names and other.class_names != mine.class_names:
@@ -158,7 +205,7 @@ def _check_guide(model: Model, guide: Model) -> None:
             pair for pair in zip(mine.class_names, other.class_names) if pair[0] != pair[1]
         )
         raise ValueError(
-            f"guide must have the classes of the model, got {first[1]!r} for {first[0]!r}"
+            f"{name} must have the classes of the model, got {first[1]!r} for {first[0]!r}"
         )
 
 

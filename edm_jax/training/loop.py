@@ -229,7 +229,7 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
 def _done(workdir: str, steps: int, model: Model) -> str:
     use = f"to draw from it: edm-jax sample --checkpoint {workdir} --seeds 0-63 --out samples"
     if model.config.classifies:
-        use = f"to guide by it: edm_jax.load({workdir!r}).classifier()"
+        use = f"to guide by it: edm-jax sample --classifier {workdir} --guidance 2 …"
     return f"{workdir} is complete, {steps} steps; {use}"
 
 

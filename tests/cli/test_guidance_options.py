@@ -13,8 +13,14 @@ from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.generation.seeds import NOISE, keys_of
 from edm_jax.model import Model
+from edm_jax.networks import ClassifierConfig
 from edm_jax.randomness import normal
 from edm_jax.weights import save
+
+CLASSIFIER = ClassifierConfig(
+    resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,), num_blocks=1,
+    attn_resolutions=(), head_channels=8,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,7 @@ def models(model, tmp_path_factory):
         "plain": model,
         "worse": model.replace(params=worse),
         "large": Model.init(jax.random.key(0), dataclasses.replace(model.config, resolution=16)),
+        "classifier": jax.jit(Model.init, static_argnums=1)(jax.random.key(1), CLASSIFIER),
         "few": Model.init(jax.random.key(0), dataclasses.replace(model.config, label_dim=3)),
     }
     for name, each in made.items():
@@ -78,6 +85,28 @@ def test_guided_images_are_those_of_the_library(models, tmp_path):
         assert np.abs(seen[-1] - expected(denoise)).max() <= 1, name
     for i, j in ((0, 2), (0, 3), (2, 3)):
         assert np.abs(seen[i] - seen[j]).max() > 2
+
+
+def test_a_classifier_guides(models, tmp_path):
+    (model, _), (classifier, path) = models["dropped"], models["classifier"]
+    log_prob = guidance.log_prob(classifier.classifier(), jax.nn.one_hot(np.array([3, 3]), 10))
+    cases = {
+        "plain": (guidance.classifier(model.denoiser(), log_prob, 9.0), []),
+        # What is added is not clipped.
+        "clipped": (
+            guidance.classifier(guidance.clip(model.denoiser()), log_prob, 9.0),
+            ["--threshold=static"],
+        ),
+    }
+    for name, (denoise, options) in cases.items():
+        out = tmp_path / name
+        words = ["--class=3", "--guidance=9", f"--classifier={path}", *options]
+        assert draw(models, "dropped", out, *words) == 0
+        seen = drawn(out, "class003")
+        assert np.abs(seen - expected(denoise)).max() <= 1, name
+        assert np.abs(seen - expected(model.denoiser())).max() > 2
+        record = json.loads((out / "sample.json").read_text())
+        assert len(record["guide"]) == 32 and record["guided_by"]["checkpoint"] == path
 
 
 def test_the_record_tells_it_and_other_guidance_is_refused(models, tmp_path, capsys):
@@ -135,12 +164,24 @@ def test_no_class_draws_without_a_label(models, tmp_path, capsys):
         ("dropped", ["--guidance=2", "--class=none"], "--guide must be another model with --class"),
         ("dropped", ["--guidance=2", "--guide=LARGE", "--guidance-calls=one"],
          "--guidance-calls must be left out"),
+        ("dropped", ["--classifier=CLASSIFIER"], "--guidance must be given with --classifier"),
+        ("dropped", ["--guidance=2", "--classifier=PLAIN"], "must be a classifier's model"),
+        ("few", ["--guidance=2", "--classifier=CLASSIFIER"], "classifier must have 3 classes"),
+        ("large", ["--guidance=2", "--classifier=CLASSIFIER"], "classifier must have images of"),
+        ("plain", ["--guidance=2", "--classifier=CLASSIFIER"], "without label dropout"),
+        ("dropped", ["--guidance=2", "--classifier=CLASSIFIER", "--class=none"],
+         "--class must be a class, several, 'all' or 'random' with --classifier, got 'none'"),
+        ("dropped", ["--guidance=2", "--classifier=CLASSIFIER", "--guidance-interval=0.2,1"],
+         "--guidance-interval must be left out with --classifier, got 0.2,1"),
+        ("dropped", ["--guidance=2", "--guide=CLASSIFIER"], "guide must be a denoiser, got a"),
+        ("classifier", [], "model must be a denoiser to be drawn from, got a classifier"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
 def test_bad_input_is_one_line_and_code_2(models, tmp_path, name, options, message, capsys):
     paths = {n.upper(): path for n, (_, path) in models.items()}
-    words = [f"--guide={paths.get(o[8:], o[8:])}" if o[:8] == "--guide=" else o for o in options]
+    parts = [option.partition("=") for option in options]
+    words = [option + equals + paths.get(value, value) for option, equals, value in parts]
     assert draw(models, name, tmp_path / "x", *words) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert message in error[-1] and error[-1].startswith("error: ")
