@@ -8,8 +8,10 @@ import pytest
 from edm_jax import generation, preconditioning, samplers, schedules, timesteps
 
 
-def model_of(row, name="edm", predicts_variance=False):
-    config = types.SimpleNamespace(preconditioner=name, predicts_variance=predicts_variance)
+def model_of(row, name="edm", predicts_variance=False, classifies=False):
+    config = types.SimpleNamespace(
+        preconditioner=name, predicts_variance=predicts_variance, classifies=classifies
+    )
     return types.SimpleNamespace(preconditioner=row, config=config)
 
 
@@ -35,6 +37,11 @@ def test_the_grid_stays_within_the_levels_of_the_model_and_takes_its_options():
     assert found == samplers.ddim(grid(rho=3.0), eta=0.5)
     found = generation.sampler_for(NARROW, 6, solver="ddim", timesteps="exponential")
     assert found == samplers.ddim(timesteps.exponential(6, sigma_min=0.05, sigma_max=10.0))
+
+
+def test_a_classifier_is_not_drawn_from():
+    with pytest.raises(ValueError, match="model must be a denoiser to be drawn from"):
+        generation.sampler_for(model_of(preconditioning.edm(), classifies=True))
 
 
 def test_a_network_with_a_table_is_asked_for_its_levels_alone():
