@@ -22,13 +22,17 @@ Of digits that it has not seen it knows (benchmarks/classifier.py)
     nats      0.028   0.027 0.029 0.095 0.613 1.597 2.174 2.301 2.312   (ln 10 = 2.303)
 """
 
+import dataclasses
+
+from configs import digits
 from edm_jax.networks import ClassifierConfig
 from edm_jax.training.config import Config, LossConfig
 
 
 def get_config() -> Config:
-    """ADM's encoder on 8×8 images; no augmentation: a turned 6 is a 9."""
-    return Config(
+    """ADM's encoder on 8×8 images; the rest as for the model that it guides."""
+    return dataclasses.replace(
+        digits.get_config(),
         model=ClassifierConfig(
             resolution=8,
             channels=1,
@@ -40,15 +44,7 @@ def get_config() -> Config:
         ),
         # Guidance asks at every level of a sampler, most of which tell less than EDM's.
         loss=LossConfig(name="classification", arguments={"p_mean": -0.4, "p_std": 1.6}),
-        duration_kimg=120.0,
-        batch_size=64,
         learning_rate=1e-3,
-        rampup_kimg=5.0,
         weight_decay=0.05,
-        ema_halflife_kimg=8.0,
-        ema_rampup_ratio=0.1,
-        augment=0.0,
-        log_kimg=2.0,
         sample_kimg=0.0,
-        checkpoint_kimg=20.0,
     )

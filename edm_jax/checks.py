@@ -80,6 +80,11 @@ def spread(sigma: jax.Array, x: jax.Array) -> jax.Array:
     )
 
 
+def inner(a: jax.Array, b: jax.Array) -> jax.Array:
+    """<a, b> of each sample, `[B, 1, ...]`, so that it multiplies them."""
+    return jnp.sum(a * b, axis=tuple(range(1, a.ndim)), keepdims=True)
+
+
 def check_keys(
     keys: Any, batch: int | None = None, *, dimensions: Sequence[int] = (1,), name: str = "keys"
 ) -> None:

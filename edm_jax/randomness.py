@@ -128,10 +128,24 @@ def normal_like(keys: jax.Array, like: Any) -> Any:
       The same structure, shapes and dtypes. One array is `normal(keys, shape)`; of several, array
       i in the order of `jax.tree.leaves` is drawn from `fold_in(keys, i)`.
     """
+    return leafwise(lambda keys, leaf: normal(keys, leaf.shape[1:], dtype=leaf.dtype), keys, like)
+
+
+def leafwise(draw: Callable[[jax.Array, Any], Any], keys: jax.Array, like: Any) -> Any:
+    """Draws for every array of a tree, each from keys of its own.
+
+    Args:
+      draw: (keys [B], one array of `like`) -> its draw.
+      keys: [B] typed keys; consumed.
+      like: An array [B, ...], or a tree of such.
+
+    Returns:
+      The same structure. A single array is drawn from the keys themselves; of several, array i in
+      the order of `jax.tree.leaves` from `fold_in(keys, i)`.
+    """
     leaves, structure = jax.tree.flatten(like)
     each = [keys] if len(leaves) == 1 else [fold_in(keys, i) for i in range(len(leaves))]
-    draws = [normal(k, leaf.shape[1:], dtype=leaf.dtype) for k, leaf in zip(each, leaves)]
-    return jax.tree.unflatten(structure, draws)
+    return jax.tree.unflatten(structure, map(draw, each, leaves))
 
 
 def uniform(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import normal, sample, samplers, timesteps
-from edm_jax.randomness import fold_in, split
+from edm_jax.randomness import leafwise, split
 
 LEVELS = timesteps.edm(20, sigma_min=0.03, sigma_max=80.0, rho=7.0)
 CHURN = samplers.Churn(s_churn=2.5, s_min=0.75, s_noise=1.05)
@@ -53,9 +53,7 @@ def sphere_noise(keys, like):
         drawn = normal(keys, (*leaf.shape[1:-2], 2, *table.shape[:2]), dtype=leaf.dtype)
         return jnp.einsum("...cnm,nmt,cmp->...tp", drawn, table, waves, precision="highest")
 
-    leaves, structure = jax.tree.flatten(like)
-    drawn = [field(fold_in(keys, i), leaf) for i, leaf in enumerate(leaves)]
-    return jax.tree.unflatten(structure, drawn)
+    return leafwise(field, keys, like)
 
 
 def forecast(denoise, like, keys):

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from edm_jax import generation, samplers
+from edm_jax.cli.images import evenly_spread, inputs, load_fitting
 from edm_jax.cli.options import add_quiet
-from edm_jax.cli.posterior_variance import check_fits
 from edm_jax.cli.sample import parse_classes
 from edm_jax.cli.sampler import (
     add_model_arguments,
@@ -23,7 +23,6 @@ from edm_jax.cli.sampler import (
     load_model,
     make_sampler,
 )
-from edm_jax.data import archive
 from edm_jax.model import Model
 from edm_jax.runtime import files, pictures
 from edm_jax.runtime.progress import Progress
@@ -75,16 +74,15 @@ def run(args: argparse.Namespace) -> int:
     sampler = make_sampler(args, model)
     if not isinstance(sampler, Tableau):
         raise ValueError(f"--solver must be a tableau to start on the way, got {args.solver!r}")
-    dataset = archive.load(args.data, labels=None if model.config.label_dim else False)
-    check_fits(model, dataset, flag="--data")
-    count = min(args.num, len(dataset.images))
-    chosen = np.linspace(0, len(dataset.images), count, endpoint=False).astype(int)
-    images = np.asarray(dataset.images[chosen], np.float32) / 127.5 - 1
-    labels = dataset.label_rows(chosen) if model.config.label_dim else None
+    classes = model.config.label_dim
+    dataset = load_fitting(args.data, model, labelled=args.label is None)
+    chosen = evenly_spread(dataset, args.num)
+    images, count = inputs(dataset, chosen), len(chosen)
+    labels = None
     if args.label is not None:
-        labels = np.eye(model.config.label_dim, dtype=np.float32)[
-            [_class(args.label, model)] * count
-        ]
+        labels = np.eye(classes, dtype=np.float32)[[_class(args.label, model)] * count]
+    elif classes:
+        labels = dataset.label_rows(chosen)
     steps = {"redraw": args.columns, "interpolate": count - 1, "reconstruct": 1}[args.task]
     with Progress(total=steps, desc="drawing", unit="batches", quiet=args.quiet) as report:
         report.say(f"{count} images, {args.task}: {sampler.nfe} network evaluations")
@@ -163,10 +161,10 @@ def _inverted(model, sampler, images, labels) -> generation.Inversion:
 def _write(out, rows: np.ndarray, titles: list[str], record: dict) -> None:
     """Images as ROW-COLUMN.png, all of them in grid.png, what they are in edit.json."""
     pixels = np.asarray(generation.to_uint8(jax.numpy.asarray(rows)))
-    files.made(out)
-    for i, row in enumerate(pixels):
-        for j, image in enumerate(row):
-            pictures.write(pictures.to_image(image), out / f"{i:03d}-{j:03d}.png")
     flat = pixels.reshape(-1, *pixels.shape[2:])
-    pictures.write(pictures.grid(flat, len(titles), column_labels=titles), out / "grid.png")
-    files.write(out / "edit.json", json.dumps(record, indent=1) + "\n")
+    with files.whole_folder(out) as folder:
+        for i, row in enumerate(pixels):
+            for j, image in enumerate(row):
+                pictures.write(pictures.to_image(image), folder / f"{i:03d}-{j:03d}.png")
+        pictures.write(pictures.grid(flat, len(titles), column_labels=titles), folder / "grid.png")
+        files.write(folder / "edit.json", json.dumps(record, indent=1) + "\n")

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from edm_jax import timesteps
+from edm_jax.cli import images
 from edm_jax.cli.options import add_quiet
 from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
@@ -49,21 +50,21 @@ def run(args: argparse.Namespace) -> int:
     out = files.located(args.out)
     files.made(out.parent)
     model, _ = load_model(args.checkpoint, args.ema)
-    dataset = archive.load(args.data, labels=None if model.config.label_dim else False)
-    check_fits(model, dataset)
-    count = min(args.images, len(dataset.images))
-    size = min(args.batch, count)
+    dataset = images.load_fitting(args.data, model)
+    chosen = images.evenly_spread(dataset, args.images)
+    size = min(args.batch, len(chosen))
+    count = len(chosen) // size
     about = {"desc": "compiling", "unit": "batches", "quiet": args.quiet}
-    with Progress(total=count // size, **about) as report:
+    with Progress(total=count, **about) as report:
         measured = analytic.estimate(
             lambda x, sigma, model, labels: model.denoiser(labels)(x, sigma),
-            _at_work(report, batches(model, dataset, count, size)),
+            _at_work(report, batches(model, dataset, chosen, size)),
             levels(model, args.levels),
             jax.random.key(args.seed),
         )
     posterior_variance.save(measured, out)
     if not args.quiet:
-        print(f"{out}: {len(measured.sigma)} noise levels on {count // size * size} images")
+        print(f"{out}: {len(measured.sigma)} noise levels on {count * size} images")
     return 0
 
 
@@ -75,20 +76,6 @@ def _at_work(report: Progress, batches: Iterator[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def check_fits(model: Model, dataset: archive.Dataset, *, flag: str = "--data") -> None:
-    """Raises ValueError unless the images and labels are those that the model was made for."""
-    if dataset.images.shape[1:] != model.image_shape:
-        raise ValueError(
-            f"{flag} must have images of {model.image_shape}, as the model has, "
-            f"got {dataset.images.shape[1:]}"
-        )
-    if dataset.label_dim != model.config.label_dim:
-        raise ValueError(
-            f"{flag} must have {model.config.label_dim} classes, as the model has, "
-            f"got {dataset.label_dim}"
-        )
-
-
 def levels(model: Model, count: int) -> np.ndarray:
     """Noise levels from the highest to the lowest that the model samples with, in equal ratios."""
     known = model.preconditioner
@@ -97,10 +84,11 @@ def levels(model: Model, count: int) -> np.ndarray:
     return np.unique(np.asarray(known.round_sigma(grid), np.float64))[::-1]
 
 
-def batches(model: Model, dataset: archive.Dataset, count: int, size: int) -> Iterator[Batch]:
+def batches(
+    model: Model, dataset: archive.Dataset, chosen: np.ndarray, size: int
+) -> Iterator[Batch]:
     """Batches of one size, so that one program serves all."""
-    chosen = np.linspace(0, len(dataset.images), count, endpoint=False).astype(int)
-    for first in range(0, count - size + 1, size):
+    for first in range(0, len(chosen) - size + 1, size):
         rows = chosen[first : first + size]
-        images = np.asarray(dataset.images[rows], np.float32) / 127.5 - 1
-        yield images, model, dataset.label_rows(rows) if model.config.label_dim else None
+        labels = dataset.label_rows(rows) if model.config.label_dim else None
+        yield images.inputs(dataset, rows), model, labels

@@ -41,7 +41,8 @@ def draw(
     labels: jax.Array | None = None,
     *,
     trajectory: Literal[False] = False,
-) -> jax.Array: ...
+) -> jax.Array:
+    """Without the states on the way."""
 
 
 @overload
@@ -52,7 +53,8 @@ def draw(
     labels: jax.Array | None = None,
     *,
     trajectory: Literal[True],
-) -> tuple[jax.Array, jax.Array]: ...
+) -> tuple[jax.Array, jax.Array]:
+    """With the states on the way."""
 
 
 def draw(

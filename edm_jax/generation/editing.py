@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from edm_jax import randomness, samplers
+from edm_jax.checks import inner
 from edm_jax.generation.seeds import NOISE, PATH, keys_of
 from edm_jax.model import Model
 from edm_jax.samplers import Tableau
@@ -102,11 +103,9 @@ def interpolate(a: jax.Array, b: jax.Array, shares: ArrayLike) -> jax.Array:
     Returns:
       [B, n, ...].
     """
-    axes = tuple(range(1, a.ndim))
-    inner = lambda one, two: jnp.sum(one * two, axis=axes, keepdims=True)
     cosine = inner(a, b) / jnp.sqrt(inner(a, a) * inner(b, b))
     angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))[:, None]
-    t = jnp.asarray(shares, a.dtype).reshape((1, -1) + (1,) * len(axes))
+    t = jnp.asarray(shares, a.dtype).reshape((1, -1) + (1,) * (a.ndim - 1))
     straight = angle < 1e-3  # where the sines are 0
     safe = jnp.where(straight, 1.0, angle)
     near = jnp.where(straight, 1.0 - t, jnp.sin((1.0 - t) * safe) / jnp.sin(safe))

@@ -161,7 +161,9 @@ def guided_by_classifier(
     _check_guide(model, classifier, "classifier")
     check_unlabelled(model, "model", "one that can be asked without its label")
 
-    def rule(labels: jax.Array, model: Model, classifier: Model) -> Denoiser:
+    def rule(labels: jax.Array | None, model: Model, classifier: Model) -> Denoiser:
+        if labels is None:
+            raise ValueError("classes must be given to be guided by a classifier, got none")
         denoise = _within(threshold, model.denoiser())
         log_prob = guidance.log_prob(classifier.classifier(), labels)
         return guidance.classifier(denoise, log_prob, scale)

@@ -1,6 +1,7 @@
 """Guidance by the gradient of a classifier, or of any log-probability of the noisy state."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,7 @@ def mean_shift(
     scale: float,
     sigmas: ArrayLike,
     *,
-    variance: str = "small",
+    variance: Literal["small", "large", "learned"] = "small",
 ) -> Callable:
     """Classifier guidance as ADM's DDPM sampler has it: the mean of each step is shifted.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import checks
-from edm_jax.checks import Denoiser, column
+from edm_jax.checks import Denoiser, column, inner
 from edm_jax.guidance.scales import Scale, at, check_scale
 
 Interval = tuple[float, float]
@@ -269,11 +269,6 @@ def check_interval(interval: Any) -> Interval:
     if not 0.0 <= low < high:
         raise ValueError(f"interval must be (low, high) with 0 <= low < high, got {interval}")
     return low, high
-
-
-def inner(a: jax.Array, b: jax.Array) -> jax.Array:
-    """<a, b> of each sample, shaped to multiply them: [B, 1, ...]."""
-    return jnp.sum(a * b, axis=tuple(range(1, a.ndim)), keepdims=True)
 
 
 def _rescaled(guided, main, phi):

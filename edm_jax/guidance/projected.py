@@ -5,8 +5,8 @@ from typing import Literal
 import jax.numpy as jnp
 
 from edm_jax import checks
-from edm_jax.checks import Denoiser, Remembering
-from edm_jax.guidance.pairs import Interval, check_interval, inner, paired
+from edm_jax.checks import Denoiser, Remembering, inner
+from edm_jax.guidance.pairs import Interval, check_interval, paired
 from edm_jax.guidance.scales import Scale, at, check_scale
 
 

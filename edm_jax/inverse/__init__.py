@@ -2,21 +2,23 @@
 
 from edm_jax.inverse import steps
 from edm_jax.inverse.operators import (
-    Spectral,
     adjoint,
-    bicubic_downsample,
     blur,
-    box_downsample,
     fourier_mask,
+    motion_kernel,
+    phase_retrieval,
+)
+from edm_jax.inverse.posterior import diffpir, dps, jfps, mmps, pigdm, projection, tmpd
+from edm_jax.inverse.spectral import (
+    Spectral,
+    bicubic_downsample,
+    box_downsample,
     from_matrix,
     gaussian_blur,
     gray,
     mask,
-    motion_kernel,
-    phase_retrieval,
     separable,
 )
-from edm_jax.inverse.posterior import diffpir, dps, jfps, mmps, pigdm, projection, tmpd
 
 __all__ = [
     "Spectral",

@@ -6,13 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from edm_jax.checks import column
-from edm_jax.inverse.operators import Map, Operator, Spectral
-
-
-def inner(a: jax.Array, b: jax.Array) -> jax.Array:
-    """<a, b> of each sample, [B, 1, ...]."""
-    return jnp.sum(a * b, axis=tuple(range(1, a.ndim)), keepdims=True)
+from edm_jax.checks import column, inner
+from edm_jax.inverse.operators import Map, Operator
+from edm_jax.inverse.spectral import Spectral
 
 
 def _ratio(a: jax.Array, b: jax.Array, going: jax.Array) -> jax.Array:

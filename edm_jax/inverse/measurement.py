@@ -10,7 +10,8 @@ import numpy as np
 from edm_jax import checks
 from edm_jax.checks import Denoiser
 from edm_jax.inverse import linear
-from edm_jax.inverse.operators import Map, Operator, Spectral
+from edm_jax.inverse.operators import Map, Operator
+from edm_jax.inverse.spectral import Spectral
 
 
 class Residual(NamedTuple):

@@ -87,6 +87,29 @@ def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[epath.Path]:
+    """A folder that appears under its name when the block has ended well, and else not at all.
+
+    Args:
+      path: the folder to make, which must not be there. The one above it must be.
+
+    Yields:
+      The folder to write to, under another name.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    path = located(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(path)
+    finally:
+        temporary.rmtree(missing_ok=True)
+
+
 def write(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes a file, whole or not at all; text as UTF-8.
 

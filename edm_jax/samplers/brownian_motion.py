@@ -1,7 +1,5 @@
 """Noise that is one path of Brownian motion, whatever the number of steps."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,20 +58,14 @@ def brownian(tableau: Tableau, *, sigma_max: float | None = None, sigma_end: flo
     high, low = levels[begins], np.where(np.append(False, noisy), levels, 0.0)
 
     def draw(row, keys, like):
-        above, below = jnp.asarray(high, like.dtype)[row], jnp.asarray(low, like.dtype)[row]
-        path = functools.partial(_path, keys, top=top, shape=like.shape[1:], dtype=like.dtype)
-        return (path(above) - path(below)) / jnp.sqrt(jnp.maximum(above - below, top * 2.0**-40))
+        def piece(keys, leaf):
+            above, below = (jnp.asarray(ends, leaf.dtype)[row] for ends in (high, low))
+            at = lambda sigma: _path(keys, sigma, top=top, shape=leaf.shape[1:], dtype=leaf.dtype)
+            return (at(above) - at(below)) / jnp.sqrt(jnp.maximum(above - below, top * 2.0**-40))
 
-    def draw_tree(row, keys, like):
-        leaves, structure = jax.tree.flatten(like)
-        own = (
-            [keys]
-            if len(leaves) == 1
-            else [randomness.fold_in(keys, i) for i in range(len(leaves))]
-        )
-        return jax.tree.unflatten(structure, [draw(row, k, leaf) for k, leaf in zip(own, leaves)])
+        return randomness.leafwise(piece, keys, like)
 
-    return ByRow(draw_tree)
+    return ByRow(draw)
 
 
 def _path(keys, sigma, *, top, shape, dtype):

@@ -11,14 +11,9 @@ and `hashes.json`, of all these files, which is written before the step has its 
 """
 
 import contextlib
-import errno
 import json
-import logging
 import os
-import sys
-import traceback
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -29,7 +24,7 @@ from edm_jax.model import Model, params_like
 from edm_jax.networks.config import ModelConfig
 from edm_jax.quoting import quoted
 from edm_jax.runtime import files, processes
-from edm_jax.weights import hashes
+from edm_jax.weights import hashes, orbax_errors
 from edm_jax.weights.directory import CHECKPOINTS
 
 SET_ASIDE = "set_aside"  # checkpoints that the run does not go on from
@@ -54,17 +49,13 @@ class Checkpoints:
           read_only: make no folder, and write nothing. Else what a killed process left unfinished
             is removed; nobody else may write here.
         """
-        # Orbax narrates every call, and each of its threads every error that is raised here too.
-        for name in ("absl", "asyncio"):
-            logging.getLogger(name).setLevel("CRITICAL")
-        if not isinstance(sys.unraisablehook, _Unraisable):
-            sys.unraisablehook = _Unraisable(sys.unraisablehook)
+        orbax_errors.silence()
         handlers = {name: _tree_handler() for name in _TREES}
         self._saving: int | None = None
         self._keep = keep
         # Orbax needs it from the root, or as a URL.
         self._folder = files.absolute(workdir) / CHECKPOINTS
-        with _reading(self._folder):
+        with orbax_errors.reading(self._folder):
             self._manager = ocp.CheckpointManager(
                 self._folder,
                 options=ocp.CheckpointManagerOptions(
@@ -86,18 +77,8 @@ class Checkpoints:
         with self._writing():
             self._manager.close()
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Makes one short line of what the threads say of a full disk, with the step's folder."""
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            number = next((n for n in known if os.strerror(n) in str(error)), None)
-            if number is None:
-                raise
-            folder = self._folder / str(self._saving)
-            raise OSError(number, os.strerror(number), str(folder)) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return orbax_errors.writing(self._folder / str(self._saving))
 
     def latest(self) -> int | None:
         """The newest complete step, or None."""
@@ -196,7 +177,7 @@ class Checkpoints:
           ValueError: it is damaged.
         """
         args = ocp.args.Composite(**{_RECORD: ocp.args.JsonRestore()})
-        with _reading(self.folder(step)):
+        with orbax_errors.reading(self.folder(step)):
             found = self._manager.restore(step, args=args)[_RECORD]
             if wrong := _no_settings(found):
                 raise ValueError(wrong)
@@ -213,7 +194,7 @@ class Checkpoints:
           ValueError: the record is damaged, or describes no network of the arrays that are there.
         """
         config = self.record(step)["model"]
-        with _reading(self.folder(step)):
+        with orbax_errors.reading(self.folder(step)):
             config = ModelConfig.from_dict(config)
             tensors = len(jax.tree.leaves(self._stored(step, item)))
             return Model.build(config, params_like(config, tensors=tensors))
@@ -224,7 +205,7 @@ class Checkpoints:
         Raises:
           ValueError: the step is damaged.
         """
-        with _reading(self.folder(step)):
+        with orbax_errors.reading(self.folder(step)):
             return sorted(self._stored(step, item) or ())
 
     def restore(self, step: int, targets: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +222,7 @@ class Checkpoints:
           ValueError: the checkpoint holds arrays of other names or shapes, or is damaged.
         """
         targets = {name: target for name, target in targets.items() if target}
-        with _reading(self.folder(step)):
+        with orbax_errors.reading(self.folder(step)):
             for name, target in targets.items():
                 if name != "state":  # as large as the others, and it follows from them
                     self._compare(step, name, target)
@@ -273,22 +254,6 @@ class Checkpoints:
                     f"the checkpoint of step {step} is of another network: {name} has shape "
                     f"{found.get(name, 'none')} there, {asked.get(name, 'none')} here"
                 )
-
-
-class _Unraisable:
-    """Leaves to another hook what an error in a thread is told to, all but one kind of them.
-
-    After one array could not be read or written, the end of every other one is told to an event
-    loop that is closed, even when the checkpoints are closed: five lines an array, of an error that
-    is raised here too. So this stays where it was put.
-    """
-
-    def __init__(self, hook: Callable[[Any], Any]):
-        self.hook = hook
-
-    def __call__(self, given: Any) -> None:
-        if str(given.exc_value) != "Event loop is closed":
-            self.hook(given)
 
 
 def placed(abstract: Any, shardings: Any) -> Any:
@@ -359,31 +324,6 @@ def restore_model(
         tree = target if ema is None else dict.fromkeys(names, target)
         found = checkpoints.restore(step, {item: tree})[item]
         return model.replace(params=found if ema is None else found[ema])
-
-
-@contextlib.contextmanager
-def _reading(folder: epath.Path) -> Iterator[None]:
-    """Makes one line of whatever orbax and its threads say of a damaged step, with its folder."""
-    try:
-        yield
-    except (MemoryError, PermissionError):
-        raise
-    except Exception as error:
-        if "RESOURCE_EXHAUSTED: Out of memory" in str(error):
-            raise MemoryError(str(error)) from error
-        _end(error)
-        words = " ".join(str(error).split())
-        if isinstance(error, ValueError) and words.startswith(str(folder)):
-            raise
-        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{folder}: {name}{words[:480]}") from error
-
-
-def _end(error: Exception) -> None:
-    """Ends the calls that an error broke off: Python tells of those never awaited, lines later."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        traceback.clear_frames(error.__traceback__)
 
 
 def _no_settings(record: Any) -> str | None:

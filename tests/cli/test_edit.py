@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from edm_jax import generation, load, samplers, timesteps
+from edm_jax.cli import edit as edit_command
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 
@@ -76,3 +77,23 @@ def test_what_is_wrong_is_said_in_one_line(saved, tmp_path, capsys, options, mes
 def test_a_folder_that_is_there_is_kept(saved, tmp_path, capsys):
     assert edit(saved, tmp_path, "--sigma-max=1") == 2
     assert "--out must be a new folder" in capsys.readouterr().err
+
+
+def test_unlabelled_images_can_be_redrawn_as_a_class(saved, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i, pixels in enumerate(archive.load("digits").images[:3]):
+        Image.fromarray(pixels[:, :, 0]).save(photos / f"{i}.png")
+    given = (f"--data={photos}", "--sigma-max=0.8")
+    assert edit(saved, tmp_path / "a", *given, "--label=3") == 0
+    assert edit(saved, tmp_path / "b", *given) == 2
+    assert "--data must have 10 classes" in capsys.readouterr().err
+
+
+def test_an_edit_that_fails_leaves_no_folder(saved, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(edit_command.pictures, "write", full)
+    assert edit(saved, tmp_path / "out", "--sigma-max=0.8") == 2
+    assert not list(tmp_path.iterdir())

@@ -63,3 +63,9 @@ def test_what_is_refused(model, classifier, message):
     with pytest.raises(ValueError, match=message):
         other = shaped(MODEL) if classifier is None else shaped(CLASSIFIER, **classifier)
         guided_by_classifier(shaped(MODEL, **model), other, 1.0)
+
+
+def test_it_needs_a_class():
+    made = guided_by_classifier(shaped(MODEL), shaped(CLASSIFIER), 1.0)
+    with pytest.raises(ValueError, match="classes must be given to be guided by a classifier"):
+        made.denoiser(None)

@@ -102,36 +102,18 @@ def mixtures(g):
         return g[means][chosen], g[stds][chosen], weights / weights.sum()
 
     def of_labels(means="means", stds="stds"):
-        each = [ideal.mixture(*parts(label, means, stds)) for label in labels]
-
-        def denoise(x, sigma):
-            levels = jnp.broadcast_to(jnp.asarray(sigma), (len(x),))
-            rows = [d(x[i : i + 1], levels[i : i + 1]) for i, d in enumerate(each)]
-            return jnp.concatenate(rows)
-
-        return denoise
-
-    def log_density(x, sigma, chosen):
-        means, stds, weights = (
-            jnp.asarray(g[name])[chosen] for name in ("means", "stds", "weights")
-        )
-        variance = stds**2 + jnp.asarray(sigma) ** 2
-        d2 = jnp.sum((x - means) ** 2, axis=tuple(range(1, means.ndim)))
-        d = means[0].size
-        logs = jnp.log(weights) - d2 / (2 * variance) - 0.5 * d * jnp.log(variance)
-        return jax.nn.logsumexp(logs)
-
-    classes = range(g["labels"].shape[-1])
+        each = [ideal.mixture(*parts(label, means, stds)) for label in range(g["labels"].shape[1])]
+        # Every sample by every label's denoiser, of which it keeps its own.
+        return lambda x, sigma: jnp.stack([d(x, sigma) for d in each])[labels, jnp.arange(len(x))]
 
     def classifier(x, sigma):
-        levels = jnp.broadcast_to(jnp.asarray(sigma), (len(x),))
-        members = [np.flatnonzero(g["component_labels"] == label) for label in classes]
-        return jnp.stack(
-            [
-                jnp.stack([log_density(x[i], levels[i], chosen) for chosen in members])
-                for i in range(len(x))
-            ]
-        )
+        """log p(label, x; sigma), up to a constant of each sample: [B, L]."""
+        means, stds, weights = (jnp.asarray(g[name]) for name in ("means", "stds", "weights"))
+        variance = stds**2 + jnp.broadcast_to(jnp.asarray(sigma), (len(x),))[:, None] ** 2
+        d2 = jnp.sum((x[:, None] - means) ** 2, axis=tuple(range(2, x.ndim + 1)))
+        each = jnp.log(weights) - d2 / (2 * variance) - 0.5 * means[0].size * jnp.log(variance)
+        own = g["component_labels"] == np.arange(g["labels"].shape[1])[:, None]
+        return jax.nn.logsumexp(jnp.where(own, each[:, None], -jnp.inf), axis=-1)
 
     return {
         "cond": of_labels(),
@@ -225,7 +207,7 @@ def test_adm(g):
                 lambda x, s, plain=plain: (plain(x, s), v),
                 m["log_prob"], case["scale"], sigmas, variance="learned",
             )  # fmt: skip
-            x = sigmas[0] * start
+            x, guided = sigmas[0] * start, jax.jit(guided)
             for k, (s, t) in enumerate(zip(sigmas, sigmas[1:])):
                 moved, given = guided(x, s)
                 r = t**2 / s**2

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edm_jax import checks
-from edm_jax.inverse.linear import inner
+from edm_jax.checks import inner
 from edm_jax.inverse.measurement import check_iterations, denoised_and_pull, residual
 from edm_jax.inverse.operators import Operator
 from edm_jax.inverse.steps.loop import Start, check_grid, loop

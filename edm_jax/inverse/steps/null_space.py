@@ -19,7 +19,8 @@ from edm_jax.inverse.measurement import (
     check_spectral,
     residual,
 )
-from edm_jax.inverse.operators import Operator, Spectral
+from edm_jax.inverse.operators import Operator
+from edm_jax.inverse.spectral import Spectral
 from edm_jax.inverse.steps.loop import check_grid, check_travel, loop, travel
 from edm_jax.samplers import Loop
 
