@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import socket
 import time
 from typing import Any
 
@@ -86,17 +87,20 @@ class _Events:
     """
 
     def __init__(self, folder: epath.Path, step: int):
-        from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.record_writer import RecordWriter
 
         self._event, self._summary = Event, Summary
         folder.mkdir(exist_ok=True)
-        self._file = EventsWriter(str(folder / "events"))
+        # The package's EventsWriter leaves its file open where the last bytes find no place.
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+        self._file = RecordWriter(str(folder / name))
         self._flushed = time.monotonic()
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if step:  # what an earlier attempt has of later steps is hidden
             begins = SessionLog(status=SessionLog.START)
-            self._file.write_event(Event(step=step + 1, session_log=begins))
+            self._write(Event(step=step + 1, session_log=begins))
 
     def write(self, record: dict[str, Any]) -> None:
         numbers = {
@@ -107,13 +111,16 @@ class _Events:
         values = [self._summary.Value(tag=n, simple_value=v) for n, v in numbers.items()]
         event = self._event(step=record["step"], wall_time=time.time())
         event.summary.CopyFrom(self._summary(value=values))
-        self._file.write_event(event)
+        self._write(event)
         if time.monotonic() - self._flushed > FLUSH_EVERY:
             self._file.flush()
             self._flushed = time.monotonic()
 
     def close(self) -> None:
         self._file.close()
+
+    def _write(self, event: Any) -> None:
+        self._file.write(event.SerializeToString())
 
 
 def _finite(value: Any) -> Any:
