@@ -76,9 +76,9 @@ def test_processes_come_and_go_and_nothing_is_lost(begun, tmp_path):
     began = time.monotonic()
     (code, _, said), _ = finish(children)
     assert code not in (0, None) and time.monotonic() - began < processes.HEARTBEAT_SECONDS + 20
-    # A collective may break before a heartbeat is missed; then no task is named.
-    if "stopped sending heartbeats" in said:
-        assert said.split("stopped sending heartbeats")[1].split()[1].endswith("1")
+    # A collective may break before a heartbeat is missed; then its connection is what is named.
+    _, beats, named = said.partition("stopped sending heartbeats")
+    assert named.split()[1].endswith("1") if beats else "Gloo" in said or "onnection" in said, said
 
     # The same command goes on; a SIGTERM to one of the two saves on both, after the same step.
     children = start("train", *settings(), "--workdir", str(lost))
