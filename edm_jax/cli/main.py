@@ -5,7 +5,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from edm_jax import __version__
 from edm_jax.cli.options import Parser
@@ -16,11 +16,13 @@ COMMANDS = {
     "edit": "draw images of one's own again, invert and interpolate them",
     "dataset": "make or check a data set",
     "posterior-variance": "measure on data what Analytic-DPM asks for",
+    "evaluate": "measure images and models: distances to data, scores, what may be compared",
     "ema": "choose the width of a run's moving average afterwards",
     "plot-loss": "draw the loss of runs by noise level",
     "convert": "turn other projects' weights into a model of ours",
 }
 FAILURE, BAD_INPUT, READER_GONE = 1, 2, 141
+_IN_MODULES = str.maketrans("- ", "__")
 
 
 def run(program: Callable[[], int], less_memory: str = "") -> int:
@@ -68,8 +70,15 @@ def _one_line(error: BaseException) -> str:
 
 
 def run_command(name: str, arguments: list[str]) -> int:
-    """Runs one command with its own arguments; returns the exit code."""
-    module = importlib.import_module(f"edm_jax.cli.{name.replace('-', '_')}")
+    """Runs one command with its own arguments; returns the exit code.
+
+    Args:
+      name: of the command; of one below another, both: "evaluate compare".
+      arguments: what follows the name.
+    """
+    module = importlib.import_module(f"edm_jax.cli.{name.translate(_IN_MODULES)}")
+    if hasattr(module, "COMMANDS"):
+        return dispatch(module.COMMANDS, arguments, name=name, description=module.__doc__ or "")
     less_memory = getattr(module, "LESS_MEMORY", "")
     if hasattr(module, "main"):
         return run(lambda: module.main(arguments), less_memory)
@@ -78,19 +87,32 @@ def run_command(name: str, arguments: list[str]) -> int:
     return run(lambda: module.run(parser.parse_args(arguments)), less_memory)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The entry point: dispatches to `edm_jax.cli.COMMAND`."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    width = max(map(len, COMMANDS))
-    listing = "\n".join(f"  {name:{width}} {text}" for name, text in COMMANDS.items())
+def dispatch(
+    commands: Mapping[str, str], arguments: list[str], *, name: str = "", description: str
+) -> int:
+    """Runs the command that the first argument names, or says which there are.
+
+    Args:
+      commands: name -> what it does.
+      arguments: a command's name and what follows it.
+      name: of the command that these are below; "" for those of `edm-jax` itself.
+      description: of them all, for --help.
+
+    Returns:
+      The exit code.
+    """
+    width = max(map(len, commands))
+    listing = "\n".join(f"  {command:{width}} {text}" for command, text in commands.items())
+    above = " ".join(filter(None, ("edm-jax", name)))
     parser = Parser(
-        prog="edm-jax",
-        description="EDM (Karras et al. 2022) in JAX.",
-        epilog=f"commands:\n{listing}\n\nedm-jax COMMAND --help says more.",
+        prog=above,
+        description=description,
+        epilog=f"commands:\n{listing}\n\n{above} COMMAND --help says more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"edm_jax {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    if not name:
+        parser.add_argument("--version", action="version", version=f"edm_jax {__version__}")
+    parser.add_argument("command", choices=commands, metavar="COMMAND")
     if not arguments:
         parser.print_help()
         return 0
@@ -98,6 +120,12 @@ def main(arguments: list[str] | None = None) -> int:
     def command() -> int:
         # What follows the command's name is the command's own.
         parsed = parser.parse_args(arguments[:1])
-        return run_command(parsed.command, arguments[1:])
+        return run_command(f"{name} {parsed.command}".strip(), arguments[1:])
 
     return run(command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The entry point: dispatches to `edm_jax.cli.COMMAND`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return dispatch(COMMANDS, arguments, description="EDM (Karras et al. 2022) in JAX.")

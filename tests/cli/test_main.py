@@ -57,9 +57,20 @@ def test_help_version_and_unknown_commands(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def module_of(name):
+    return importlib.import_module(f"edm_jax.cli.{name.translate(str.maketrans('- ', '__'))}")
+
+
+def all_commands():
+    """The names of all commands, those below others too."""
+    for name in COMMANDS:
+        below = getattr(module_of(name), "COMMANDS", None)
+        yield from [name] if below is None else [f"{name} {command}" for command in below]
+
+
 def options_of(name):
     """The option strings of a command, with their words."""
-    module = importlib.import_module(f"edm_jax.cli.{name.replace('-', '_')}")
+    module = module_of(name)
     if hasattr(module, "parser"):
         parser = module.parser()
     else:
@@ -68,19 +79,31 @@ def options_of(name):
     return {flag: action.help for action in parser._actions for flag in action.option_strings}
 
 
+@pytest.mark.parametrize("name", [name for name in all_commands() if " " in name])
+def test_commands_below_others_are_found_and_told(name, capsys):
+    above, _, command = name.partition(" ")
+    assert main([above]) == 0
+    assert f"  {command} " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([above, command, "--help"])
+    assert f"edm-jax {name}" in capsys.readouterr().out
+    assert main([above, "noting"]) == 2
+    assert command in capsys.readouterr().err
+
+
 def test_the_same_option_has_the_same_words_in_every_command():
     words = {}
-    for name in COMMANDS:
+    for name in all_commands():
         for flag, text in options_of(name).items():
             words.setdefault(flag, {}).setdefault(text, []).append(name)
     words = {flag: said for flag, said in words.items() if flag not in ("-h", "--help", "--out")}
     assert not {flag: said for flag, said in words.items() if len(said) > 1}
-    assert list(words["--quiet"].values()) == [list(COMMANDS)]
+    assert list(words["--quiet"].values()) == [list(all_commands())]
 
 
 @pytest.mark.parametrize("name, less", [("ema", ""), ("convert", ""), *BATCHES])
 def test_too_little_memory_is_one_line_in_every_command(name, less, capsys, monkeypatch):
-    module = importlib.import_module(f"edm_jax.cli.{name.replace('-', '_')}")
+    module = module_of(name)
 
     def full(_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating\n9 bytes")

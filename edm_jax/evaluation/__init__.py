@@ -1,0 +1,1 @@
+"""How far images are from data: Fréchet and kernel distances, precision, recall, and their kin."""
