@@ -11,6 +11,7 @@ from edm_jax.guidance.pairs import (
 )
 from edm_jax.guidance.projected import adaptive_projected
 from edm_jax.guidance.scales import linear_over_frames, triangle_over_frames
+from edm_jax.guidance.steps import in_steps
 from edm_jax.guidance.thresholds import clip, dynamic_threshold
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "compose",
     "dynamic_threshold",
     "in_one_call",
+    "in_steps",
     "linear_over_frames",
     "log_prob",
     "mean_shift",

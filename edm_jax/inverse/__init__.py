@@ -8,6 +8,13 @@ from edm_jax.inverse.operators import (
     motion_kernel,
     phase_retrieval,
 )
+from edm_jax.inverse.particles import (
+    Particles,
+    effective_size,
+    log_likelihood,
+    particle_filter,
+    systematic,
+)
 from edm_jax.inverse.posterior import diffpir, dps, jfps, mmps, pigdm, projection, tmpd
 from edm_jax.inverse.spectral import (
     Spectral,
@@ -21,6 +28,7 @@ from edm_jax.inverse.spectral import (
 )
 
 __all__ = [
+    "Particles",
     "Spectral",
     "adjoint",
     "bicubic_downsample",
@@ -28,18 +36,22 @@ __all__ = [
     "box_downsample",
     "diffpir",
     "dps",
+    "effective_size",
     "fourier_mask",
     "from_matrix",
     "gaussian_blur",
     "gray",
     "jfps",
+    "log_likelihood",
     "mask",
     "mmps",
     "motion_kernel",
+    "particle_filter",
     "phase_retrieval",
     "pigdm",
     "projection",
     "separable",
     "steps",
+    "systematic",
     "tmpd",
 ]

@@ -1,5 +1,6 @@
 """Song et al.'s predictor-corrector: a Langevin step whose size depends on the data."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from edm_jax import checks, randomness, schedules
 from edm_jax.samplers.reverse_sde import reverse_diffusion
+from edm_jax.samplers.rows import BETWEEN
 from edm_jax.samplers.sampling import Loop
 from edm_jax.samplers.tableau import Tableau, check
 
@@ -21,6 +23,7 @@ def predictor_corrector(
     corrector: Literal["langevin", "ald"] = "langevin",
     snr: float = 0.16,
     corrector_steps: int = 1,
+    constrain: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None,
 ) -> Loop:
     """Langevin steps at each level, then the predictor's step to the next (Song et al. 2021).
 
@@ -42,10 +45,13 @@ def predictor_corrector(
       corrector: "langevin" or "ald".
       snr: r; Song et al. take 0.16 for VE on CIFAR-10, 0.15 at 1024 pixels.
       corrector_steps: Langevin steps a level.
+      constrain: (x, sigma [], keys [B]) -> x, called before and after each predictor's step, both
+        times with the level that the step begins at, and after the last one with 0. None is
+        nothing.
 
     Returns:
       The loop; it starts from standard normal noise. Evaluation j draws from
-      `fold_in(key, j + 1)`.
+      `fold_in(key, j + 1)`, `constrain` from a stream of its own.
 
     Raises:
       ValueError: a grid that does not descend, options out of range, a predictor of another grid.
@@ -66,21 +72,24 @@ def predictor_corrector(
     count = repeats * table.nfe
 
     def run(denoise, noise, keys):
-        over = tuple(range(1, noise.ndim))
-
-        def norm(a):
-            return jnp.sqrt(jnp.maximum((a * a).sum(over, keepdims=True), 1e-30))
+        def held(x, level, index, correcting):
+            if constrain is None:
+                return x
+            own = randomness.fold_in(randomness.fold_in(keys, BETWEEN), index)
+            return jax.lax.cond(correcting, lambda: x, lambda: constrain(x, level, own))
 
         def step(x, row):
-            index, correcting, sigma, alpha, weights = row
+            index, correcting, sigma, end, alpha, weights = row
+            x = held(x, sigma, 2 * index, correcting)
             denoised = jnp.asarray(denoise(x, sigma), x.dtype)
             z = randomness.normal(randomness.fold_in(keys, index), x.shape[1:], dtype=x.dtype)
             score = (denoised - x) / (sigma * sigma)
-            size = norm(z) / norm(score) if corrector == "langevin" else sigma
+            size = _norm(z) / _norm(score) if corrector == "langevin" else sigma
             eta = 2 * alpha * (snr * size) ** 2
             corrected = x + eta * score + jnp.sqrt(2 * eta) * z
             predicted = weights[0] * x + weights[1] * denoised + weights[2] * z
-            return jnp.where(correcting, corrected, predicted), None
+            x = jnp.where(correcting, corrected, predicted)
+            return held(x, end, 2 * index + 1, correcting), None
 
         def each(values):
             return jnp.asarray(np.repeat(values, repeats, axis=0), noise.dtype)
@@ -89,6 +98,7 @@ def predictor_corrector(
             jnp.arange(1, count + 1),
             jnp.arange(count) % repeats != repeats - 1,
             each(table.sigma),
+            each(np.append(table.sigma[:-1], 0.0)),
             each(alphas),
             each(table.weights[:, 0]),
         )
@@ -97,3 +107,8 @@ def predictor_corrector(
         return x0, jnp.full(len(noise), count, jnp.int32)
 
     return Loop(run, nfe=count, stochastic=True)
+
+
+def _norm(a: jax.Array) -> jax.Array:
+    """Of each sample, [B, 1, ...]."""
+    return jnp.sqrt(jnp.maximum(checks.inner(a, a), 1e-30))

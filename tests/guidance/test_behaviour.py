@@ -20,6 +20,9 @@ RULES = {
     "classifier_free": lambda w: guidance.classifier_free(MAIN, GUIDE, w),
     "rescaled": lambda w: guidance.classifier_free(MAIN, GUIDE, w, rescale=0.7),
     "interval": lambda w: guidance.classifier_free(MAIN, GUIDE, w, interval=(0.2, 5.0)),
+    "steps": lambda w: guidance.in_steps(
+        MAIN, lambda main: guidance.classifier_free(main, GUIDE, w), 2, 5, evaluations=1
+    ),
     "autoguidance": lambda w: guidance.autoguidance(MAIN, GUIDE, w),
     "zero_star": lambda w: guidance.zero_star(MAIN, GUIDE, w),
     "projected": lambda w: guidance.adaptive_projected(MAIN, GUIDE, w, norm_threshold=2.0),
@@ -154,13 +157,34 @@ def test_the_guide_is_not_called_outside_the_interval():
     np.testing.assert_allclose(sorted(asked, reverse=True), inside, rtol=1e-6)
 
 
+def test_the_guide_is_called_in_the_steps_alone():
+    """Steps 5 to 9 of 16 with Heun's corrections: 41 network calls, and which levels."""
+    asked = []
+
+    def guide(x, sigma):
+        jax.debug.callback(lambda s: asked.append(float(s)), sigma)
+        return GUIDE(x, sigma)
+
+    grid = timesteps.edm(16)
+    rule = guidance.in_steps(MAIN, lambda main: guidance.classifier_free(main, guide, 3.0), 5, 9)
+    tableau = samplers.heun(grid)
+    sample(rule, tableau, NOISE).block_until_ready()
+    jax.effects_barrier()
+    assert len(asked) + tableau.nfe == 41
+    expected = np.concatenate([grid[5:10], grid[6:11]])
+    np.testing.assert_allclose(sorted(asked), np.sort(expected), rtol=1e-6)
+
+
 def test_each_network_is_traced_once():
     calls = []
     main = lambda x, sigma: calls.append("main") or MAIN(x, sigma)
     guide = lambda x, sigma: calls.append("guide") or GUIDE(x, sigma)
-    rule = guidance.classifier_free(main, guide, 2.0, interval=(0.1, 3.0))
-    jax.jit(functools.partial(draw, rule))(NOISE)
-    assert calls == ["main", "guide"]
+    limited = guidance.classifier_free(main, guide, 2.0, interval=(0.1, 3.0))
+    counted = guidance.in_steps(main, lambda m: guidance.classifier_free(m, guide, 2.0), 1, 3)
+    for rule in (limited, counted):
+        calls.clear()
+        jax.jit(functools.partial(draw, rule))(NOISE)
+        assert calls == ["main", "guide"]
 
 
 def test_scales_over_frames():
@@ -176,6 +200,8 @@ def test_scales_over_frames():
         (lambda: guidance.classifier_free(MAIN, GUIDE, float("nan")), "scale must be a finite"),
         (lambda: guidance.classifier_free(MAIN, GUIDE, 1, interval=(2, 1)), "interval must be"),
         (lambda: guidance.classifier_free(MAIN, GUIDE, 1, interval=3), "interval must be"),
+        (lambda: guidance.in_steps(MAIN, lambda main: main, 3, 2), r"stop must lie in \[3"),
+        (lambda: guidance.in_steps(MAIN, lambda main: main, -1, 2), "start must lie"),
         (lambda: guidance.classifier_free(MAIN, GUIDE, 1, rescale=1.5), "rescale must lie"),
         (lambda: guidance.classifier_free(MAIN, GUIDE, 1, rescale_on="x"), "rescale_on must be"),
         (lambda: guidance.compose([MAIN], GUIDE, []), "scales must be one for each"),

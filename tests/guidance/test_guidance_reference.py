@@ -147,6 +147,9 @@ def test_trajectories(g):
             "interval_sigma": lambda: guidance.classifier_free(
                 cond, uncond, scale, interval=case["interval"]
             ),
+            "interval_index": lambda: guidance.in_steps(
+                cond, lambda main: guidance.classifier_free(main, uncond, scale), *case["interval"]
+            ),
             "apg": lambda: guidance.adaptive_projected(
                 cond, uncond, scale, eta=case["eta"], norm_threshold=case["norm_threshold"],
                 base="uncond",
@@ -157,9 +160,6 @@ def test_trajectories(g):
             ),
             "cls": lambda: guidance.classifier(uncond, m["log_prob"], scale),
         }  # fmt: skip
-        if kind not in rules:
-            assert kind == "interval_index"  # by step and not by level: another rule
-            continue
         churn = None
         if "S_churn" in case:
             churn = samplers.Churn(case["S_churn"], case["S_min"], case["S_max"], case["S_noise"])

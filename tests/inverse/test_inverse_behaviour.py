@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edm_jax import guidance, ideal, inverse, normal, sample, sample_keys, samplers, timesteps
+from edm_jax import (
+    guidance,
+    ideal,
+    inverse,
+    normal,
+    sample,
+    sample_keys,
+    samplers,
+    schedules,
+    timesteps,
+)
 
 KEYS = sample_keys(range(4))
 NOISE = normal(KEYS, (4, 4, 3))
@@ -46,6 +56,7 @@ STEPS = {
     "steps.repaint": lambda y: inverse.steps.repaint(
         BOX, y, GRID, travel_length=2, travel_repeats=2
     ),
+    "steps.score_sde": lambda y: inverse.steps.score_sde(BOX, y, GRID),
 }
 
 
@@ -109,6 +120,18 @@ def test_what_a_measurement_knows_is_met():
     np.testing.assert_allclose(BOX(plus(0.0)), BOX(clean), atol=1e-4)
     seen = inverse.steps.ddrm(BOX, Y, GRID, 0.0)
     np.testing.assert_allclose(BOX(sample(PRIOR, seen, NOISE, KEYS)), Y, atol=1e-4)
+
+
+@pytest.mark.parametrize("corrector_steps", [0, 2])
+def test_score_sde_in_few_steps(corrector_steps):
+    """Also with fewer steps than beta_max, where the original's 1 - beta is below 0."""
+    vp = schedules.vp()
+    grid = np.append(vp.sigma(np.linspace(1.0, 1e-3, 8)), 0.0)
+    loop = inverse.steps.score_sde(BOX, Y, grid, schedule=vp, corrector_steps=corrector_steps)
+    assert loop.nfe == 8 * (1 + corrector_steps)
+    drawn = sample(PRIOR, loop, NOISE, KEYS)
+    assert np.isfinite(drawn).all()
+    np.testing.assert_allclose(BOX(drawn), Y, atol=1e-4)
 
 
 def test_without_the_weight_pseudo_inverse_guidance_is_a_denoiser():

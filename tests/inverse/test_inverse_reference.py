@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problem import matrix_operator, measurement, prior
+from problem import cases, images, matrix_operator, measurement, near, prior, shared
 
 from edm_jax import inverse, sample, sample_keys, samplers
 
@@ -23,19 +23,6 @@ def float64():
 @pytest.fixture(scope="module")
 def g(golden):
     return golden("inverse.npz")
-
-
-def shared(g, key):
-    """An array that another name stands for, or its beginning: draws that cases have in common."""
-    name, length = json.loads(bytes(g["shared"])).get(key, (key, None))
-    return g[name][:length]
-
-
-def near(got, expected, tolerance=1e-11, name=""):
-    expected = np.asarray(expected)
-    got = np.asarray(got).reshape(expected.shape)
-    size = max(1, np.abs(expected).max())
-    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * size, err_msg=name)
 
 
 MAPS = {
@@ -130,10 +117,6 @@ def test_structured_operators_are_the_matrices(g, task):
     near(made(x).reshape(6, -1), g["D/x"] @ g[f"A/{task}"].T, 1e-13)
 
 
-def cases(g, *methods):
-    return [c for c in json.loads(bytes(g["cases"])) if c["method"] in methods]
-
-
 def end_of(loop, denoise, latents, draws, monkeypatch):
     """What a loop makes of given draws: [row][draw of the row] of the latents' shape."""
     table = [jnp.asarray(np.stack([row[i] for row in draws])) for i in range(len(draws[0]))]
@@ -141,10 +124,6 @@ def end_of(loop, denoise, latents, draws, monkeypatch):
     monkeypatch.setattr("edm_jax.inverse.steps.loop.draw", given)
     keys = sample_keys(range(len(latents)))
     return jax.jit(lambda noise: sample(denoise, loop, noise, keys))(latents)
-
-
-def images(array, shape=(4, 4, 1)):
-    return np.asarray(array).reshape(*array.shape[:-1], *shape)
 
 
 def scaled(sigmas):
