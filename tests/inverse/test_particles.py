@@ -22,29 +22,36 @@ FILTERS = {
 }
 
 
-def potential(batch):
-    operator = lambda x: x @ jnp.asarray(A, x.dtype)[:, None]
-    return inverse.log_likelihood(operator, jnp.full((batch, 1), Y), SIGMA_Y)
+# Half of the data's variance: the potential is not the best one, and weights have work to do.
+PRIOR_VARIANCE = 0.5
+
+
+def potential(batch, gradient=True):
+    operator = inverse.from_matrix(A[None], (2,))
+    given = {"prior_variance": PRIOR_VARIANCE} if gradient else {}
+    return inverse.log_likelihood(operator, jnp.full((batch, 1), Y), SIGMA_Y, **given)
 
 
 @functools.cache
-def filtered(name, batch, count, threshold=0.5):
+def filtered(name, batch, count):
     tableau, gradient = FILTERS[name]
 
     @jax.jit
     def run(keys):
         noise = normal(keys, (count, 2))
         return inverse.particle_filter(
-            PRIOR, potential(batch), tableau, noise, keys, gradient=gradient, threshold=threshold
+            PRIOR, potential(batch, gradient), tableau, noise, keys, gradient=gradient
         )
 
     return run(sample_keys(range(batch)))
 
 
-def exact(tableau):
+def exact(name):
     """(p(y), posterior mean, posterior covariance) under the Gaussian that a sampler draws."""
+    tableau, gradient = FILTERS[name]
     mean, variance = samplers.moments(tableau, MEAN, STD**2)
-    spread = variance * A @ A + SIGMA_Y**2
+    rho2 = 1 / (1 / PRIOR_VARIANCE + 1 / tableau.sigma[-1] ** 2) if gradient else 0.0
+    spread = (variance + rho2) * A @ A + SIGMA_Y**2
     misfit = Y - A.sum() * mean
     evidence = np.exp(-0.5 * misfit**2 / spread) / np.sqrt(2 * np.pi * spread)
     gain = variance * A / spread
@@ -55,7 +62,7 @@ def exact(tableau):
 def test_the_evidence_and_what_it_weighs_have_no_bias(name):
     """With four particles alone: the mean over many filters, within its deviation."""
     found = filtered(name, 4096, 4)
-    evidence, mean, cov = exact(FILTERS[name][0])
+    evidence, mean, cov = exact(name)
     x0 = np.asarray(found.x0, np.float64)
     share = np.exp(np.asarray(found.log_evidence, np.float64)) / evidence
     weights = np.exp(np.asarray(found.log_weights, np.float64)) * share[:, None]
@@ -67,9 +74,9 @@ def test_the_evidence_and_what_it_weighs_have_no_bias(name):
     assert (each.std(0) / np.sqrt(len(each)) < 0.04).all()
 
 
-@pytest.mark.parametrize("name", ["twisted ddpm", "steered ddpm"])
-def test_draws_approach_the_posterior(name):
-    _, mean, cov = exact(FILTERS[name][0])
+def test_draws_approach_the_posterior():
+    name = "steered ddpm"
+    _, mean, cov = exact(name)
     errors = []
     for count in (2, 32):
         found = filtered(name, 2048, count)
@@ -101,12 +108,12 @@ def test_one_particle_is_the_sampler():
     for name in ("steered ddpm", "steered dpmpp_2m"):
         tableau, _ = FILTERS[name]
         found = inverse.particle_filter(
-            PRIOR, potential(3), tableau, noise, keys, gradient=False, threshold=1.0
+            PRIOR, potential(3, False), tableau, noise, keys, gradient=False, threshold=1.0
         )
         alone = samplers.sample(PRIOR, tableau, noise[:, 0], keys)
         np.testing.assert_allclose(found.x0[:, 0], alone, atol=2e-5)
         np.testing.assert_allclose(found.log_weights, 0.0, atol=1e-6)
-        np.testing.assert_allclose(found.log_evidence, potential(3)(alone, 0.1), rtol=1e-4)
+        np.testing.assert_allclose(found.log_evidence, potential(3, False)(alone, 0.1), rtol=1e-4)
 
 
 def test_samples_are_their_own():
