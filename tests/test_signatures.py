@@ -22,6 +22,8 @@ POSITIONAL = {
     "guidance.classifier": {"scale"},
     "guidance.dynamic_threshold": {"percentile"},
     "ideal.gaussian": {"std"},
+    "ideal.gaussian_log_prob": {"std"},
+    "likelihood.elbo": {"keys"},
     "networks.downsample": {"resample_filter"},
     "networks.upsample": {"resample_filter"},
     "randomness.split": {"count"},

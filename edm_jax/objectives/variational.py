@@ -56,7 +56,8 @@ def terms(
         ln S = v ln S_large + (1 - v) ln S_small
         L_k = KL(q(x' | x, y) || N(r x + (1 - r) D, S)),    L_0 = -ln p(y)
 
-    p is the Gaussian of mean D and variance S, integrated over the 256 levels of a pixel.
+    p is the Gaussian of mean D and variance S, integrated over the 256 levels of a pixel, and
+    1e-12 at least.
 
     Args:
       bound: of the table of noise levels.
@@ -72,11 +73,26 @@ def terms(
     at = lambda table: jnp.asarray(table, y.dtype)[level].reshape(-1, *[1] * (y.ndim - 1))
     small, large, shift = (at(table) for table in bound)
     log_s = v * large + (1.0 - v) * small
-    error = shift * (denoised - y) ** 2
-    divergence = 0.5 * (log_s - small - 1.0 + jnp.exp(small - log_s) + error * jnp.exp(-log_s))
-    first = -discretized_log_likelihood(y, denoised, 0.5 * log_s)
+    step = divergence(small, log_s, shift * (denoised - y) ** 2)
+    # As in training: a pixel has a mass of 1e-12 at least.
+    first = -jnp.maximum(discretized_log_likelihood(y, denoised, 0.5 * log_s), np.log(1e-12))
     is_first = (level == 0).reshape(small.shape)
-    return jnp.where(is_first, first, divergence) / np.log(2.0)
+    return jnp.where(is_first, first, step) / np.log(2.0)
+
+
+def divergence(log_from: jax.Array, log_to: jax.Array, error: jax.Array) -> jax.Array:
+    """KL(N(a, S_from) || N(b, S_to)) of every element, in nats.
+
+    Args:
+      log_from: ln S_from.
+      log_to: ln S_to.
+      error: (a - b)^2.
+
+    Returns:
+      Of the shape to which the three broadcast.
+    """
+    ratio = log_from - log_to
+    return 0.5 * (jnp.expm1(ratio) - ratio + error * jnp.exp(-log_to))
 
 
 def discretized_log_likelihood(y: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
@@ -90,9 +106,12 @@ def discretized_log_likelihood(y: jax.Array, mean: jax.Array, log_std: jax.Array
     Returns:
       Of y's shape.
     """
-    scale = jnp.exp(-log_std)
-    above = jax.scipy.stats.norm.logcdf((y + 1.0 / 255.0 - mean) * scale)
-    below = jax.scipy.stats.norm.logcdf((mean - y + 1.0 / 255.0) * scale)  # of the other tail
-    inside = jnp.exp(above) + jnp.exp(below) - 1.0
-    inside = jnp.log(jnp.maximum(inside, 1e-12))
+    scale, half = jnp.exp(-log_std), 1.0 / 255.0
+    above = jax.scipy.stats.norm.logcdf((y + half - mean) * scale)
+    below = jax.scipy.stats.norm.logcdf((mean - y + half) * scale)  # of the other tail
+    # Between two logarithms of the tail that y is in: neither 1 - 1 nor a mass that is 0.
+    distance = jnp.abs(y - mean)
+    near = jax.scipy.stats.norm.logcdf((half - distance) * scale)
+    far = jax.scipy.stats.norm.logcdf(-(half + distance) * scale)
+    inside = near + jnp.log(-jnp.expm1(far - near))
     return jnp.where(y < -0.999, above, jnp.where(y > 0.999, below, inside))

@@ -1,5 +1,6 @@
 """The probability-flow ODE with adaptive steps: a tolerance instead of a number of steps."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -11,6 +12,8 @@ from edm_jax import checks
 from edm_jax.samplers.sampling import Loop
 
 METHODS = {"dopri5": "Dopri5", "tsit5": "Tsit5", "bosh3": "Bosh3", "dopri8": "Dopri8"}
+# (times [B], states [B, ...]) -> slopes [B, ...]
+Slope = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def adaptive(
@@ -48,6 +51,46 @@ def adaptive(
       ValueError: a grid that does not descend, options out of range.
     """
     levels = checks.descending(sigmas)
+    solve = integrator(rtol=rtol, atol=atol, method=method, max_steps=max_steps)
+    positive = checks.descending(levels[levels > 0], name="positive sigmas")
+
+    def run(denoise, noise, keys):
+        del keys
+        dtype, batch = noise.dtype, len(noise)
+        slope = lambda u, x: x - jnp.asarray(denoise(x, jnp.exp(u)), dtype)
+        x = jnp.asarray(positive[0], dtype) * noise
+        x, calls = solve(slope, x, np.log(positive[0]), np.log(positive[-1]), 0.05)
+        if levels[-1] == 0:
+            low = jnp.full(batch, positive[-1], dtype)
+            return jnp.asarray(denoise(x, low), dtype), calls + 1
+        return x, calls
+
+    return Loop(run, nfe=None, stochastic=False)
+
+
+def integrator(
+    *,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    method: Literal["dopri5", "tsit5", "bosh3", "dopri8"] = "dopri5",
+    max_steps: int = 4096,
+) -> Callable[[Slope, jax.Array, float, float, float], tuple[jax.Array, jax.Array]]:
+    """A solver of ODEs with adaptive steps, each sample's its own; what `adaptive` runs.
+
+    Args:
+      rtol: relative tolerance of a step's error, root mean square over a sample.
+      atol: absolute tolerance.
+      method: "dopri5", "tsit5", "bosh3" or "dopri8".
+      max_steps: attempts after which the solution fails, as NaN.
+
+    Returns:
+      (slope, state `[B, ...]`, start, end, length of the first attempt) -> (the state at `end`,
+      the evaluations of each sample, int32 `[B]`); `end` may lie before `start`.
+
+    Raises:
+      ImportError: diffrax is not installed.
+      ValueError: options out of range.
+    """
     checks.one_of("method", method, tuple(METHODS))
     checks.between("rtol", rtol, 0.0)
     checks.between("atol", atol, 0.0, open_low=True)
@@ -59,8 +102,6 @@ def adaptive(
         raise ImportError(
             "adaptive solvers need diffrax: pip install 'edm_jax[adaptive]'"
         ) from error
-    positive = checks.descending(levels[levels > 0], name="positive sigmas")
-    start, end = np.log(positive[0]), np.log(positive[-1])
     pair = getattr(diffrax, METHODS[method])()
     table, order = pair.tableau, pair.order(None)
     stages = table.num_stages
@@ -71,19 +112,18 @@ def adaptive(
     first = 1 if table.fsal else 0
     nodes = np.append(0.0, table.c)
 
-    def run(denoise, noise, keys):
-        del keys
-        dtype, over = noise.dtype, tuple(range(1, noise.ndim))
+    def solve(slope, x, start, end, first_step):
+        dtype, over = x.dtype, tuple(range(1, x.ndim))
+        way = 1.0 if end > start else -1.0
         shaped = lambda v: v.reshape(-1, *[1] * len(over))
         combine = lambda weights, slopes: jnp.tensordot(
             jnp.asarray(weights, dtype), slopes, 1, precision="highest"
         )
-        slope = lambda u, x: x - jnp.asarray(denoise(x, jnp.exp(u)), dtype)
 
         def attempt(state):
             """One step of every sample; each is kept or not, and sets the length of its next."""
             u, h, x, k, tries, going, done = state
-            reached = u + h <= end
+            reached = way * (u + h) >= way * end
             h_now = jnp.where(reached, end - u, h)
 
             def stage(slopes, row):
@@ -112,11 +152,12 @@ def adaptive(
                 done,
             )
 
-        batch = len(noise)
-        x, u = jnp.asarray(np.exp(start), dtype) * noise, jnp.full(batch, start, dtype)
+        batch = len(x)
+        u = jnp.full(batch, start, dtype)
         k = slope(u, x) if first else jnp.zeros_like(x)
         going, tries = jnp.ones(batch, bool), jnp.zeros(batch, jnp.int32)
-        state = u, jnp.full(batch, -0.05, dtype), x, k, tries, going, ~going
+        h = jnp.full(batch, way * first_step, dtype)
+        state = u, h, x, k, tries, going, ~going
         _, _, x, _, tries, _, done = eqxi.while_loop(
             lambda state: state[5].any(),
             attempt,
@@ -125,10 +166,6 @@ def adaptive(
             kind="checkpointed",
         )
         x = jnp.where(shaped(done), x, jnp.nan)
-        calls = tries * (stages - first) + first
-        if levels[-1] == 0:
-            low = jnp.full(batch, positive[-1], dtype)
-            return jnp.asarray(denoise(x, low), dtype), calls + 1
-        return x, calls
+        return x, tries * (stages - first) + first
 
-    return Loop(run, nfe=None, stochastic=False)
+    return solve

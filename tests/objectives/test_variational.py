@@ -170,6 +170,18 @@ def test_the_terms_are_the_divergence_of_two_gaussians_and_the_mass_of_a_pixel_i
     edges = cdf((y[0] + 1 / 255 - denoised[0]) / std), cdf((y[0] - 1 / 255 - denoised[0]) / std)
     mass = np.array([edges[0][0], 1 - edges[1][1], edges[0][2] - edges[1][2]])
     np.testing.assert_allclose(found[0], -np.log2(mass), rtol=1e-7)
-    with jax.enable_x64(True):  # a pixel far from the mean has a mass, if one of 1e-12
-        far = variational.discretized_log_likelihood(jnp.zeros(1), jnp.ones(1), jnp.full(1, -5.0))
-    np.testing.assert_allclose(far, np.log(1e-12), rtol=1e-9)
+
+
+def test_a_pixel_far_from_the_mean_has_its_tail_and_a_floor_in_training():
+    """At z deviations: log of the Gaussian's tail between the two ends, by its series."""
+    for std in (0.02, 0.005):  # 50 and 200 deviations away
+        z = (1 - 1 / 255) / std
+        series = 1 - z**-2 + 3 * z**-4
+        tail = -0.5 * z**2 - np.log(z * np.sqrt(2 * np.pi)) + np.log(series)
+        found = variational.discretized_log_likelihood(
+            jnp.zeros(1), jnp.ones(1), jnp.full(1, np.log(std))
+        )
+        np.testing.assert_allclose(found, tail, rtol=1e-5)
+    table = variational.bound([0.01, 0.02])
+    terms = variational.terms(table, jnp.array([0]), jnp.ones(1), jnp.zeros(1), jnp.zeros(1))
+    np.testing.assert_allclose(terms, -np.log2(1e-12), rtol=1e-6)
