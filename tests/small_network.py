@@ -51,13 +51,16 @@ class SmallNetwork(nn.Module):
 
 
 def instead_of_unets(patch: Any) -> None:
-    """Makes every model that this process builds one of a small network.
+    """Makes every denoiser that this process builds one of a small network.
 
     Args:
       patch: pytest's MonkeyPatch, or anything with its `setattr`.
     """
+    own = ModelConfig.network
 
-    def network(config: ModelConfig) -> SmallNetwork:
-        return SmallNetwork(out_channels=config.channels, dropout=config.dropout)
+    def network(config: ModelConfig) -> nn.Module:
+        if config.classifies:
+            return own(config)
+        return SmallNetwork(out_channels=config.outputs, dropout=config.dropout)
 
     patch.setattr(ModelConfig, "network", network)

@@ -90,23 +90,15 @@ def test_guided_images_are_those_of_the_library(models, tmp_path):
 def test_a_classifier_guides(models, tmp_path):
     (model, _), (classifier, path) = models["dropped"], models["classifier"]
     log_prob = guidance.log_prob(classifier.classifier(), jax.nn.one_hot(np.array([3, 3]), 10))
-    cases = {
-        "plain": (guidance.classifier(model.denoiser(), log_prob, 9.0), []),
-        # What is added is not clipped.
-        "clipped": (
-            guidance.classifier(guidance.clip(model.denoiser()), log_prob, 9.0),
-            ["--threshold=static"],
-        ),
-    }
-    for name, (denoise, options) in cases.items():
-        out = tmp_path / name
-        words = ["--class=3", "--guidance=9", f"--classifier={path}", *options]
-        assert draw(models, "dropped", out, *words) == 0
-        seen = drawn(out, "class003")
-        assert np.abs(seen - expected(denoise)).max() <= 1, name
-        assert np.abs(seen - expected(model.denoiser())).max() > 2
-        record = json.loads((out / "sample.json").read_text())
-        assert len(record["guide"]) == 32 and record["guided_by"]["checkpoint"] == path
+    # What is added is not clipped.
+    clipped = guidance.clip(model.denoiser())
+    words = ["--class=3", "--guidance=9", f"--classifier={path}", "--threshold=static"]
+    assert draw(models, "dropped", tmp_path, *words) == 0
+    seen = drawn(tmp_path, "class003")
+    assert np.abs(seen - expected(guidance.classifier(clipped, log_prob, 9.0))).max() <= 1
+    assert np.abs(seen - expected(clipped)).max() > 2
+    record = json.loads((tmp_path / "sample.json").read_text())
+    assert len(record["guide"]) == 32 and record["guided_by"]["checkpoint"] == path
 
 
 def test_the_record_tells_it_and_other_guidance_is_refused(models, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from edm_jax.runtime import pictures, processes
 from edm_jax.weights import save
 from edm_jax.weights.checkpoint import Checkpoints
 
+SMALL_COMMAND = pathlib.Path(__file__).parents[1] / "small_command.py"
 FEW = ["--steps=2", "--batch=2", "--seeds=0-1", "--solver=euler"]
 
 
@@ -247,7 +249,7 @@ def test_quiet_is_quiet_and_a_log_has_lines(saved, tmp_path, capsys):
 def test_a_killed_command_leaves_whole_files_and_the_same_command_completes_them(saved, tmp_path):
     out = tmp_path / "out"
     words = [f"--checkpoint={saved}", f"--out={out}", *FEW, "--seeds=0-199", "--batch=4", "--quiet"]
-    command = [sys.executable, "-m", "edm_jax", "sample", *words]
+    command = [sys.executable, str(SMALL_COMMAND), "sample", *words]
     program = subprocess.Popen(command, env={**os.environ, "JAX_PLATFORMS": "cpu"})
     while len(list(out.glob("0*.png"))) < 20:
         assert program.poll() is None

@@ -13,7 +13,6 @@ import zipfile
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -199,31 +198,21 @@ def reduced(config, archive):
 
 # One of each kind: network (with its preconditioner), objective, augmentation, precision.
 @pytest.mark.slow
-@pytest.mark.parametrize("text", ["cifar10.py", "imagenet64.py", "ablation.py:A-uncond-ncsnpp"])
+@pytest.mark.parametrize("text", ["cifar10.py", "imagenet64.py"])
 def test_two_steps_on_eight_devices(text, archive, tmp_path):
     config = reduced(config_of(text), archive)
     assert loop.train(config, str(tmp_path), quiet=True) is None
     first, second = (record["loss"] for record in metrics.read(tmp_path))
     # The first step has learning rate 0: both losses are of the network as it starts.
     assert 0.1 < first < 10 and 0.1 < second < 10
-    if text == "cifar10.py":  # what a stop between the two changes: nothing
-        once = dataclasses.replace(config, duration_kimg=0.016)
-        for part in (once, config):
-            loop.train(part, str(tmp_path / "again"), quiet=True)
-        with ocp.StandardCheckpointer() as reader:
-            whole, again = (
-                [reader.restore(path / "checkpoints/2" / item) for item in ("state", "ema")]
-                for path in (tmp_path, tmp_path / "again")
-            )
-        jax.tree.map(np.testing.assert_array_equal, again, whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["cifar10.py:uncond-ncsnpp", "ffhq64.py", "afhqv2.py:ncsnpp", "ablation.py:E-ffhq64",
-     "ablation.py:D", "ablation.py:C-ncsnpp", "ablation.py:B-afhqv2", "digits.py",
-     "cifar10_small.py"],
+     "ablation.py:D", "ablation.py:C-ncsnpp", "ablation.py:A-uncond-ncsnpp",
+     "ablation.py:B-afhqv2", "digits.py", "cifar10_small.py"],
 )  # fmt: skip
 def test_the_others_take_their_steps_in_shapes(text, archive):
     """The same without the arithmetic: the step is traced, not compiled."""

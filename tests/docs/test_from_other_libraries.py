@@ -9,6 +9,7 @@ import pathlib
 import re
 
 import diffrax
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ PAGES = pathlib.Path(__file__).parents[2] / "docs" / "from"
 DATA = ideal.mixture(np.array([[-0.6], [0.4]]), np.array([0.2, 0.3]), np.array([0.4, 0.6]))
 
 
+@jax.jit
 def elementwise(x, sigma):
     """An exact denoiser of images whose pixels are independent draws of a mixture."""
     flat = x.reshape(-1, 1)
@@ -95,6 +97,7 @@ def test_k_diffusion(monkeypatch):
 def predict_noise(levels):
     """The exact noise-predicting network of that data, asked as a DDPM: (x_t, index)."""
 
+    @jax.jit
     def unet(x_t, index):
         sigma = jnp.asarray(levels, jnp.float32)[jnp.round(index).astype(int)]
         sigma = sigma.reshape((-1,) + (1,) * (x_t.ndim - 1))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COMMAND = pathlib.Path(__file__).with_name("small_command.py")
+COMMAND = ROOT / "tests" / "small_command.py"
 
 
 def free_port() -> int:
