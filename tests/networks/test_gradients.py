@@ -104,14 +104,9 @@ def test_forward_derivatives_of_each_network_are_differences(kind):
     params = cases.formula_params(net)
     rng = np.random.default_rng(3)
     x, v = (jnp.asarray(rng.normal(size=(1, 8, 8, 3)), jnp.float32) for _ in range(2))
-    f = lambda x: net.apply({"params": params}, x, jnp.zeros(1))
-
-    @jax.jit
-    def both(x, v):
-        step = 5e-3
-        across = lambda h: f(x + h * v) - f(x - h * v)
-        difference = (8 * across(step) - across(2 * step)) / (12 * step)  # of fourth order
-        return jax.jvp(f, (x,), (v,))[1], difference
-
-    forward, difference = both(x, v)
+    f = jax.jit(lambda x: net.apply({"params": params}, x, jnp.zeros(1)))
+    step = 5e-3
+    across = lambda h: f(x + h * v) - f(x - h * v)
+    difference = (8 * across(step) - across(2 * step)) / (12 * step)  # of fourth order
+    _, forward = jax.jvp(f, (x,), (v,))
     assert cases.relative_error(forward, difference).max() < 2e-3
