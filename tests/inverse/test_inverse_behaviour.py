@@ -69,12 +69,16 @@ def draw(name, noise=NOISE, y=Y, keys=KEYS):
 @pytest.mark.parametrize("name", [*MAPS, *STEPS])
 def test_programs_compose(name):
     run = functools.partial(draw, name)
-    plain = jax.jit(run)(NOISE)
+    loss = lambda y: run(y=y).sum()
+
+    @jax.jit
+    def transformed(noise, y, keys):
+        alone = jax.vmap(lambda n, y, k: run(n[None], y[None], k[None])[0])(noise, y, keys)
+        return run(noise, y), alone, jax.grad(loss)(y), jax.jvp(loss, (y,), (y,))[1]
+
+    plain, alone, gradient, pushed = transformed(NOISE, Y, KEYS)
     assert np.isfinite(plain).all()
-    alone = jax.vmap(lambda n, y, k: run(n[None], y[None], k[None])[0])
-    np.testing.assert_allclose(jax.jit(alone)(NOISE, Y, KEYS), plain, atol=5e-5)
-    loss = lambda y: draw(name, y=y).sum()
-    gradient, (_, pushed) = jax.jit(lambda y: (jax.grad(loss)(y), jax.jvp(loss, (y,), (y,))))(Y)
+    np.testing.assert_allclose(alone, plain, atol=5e-5)
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
     np.testing.assert_allclose(pushed, (gradient * Y).sum(), rtol=2e-3, atol=1e-2)
 

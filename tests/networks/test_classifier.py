@@ -72,9 +72,10 @@ def test_the_mean_begins_without_an_opinion():
     net = small(pool="adaptive").network()
     x, c_noise = jnp.ones((3, 8, 8, 1)), jnp.zeros(3)
     params = jax.jit(net.init)(jax.random.key(0), x, c_noise)["params"]
-    assert not np.any(net.apply({"params": params}, x, c_noise))
+    apply = jax.jit(net.apply)
+    assert not np.any(apply({"params": params}, x, c_noise))
     params["out_linear"]["kernel"] += jnp.eye(16)[:, :5]
-    logits = net.apply({"params": params}, x, c_noise)
+    logits = apply({"params": params}, x, c_noise)
     assert logits.shape == (3, 5) and np.std(logits) > 0
 
 
