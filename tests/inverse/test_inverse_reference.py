@@ -229,3 +229,39 @@ def test_repaint(g, name, monkeypatch):
     latents = images(g["latents"] * scaled(sigmas))
     got = end_of(loop, prior(g), latents, rows, monkeypatch)
     near(got, g[f"out/{name}"], 1e-12)
+
+
+def test_repaint_of_azula(g, monkeypatch):
+    """Every step twice, the last one too; the same numbers in its two frames."""
+    name, shape = "repaint_azula_edm", (4, 4, 1)
+    sigmas = shared(g, f"sigmas/{name}")
+    loop = inverse.steps.repaint(
+        matrix_operator(g, "mask"), measurement(g, "mask", 3, "y_clean"), sigmas,
+        travel_length=1, travel_repeats=2, travel_last=True,
+    )  # fmt: skip
+    assert loop.nfe == 40
+    rows = []
+    draws = g[f"noise/{name}"].reshape(20, 2, 3, 3, *shape)  # step, time, kind of draw
+    for (high, low), (first, second) in zip(zip(sigmas, sigmas[1:]), draws):
+        step, jump = low * np.sqrt(1 - (low / high) ** 2), np.sqrt(high**2 - low**2)
+        fresh = (step * first[0] + jump * first[2]) / np.hypot(step, jump)
+        known = (low * first[1] + jump * first[2]) / high  # replaced, then noised, in one
+        rows += [[fresh, known], [second[0], second[1]]]
+    got = end_of(loop, prior(g), images(g["latents"]), rows, monkeypatch)
+    pasted = np.where(g["mask"].reshape(shape) > 0, g["known"].reshape(shape), got)
+    near(pasted, g[f"out/{name}"], 1e-12)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("noise", ["gaussian", "poisson"])
+def test_gradients_of_dps(g, noise, task):
+    """One step to 0 is D less the gradient."""
+    i = 2 * TASKS.index(task)
+    x, sigma = images(g["D/x"])[i : i + 1], float(g["D/sigma"][i])
+    y = measurement(g, task, 1, "y" if noise == "gaussian" else "poisson/y")
+    loop = inverse.steps.dps(
+        matrix_operator(g, task), y, [sigma, 0.0], step_size=1.0, noise=noise, frame="edm"
+    )
+    end = jax.jit(lambda x: sample(prior(g), loop, x, sample_keys([0])))(x / sigma)
+    name = "dps_norm_grad" if noise == "gaussian" else "dps_poisson_grad"
+    near(g["D/prior"][i] - np.asarray(end).reshape(-1), g[f"D/{name}/{task}"][i], 1e-10)

@@ -24,6 +24,7 @@ def repaint(
     *,
     travel_length: int = 10,
     travel_repeats: int = 10,
+    travel_last: bool = False,
     iterations: int = 30,
 ) -> Loop:
     """RePaint (Lugmayr et al. 2022, algorithm 1): known pixels replaced, with jumps back up.
@@ -33,7 +34,8 @@ def repaint(
 
     For an operator that is not a mask, its range is replaced in the same way. The result is D of
     the last step: where y must be met exactly, use `projection` on it. The paper takes 250 levels,
-    length 10, repeats 10: 2,410 evaluations. NFE N without repeats.
+    length 10, repeats 10: 2,410 evaluations. Azula's RePaint is length 1 with `travel_last`. NFE N
+    without repeats.
 
     Args:
       operator: A, `inverse.mask` or another linear operator.
@@ -41,6 +43,7 @@ def repaint(
       sigmas: [N + 1] descending noise levels, the last may be 0.
       travel_length: levels of a jump back up, one at every such level.
       travel_repeats: how often each stretch is gone through; 1 is no jump.
+      travel_last: whether jumps go up from the end of the grid as well.
       iterations: of conjugate gradients, where A is not `Spectral`.
 
     Returns:
@@ -52,7 +55,7 @@ def repaint(
     sigmas = checks.descending(sigmas)
     check_travel(travel_length, travel_repeats)
     check_iterations(iterations)
-    path = np.array(travel(len(sigmas) - 1, travel_length, travel_repeats))
+    path = np.array(travel(len(sigmas) - 1, travel_length, travel_repeats, last=travel_last))
     here, to, after = path.T
     weights = ddpm(sigmas).weights[here, 0]
     rows = {

@@ -65,7 +65,9 @@ def check_travel(length: int, repeats: int) -> None:
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
-def travel(levels: int, length: int, repeats: int) -> list[tuple[int, int, int]]:
+def travel(
+    levels: int, length: int, repeats: int, *, last: bool = False
+) -> list[tuple[int, int, int]]:
     """The way of RePaint and DDNM down the levels, with jumps back up.
 
     At every `length`-th level from the end it goes up by `length`, `repeats` - 1 times.
@@ -77,11 +79,13 @@ def travel(levels: int, length: int, repeats: int) -> list[tuple[int, int, int]]
       levels: N; level 0 is the start and level N is sigma = 0.
       length: of a jump.
       repeats: how often each stretch is gone through.
+      last: whether it goes up from the end too, and not from `length` above it.
 
     Returns:
       (from, to, after the jump) of each evaluation; the last two are the same without a jump.
     """
-    left = {levels - j: repeats - 1 for j in range(1, levels - length + 1, length)}
+    first = 0 if last else 1
+    left = {levels - j: repeats - 1 for j in range(first, levels - length + 1, length)}
     here, path = 0, []
     while here < levels:
         to = after = here + 1
