@@ -14,9 +14,16 @@ import jax
 import numpy as np
 
 from edm_jax import generation, samplers
+from edm_jax.cli.guidance import (
+    add_guidance_arguments,
+    guidance_record,
+    guided_by,
+    guided_model,
+)
 from edm_jax.cli.images import evenly_spread, inputs, load_fitting
 from edm_jax.cli.options import add_quiet
 from edm_jax.cli.sample import parse_classes
+from edm_jax.cli.sample_folder import digest
 from edm_jax.cli.sampler import (
     add_model_arguments,
     add_sampler_arguments,
@@ -49,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--label", help="the class to redraw them as: an index or a name (each its own)")
     add_quiet(parser)
     add_sampler_arguments(parser)
+    add_guidance_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     sampler = make_sampler(args, model)
     if not isinstance(sampler, Tableau):
         raise ValueError(f"--solver must be a tableau to start on the way, got {args.solver!r}")
+    drawn, guide = guided_model(args, model)
     classes = model.config.label_dim
     dataset = load_fitting(args.data, model, labelled=args.label is None)
     chosen = evenly_spread(dataset, args.num)
@@ -87,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     with Progress(total=steps, desc="drawing", unit="batches", quiet=args.quiet) as report:
         report.say(f"{count} images, {args.task}: {sampler.nfe} network evaluations")
         edit = {"redraw": _redraw, "interpolate": _interpolate, "reconstruct": _reconstruct}
-        work = (model, sampler, images, labels, args.columns, report)
+        work = (drawn, sampler, images, labels, args.columns, report)
         rows, titles, record = edit[args.task](*work)
     record |= {
         "task": args.task,
@@ -96,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
         "images": chosen.tolist(),
         "solver": args.solver or generation.default_solver(model),
         "sigmas": sampler.sigma.tolist(),
+        **guidance_record(args, None if guide is None else digest(guide.params)),
+        **guided_by(args, guide),
     }
     _write(out, rows, titles, record)
     if not args.quiet:

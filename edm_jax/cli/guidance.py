@@ -115,15 +115,23 @@ def _by_classifier(args: argparse.Namespace, model: Model, scale: float) -> tupl
             raise ValueError(
                 f"--{name.replace('_', '-')} must be left out with --classifier, got {value}"
             )
-    if args.classes == "none":
-        raise ValueError(
-            "--class must be a class, several, 'all' or 'random' with --classifier, got 'none'"
-        )
     classifier, _ = load_model(args.classifier, None)
     return (
         guided_by_classifier(model, classifier, scale, threshold=_threshold(args.threshold)),
         classifier,
     )
+
+
+def guided_by(args: argparse.Namespace, guide: Model | None) -> dict[str, Any]:
+    """Where the guide is from; nothing where it is no other model.
+
+    Args:
+      args: with what `add_guidance_arguments` adds.
+      guide: the other model that `guided_model` returns.
+    """
+    if guide is None:
+        return {}
+    return {"guided_by": {"checkpoint": args.classifier or args.guide, "ema": args.guide_ema}}
 
 
 def guidance_record(args: argparse.Namespace, guide_digest: str | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from edm_jax.cli.guidance import (
     UNLABELLED,
     add_guidance_arguments,
     guidance_record,
+    guided_by,
     guided_model,
 )
 from edm_jax.cli.options import add_process_arguments, add_quiet
@@ -119,11 +120,7 @@ def run(args: argparse.Namespace) -> int:
             f"{processes.device_summary()}"
         )
         about = {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema, "step": step}
-        if guide is not None:
-            about["guided_by"] = {
-                "checkpoint": args.classifier or args.guide,
-                "ema": args.guide_ema,
-            }
+        about |= guided_by(args, guide)
         record = {"made_with": made_with, "about": about} if main else None
         broken = _draw(parts, [names[i] for i in missing], out, record, report)
         processes.barrier("sampled")
@@ -207,7 +204,10 @@ def _labels(labels: np.ndarray | None, rows: Any = slice(None)) -> dict[str, Any
 
 def _check_unlabelled(args: argparse.Namespace, model: Model, guide: Model | None) -> None:
     """Raises ValueError unless images without a label can be drawn."""
-    check_unlabelled(model, "--class", "a class, several, 'all' or 'random'")
+    allowed = "a class, several, 'all' or 'random'"
+    if args.classifier is not None:
+        raise ValueError(f"--class must be {allowed} with --classifier, got 'none'")
+    check_unlabelled(model, "--class", allowed)
     if args.guidance is not None and guide is None:
         raise ValueError(
             f"--guide must be another model with --class none, got {args.guide or UNLABELLED}"

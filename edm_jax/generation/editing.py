@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from edm_jax import randomness, samplers
 from edm_jax.checks import inner
+from edm_jax.generation.guided import Guided
 from edm_jax.generation.seeds import NOISE, PATH, keys_of
 from edm_jax.model import Model
 from edm_jax.samplers import Tableau
@@ -29,7 +30,7 @@ class Inversion(NamedTuple):
 
 
 def redraw(
-    model: Model,
+    model: Model | Guided,
     sampler: Tableau,
     images: jax.Array,
     seeds: jax.Array,
@@ -42,7 +43,7 @@ def redraw(
     jit it.
 
     Args:
-      model: a model.
+      model: a model, or a `Guided` one.
       sampler: a tableau whose grid begins at the level to noise to.
       images: [B, H, W, C] in [-1, 1].
       seeds: [B] integers, of the noise.
@@ -59,7 +60,7 @@ def redraw(
 
 
 def invert(
-    model: Model,
+    model: Model | Guided,
     sigmas: np.ndarray,
     images: jax.Array,
     *,
@@ -70,7 +71,7 @@ def invert(
     More steps come nearer: the error falls in proportion to their number. Pure; jit it.
 
     Args:
-      model: a model.
+      model: a model, or a `Guided` one.
       sigmas: [N + 1] descending noise levels, the last may be 0.
       images: [B, H, W, C] in [-1, 1].
       class_labels: [B, label_dim] one-hot rows of the images' classes; None is "no label".

@@ -1,5 +1,6 @@
 """The command edit: each task's images and record, and what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,8 @@ from edm_jax import generation, load, samplers, timesteps
 from edm_jax.cli import edit as edit_command
 from edm_jax.cli.main import main
 from edm_jax.data import archive
+from edm_jax.model import Model
+from edm_jax.weights import save
 
 
 def edit(saved, out, *options):
@@ -54,6 +57,36 @@ def test_interpolation_and_reconstruction(saved, tmp_path, capsys):
     assert np.sqrt(np.mean(back**2)) / 127.5 <= record["error"][0] + 0.01
 
 
+def test_guided_edits(model, saved, tmp_path):
+    """They are drawn by the guided denoiser, of the model itself or of another."""
+    config = dataclasses.replace(model.config, label_dropout=0.1)
+    dropped = Model.build(config, model.params)
+    save(dropped, tmp_path / "dropped")
+    free = ["--guidance=3", "--threshold=static"]
+    given = [*free, "--sigma-max=3", "--label=3", "--solver=euler"]
+    assert edit(tmp_path / "dropped", tmp_path / "a", *given) == 0
+    record = json.loads((tmp_path / "a" / "edit.json").read_text())
+    assert (record["guidance"], record["threshold"]) == (3.0, "static")
+    data = archive.load("digits")
+    images = np.asarray(data.images[record["images"]], np.float32) / 127.5 - 1
+    guided = generation.guided(dropped, 3.0, threshold="static")
+    labels = np.eye(10, dtype=np.float32)[[3, 3, 3]]
+    tableau = samplers.euler(timesteps.edm(4, sigma_max=3.0))
+    seeds = np.array([0, 1, 2])
+    shown = pixels(tmp_path / "a", 1, 1).astype(int)
+
+    def expected(model):
+        drawn = generation.redraw(model, tableau, images, seeds, class_labels=labels)
+        return np.asarray(generation.to_uint8(drawn))[1]
+
+    assert np.abs(shown - expected(guided)).max() <= 1
+    assert np.abs(shown - expected(dropped)).max() > 2
+    options = ["--task=reconstruct", "--guidance=1.5", f"--guide={saved}"]
+    assert edit(tmp_path / "dropped", tmp_path / "b", *options) == 0
+    record = json.loads((tmp_path / "b" / "edit.json").read_text())
+    assert record["guided_by"]["checkpoint"] == saved
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -65,6 +98,9 @@ def test_interpolation_and_reconstruction(saved, tmp_path, capsys):
         (["--task=reconstruct", "--solver=heun"], "--solver must be left out of --task"),
         (["--sigma-max=1", "--solver=predictor_corrector"], "--solver must be a tableau"),
         (["--sigma-max=1", "--data=/nowhere"], "nowhere"),
+        (["--sigma-max=1", "--guidance=2"], "trained without label dropout"),
+        (["--sigma-max=1", "--guide=uncond"], "--guidance must be given with --guide"),
+        (["--sigma-max=1", "--guidance=2", "--guidance-interval=2,1"], "0 <= LOW < HIGH"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(saved, tmp_path, capsys, options, message):
