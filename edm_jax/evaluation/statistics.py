@@ -1,0 +1,158 @@
+"""Mean and covariance of features, in float64 and in one pass, merged from any parts."""
+
+import functools
+import os
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+ROWS = 1024  # at once
+
+
+class Statistics(NamedTuple):
+    """What a Fréchet distance needs of a set of features.
+
+    >>> Statistics.of([[0.0], [2.0]])
+    Statistics(mean=array([1.]), covariance=array([[2.]]), count=2)
+
+    Attributes:
+      mean: float64 [d].
+      covariance: float64 [d, d], divided by count - 1.
+      count: how many features there were; None where a file does not say.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int | None = None
+
+    @classmethod
+    def of(cls, features: ArrayLike) -> "Statistics":
+        """Computes them of features, in blocks of rows: the same features give the same bits.
+
+        Args:
+          features: [n, d], n at least 2; read block by block, so it may be a mapped file.
+
+        Returns:
+          Their statistics.
+
+        Raises:
+          ValueError: another shape, fewer than two rows, NaN or infinity.
+        """
+        rows = check_features(features)
+        if len(rows) < 2:
+            raise ValueError(f"features must have at least 2 rows, got {len(rows)}")
+        blocks = (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+        return functools.reduce(cls.merge, map(_of_block, blocks))
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """The statistics of both sets together (Chan, Golub, LeVeque 1983, eq. 2.1).
+
+        Args:
+          other: of other features, of the same width.
+
+        Returns:
+          Those of all.
+
+        Raises:
+          ValueError: a count that is not known, or another width.
+        """
+        if self.count is None or other.count is None:
+            raise ValueError("count must be known of both statistics to be merged, got None")
+        check_widths(self, other)
+        count = self.count + other.count
+        step = other.mean - self.mean
+        scatter = (self.count - 1) * self.covariance + (other.count - 1) * other.covariance
+        scatter += np.outer(step, step) * (self.count * other.count / count)
+        mean = self.mean + step * (other.count / count)
+        return Statistics(mean, scatter / (count - 1), count)
+
+    @property
+    def rank(self) -> int:
+        """How many directions the features vary in, to rounding; d where nothing is lacking."""
+        return factor(self.covariance).shape[1]
+
+
+def _of_block(rows: np.ndarray) -> Statistics:
+    rows = rows.astype(np.float64)
+    mean = rows.mean(0)
+    centred = rows - mean
+    return Statistics(mean, centred.T @ centred / max(1, len(rows) - 1), len(rows))
+
+
+def factor(covariance: np.ndarray) -> np.ndarray:
+    """F with F Fᵀ = covariance, without columns for eigenvalues that are rounding alone.
+
+    Args:
+      covariance: symmetric [d, d]; what is not symmetric of it is left out.
+
+    Returns:
+      [d, rank]; an eigenvalue counts above d ε times the largest, where ε = 2.2e-16.
+    """
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+    return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def check_features(features: ArrayLike, *, name: str = "features") -> np.ndarray:
+    """Features [n, d] as an array; raises ValueError for another shape, NaN or infinity."""
+    rows = np.asarray(features)
+    if rows.ndim != 2 or not rows.size:
+        raise ValueError(f"{name} must have shape [n, d], got {rows.shape}")
+    for start in range(0, len(rows), ROWS):
+        if not np.isfinite(rows[start : start + ROWS]).all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return rows
+
+
+def check_widths(a: Statistics, b: Statistics) -> None:
+    """Raises ValueError unless both are of features of one width."""
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(
+            f"both statistics must be of features of one width, got {len(a.mean)} and {len(b.mean)}"
+        )
+
+
+def load_statistics(path: str | os.PathLike) -> Statistics:
+    """Reads a reference file in the field's layout, `mu` [d] and `sigma` [d, d].
+
+    Args:
+      path: an .npz; of ours, EDM's or ADM's. `count` in it is taken too.
+
+    Returns:
+      The statistics.
+
+    Raises:
+      ValueError: no such arrays in it, or of other shapes, or NaN or infinity.
+      OSError: it cannot be read.
+    """
+    arrays = read_arrays(path, ("mu", "sigma", "count"))
+    mean, covariance = (arrays.get(name, np.zeros(())) for name in ("mu", "sigma"))
+    width = mean.size
+    if mean.shape != (width,) or covariance.shape != (width, width) or not width:
+        raise ValueError(
+            f"{os.fspath(path)}: must hold mu [d] and sigma [d, d], got the shapes "
+            f"{mean.shape} and {covariance.shape}"
+        )
+    mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise ValueError(f"{os.fspath(path)}: mu and sigma must be finite, got NaN or infinity")
+    return Statistics(mean, covariance, int(arrays["count"]) if "count" in arrays else None)
+
+
+def read_arrays(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Reads those arrays of an .npz that are there, and executes nothing.
+
+    Raises:
+      ValueError: the file is no .npz, or is damaged.
+      OSError: it cannot be read.
+    """
+    from edm_jax.runtime import files
+
+    with files.located(path).open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in names if name in arrays.files}
+        except Exception as error:  # damaged zips fail in many ways
+            words = " ".join(str(error).split())[:200]
+            raise ValueError(f"{os.fspath(path)}: is no readable .npz ({words})") from None
