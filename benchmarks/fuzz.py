@@ -52,7 +52,7 @@ from edm_jax.networks.config import ModelConfig
 from edm_jax.weights import load, save
 from edm_jax.weights.directory import export_safetensors
 from edm_jax.weights.errors import naming
-from edm_jax.weights.official import guided_diffusion, nvidia, torch_tensors
+from edm_jax.weights.official import nvidia, state_dicts, torch_tensors
 
 SECONDS, MEGABYTES = 10, 512
 # What no reader may do, as Python's audit events name it.
@@ -305,7 +305,7 @@ def _torch_file(folder: pathlib.Path, model: Model) -> Case:
     def read(path: pathlib.Path) -> None:
         with naming(path):
             file = torch_tensors.read_any(path.read_bytes(), torch_tensors.TENSOR_GLOBALS)
-            guided_diffusion.weights_of(file)
+            state_dicts.weights_of(file)
 
     return Case(read, path)
 

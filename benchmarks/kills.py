@@ -183,7 +183,7 @@ def cases(scratch: pathlib.Path) -> dict[str, Case]:
         return ["convert", str(scratch / "large"), str(folder / "model")]
 
     def variance(folder):
-        place = ["--out", str(folder / "x.npz"), "--images", "1024", "--levels", "10"]
+        place = ["--out", str(folder / "x.npz"), "--num", "1024", "--levels", "10"]
         return ["posterior-variance", "--checkpoint", run, "--data", "digits", *place]
 
     def ema(folder):

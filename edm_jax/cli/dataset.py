@@ -15,7 +15,7 @@ from edm_jax.runtime.progress import Progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     parser.add_argument("--source", metavar="PATH", help=f"what to convert: {sources.KINDS}")
-    parser.add_argument("--dest", metavar="X.zip", help="the archive to make")
+    parser.add_argument("--dest", metavar="X.zip", help="the file to make")
     parser.add_argument(
         "--resolution", type=_resolution, metavar="N", help="pixels: 64, or 512x384 (default: keep)"
     )

@@ -1,5 +1,7 @@
 """Measure images and models; each number is written down with all that it depends on."""
 
 COMMANDS = {
+    "reference": "the statistics of a data set, which images are measured against",
+    "fid": "FID, KID, precision, recall and more, of a model or of images",
     "compare": "say whether two records may be compared, and their scores side by side",
 }

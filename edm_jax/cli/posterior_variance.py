@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", help="the data set: digits, a zip or a folder")
     add("--out", metavar="X.npz", help="the file to write")
-    add("--images", type=int, default=1024, help="how many, evenly spread over the data (1024)")
+    add("--num", type=int, default=1024, help="how many images, evenly spread over the data (1024)")
     add("--levels", type=int, default=40, help="noise levels, in equal ratios (40)")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
     add("--seed", type=int, default=0, help="of the noise (0)")
@@ -44,14 +44,14 @@ def run(args: argparse.Namespace) -> int:
     for name in ("checkpoint", "data", "out"):
         if getattr(args, name) is None:
             raise ValueError(f"--{name} must be given, got none")
-    for name, least in (("images", 1), ("levels", 2), ("batch", 1), ("seed", 0)):
+    for name, least in (("num", 1), ("levels", 2), ("batch", 1), ("seed", 0)):
         if getattr(args, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     out = files.located(args.out)
     files.made(out.parent)
     model, _ = load_model(args.checkpoint, args.ema)
     dataset = images.load_fitting(args.data, model)
-    chosen = images.evenly_spread(dataset, args.images)
+    chosen = images.evenly_spread(dataset, args.num)
     size = min(args.batch, len(chosen))
     count = len(chosen) // size
     about = {"desc": "compiling", "unit": "batches", "quiet": args.quiet}

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     folders = labels if by_class and labels is not None else [None] * len(seeds)
     names = [sample_folder.name_of(seed, label) for seed, label in zip(seeds, folders)]
     out = files.located(args.out)
-    made_with = _made_with(args, model, guide, unlabelled)
+    made_with = sampling_record(args, model, guide, unlabelled)
     sample_folder.check(out, made_with)
     mine = np.arange(len(names))[processes.process_index() :: processes.process_count()]
     missing = np.array([i for i in mine if not (out / names[i]).exists()], int)
@@ -214,7 +214,7 @@ def _check_unlabelled(args: argparse.Namespace, model: Model, guide: Model | Non
         )
 
 
-def _made_with(
+def sampling_record(
     args: argparse.Namespace, model: Model, guide: Model | None, unlabelled: bool
 ) -> dict[str, Any]:
     """Everything that decides an image, its seed and class aside."""

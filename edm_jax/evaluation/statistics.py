@@ -2,10 +2,13 @@
 
 import functools
 import os
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from edm_jax.runtime import files
 
 ROWS = 1024  # at once
 
@@ -14,17 +17,17 @@ class Statistics(NamedTuple):
     """What a Fréchet distance needs of a set of features.
 
     >>> Statistics.of([[0.0], [2.0]])
-    Statistics(mean=array([1.]), covariance=array([[2.]]), count=2)
+    Statistics(mean=array([1.]), covariance=array([[2.]]), num=2)
 
     Attributes:
       mean: float64 [d].
-      covariance: float64 [d, d], divided by count - 1.
-      count: how many features there were; None where a file does not say.
+      covariance: float64 [d, d], divided by num - 1.
+      num: how many features there were; None where a file does not say.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
-    count: int | None = None
+    num: int | None = None
 
     @classmethod
     def of(cls, features: ArrayLike) -> "Statistics":
@@ -57,14 +60,14 @@ class Statistics(NamedTuple):
         Raises:
           ValueError: a count that is not known, or another width.
         """
-        if self.count is None or other.count is None:
-            raise ValueError("count must be known of both statistics to be merged, got None")
+        if self.num is None or other.num is None:
+            raise ValueError("num must be known of both statistics to be merged, got None")
         check_widths(self, other)
-        count = self.count + other.count
+        count = self.num + other.num
         step = other.mean - self.mean
-        scatter = (self.count - 1) * self.covariance + (other.count - 1) * other.covariance
-        scatter += np.outer(step, step) * (self.count * other.count / count)
-        mean = self.mean + step * (other.count / count)
+        scatter = (self.num - 1) * self.covariance + (other.num - 1) * other.covariance
+        scatter += np.outer(step, step) * (self.num * other.num / count)
+        mean = self.mean + step * (other.num / count)
         return Statistics(mean, scatter / (count - 1), count)
 
     @property
@@ -117,7 +120,7 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
     """Reads a reference file in the field's layout, `mu` [d] and `sigma` [d, d].
 
     Args:
-      path: an .npz; of ours, EDM's or ADM's. `count` in it is taken too.
+      path: an .npz, of ours, EDM's or ADM's. `count` in it is taken too.
 
     Returns:
       The statistics.
@@ -126,33 +129,48 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
       ValueError: no such arrays in it, or of other shapes, or NaN or infinity.
       OSError: it cannot be read.
     """
-    arrays = read_arrays(path, ("mu", "sigma", "count"))
-    mean, covariance = (arrays.get(name, np.zeros(())) for name in ("mu", "sigma"))
+    with files.located(path).open("rb") as file:
+        return read_statistics(file, name=os.fspath(path))
+
+
+def read_statistics(file: BinaryIO, *, name: str) -> Statistics:
+    """Reads an open reference file; `load_statistics` says of which kind.
+
+    Args:
+      file: the file.
+      name: what messages call it.
+
+    Raises:
+      ValueError: it is none.
+    """
+    arrays = read_arrays(file, ("mu", "sigma", "count"), name=name)
+    mean, covariance = (arrays.get(part, np.zeros(())) for part in ("mu", "sigma"))
     width = mean.size
     if mean.shape != (width,) or covariance.shape != (width, width) or not width:
         raise ValueError(
-            f"{os.fspath(path)}: must hold mu [d] and sigma [d, d], got the shapes "
+            f"{name}: must hold mu [d] and sigma [d, d], got the shapes "
             f"{mean.shape} and {covariance.shape}"
         )
     mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise ValueError(f"{os.fspath(path)}: mu and sigma must be finite, got NaN or infinity")
+        raise ValueError(f"{name}: mu and sigma must be finite, got NaN or infinity")
     return Statistics(mean, covariance, int(arrays["count"]) if "count" in arrays else None)
 
 
-def read_arrays(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Reads those arrays of an .npz that are there, and executes nothing.
+def read_arrays(file: BinaryIO, parts: Sequence[str], *, name: str) -> dict[str, np.ndarray]:
+    """Reads those arrays of an open .npz that are there, and executes nothing.
+
+    Args:
+      file: the file.
+      parts: the arrays to read.
+      name: what messages call the file.
 
     Raises:
-      ValueError: the file is no .npz, or is damaged.
-      OSError: it cannot be read.
+      ValueError: it is no .npz, or is damaged.
     """
-    from edm_jax.runtime import files
-
-    with files.located(path).open("rb") as file:
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in names if name in arrays.files}
-        except Exception as error:  # damaged zips fail in many ways
-            words = " ".join(str(error).split())[:200]
-            raise ValueError(f"{os.fspath(path)}: is no readable .npz ({words})") from None
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {part: arrays[part] for part in parts if part in arrays.files}
+    except Exception as error:  # damaged zips fail in many ways
+        words = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name}: is no readable .npz ({words})") from None

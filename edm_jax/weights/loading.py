@@ -10,7 +10,13 @@ from edm_jax.model import Model
 from edm_jax.runtime import files
 from edm_jax.weights import directory
 from edm_jax.weights.errors import WeightsError, naming
-from edm_jax.weights.official import adm_classifier, guided_diffusion, nvidia, torch_tensors
+from edm_jax.weights.official import (
+    adm_classifier,
+    guided_diffusion,
+    nvidia,
+    state_dicts,
+    torch_tensors,
+)
 
 
 class Sight(NamedTuple):
@@ -90,9 +96,9 @@ def _official(path: epath.Path) -> Model:
     data = path.read_bytes()
     file = torch_tensors.read_any(data, nvidia.ALLOWED)
     if guided_diffusion.recognises(file.value):
-        return guided_diffusion.from_published(guided_diffusion.weights_of(file))
+        return guided_diffusion.from_published(state_dicts.weights_of(file))
     if adm_classifier.recognises(file.value):
-        return adm_classifier.from_published(guided_diffusion.weights_of(file))
+        return adm_classifier.from_published(state_dicts.weights_of(file))
     return nvidia.from_state_dict(*nvidia.network_of(file))
 
 

@@ -15,7 +15,7 @@ from edm_jax.weights import posterior_variance, save
 
 
 def measure(saved, out, *options):
-    few = ["--images=40", "--levels=4", "--batch=20"]
+    few = ["--num=40", "--levels=4", "--batch=20"]
     return main(
         [
             "posterior-variance",
@@ -94,7 +94,7 @@ def test_the_sampler_holds_the_variances_of_the_file(saved, measured):
         (["--data=/none.zip"], "/none.zip"),
         (["--out=/proc/none/there/g.npz"], "/proc/none"),
         (["--out=http://host/g.npz"], "must be on a disk or begin with gs://"),
-        (["--images=0"], "--images must be at least 1, got 0"),
+        (["--num=0"], "--num must be at least 1, got 0"),
         (["--levels=1"], "--levels must be at least 2, got 1"),
         (["--checkpoint=/none/there"], "/none/there"),
     ],

@@ -46,12 +46,12 @@ def test_statistics(metrics, monkeypatch):
     found = Statistics.of(metrics["real"])
     np.testing.assert_allclose(found.mean, metrics["stats/mu"], rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(found.covariance, metrics["stats/sigma"], rtol=1e-11, atol=1e-14)
-    assert found.count == 300 and found.rank == 64 and Statistics.of(metrics["small_a"]).rank == 39
+    assert found.num == 300 and found.rank == 64 and Statistics.of(metrics["small_a"]).rank == 39
     parts = [Statistics.of(part) for part in np.split(metrics["real"], [2, 7, 150])]
     merged = parts[3].merge(parts[0]).merge(parts[2].merge(parts[1]))
     monkeypatch.setattr(statistics, "ROWS", 7)  # the last block has six rows
     for other in (merged, Statistics.of(metrics["real"])):
-        assert other.count == 300
+        assert other.num == 300
         np.testing.assert_allclose(other.mean, found.mean, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(other.covariance, found.covariance, rtol=1e-11, atol=1e-14)
 
@@ -131,7 +131,7 @@ def test_the_limit_has_no_bias():
         (lambda x: Statistics.of(x[0]), "shape"),
         (lambda x: Statistics.of(x * np.nan), "finite"),
         (lambda x: evaluation.frechet(Statistics.of(x), Statistics.of(x[:, 1:])), "one width"),
-        (lambda x: Statistics(x[0], x).merge(Statistics.of(x)), "count must be known"),
+        (lambda x: Statistics(x[0], x).merge(Statistics.of(x)), "num must be known"),
         (lambda x: evaluation.squared_mmd(x, x[:1]), "at least 2 rows"),
         (lambda x: evaluation.kernel_distance(x, x, size=9), "size must lie in"),
         (lambda x: evaluation.kernel_distance(x, x, size=3, subsets=0), "subsets"),
@@ -153,7 +153,7 @@ def test_reference_files(tmp_path, metrics):
     np.savez(path, mu=mean, sigma=covariance, arr_0=np.array([object()]))
     found = evaluation.load_statistics(path)
     np.testing.assert_array_equal(found.covariance, covariance)
-    assert found.count is None
+    assert found.num is None
     for bad, words in (
         ({"mu": mean}, "must hold mu"),
         ({"mu": mean, "sigma": mean}, "must hold mu"),

@@ -19,7 +19,6 @@ from edm_jax import tables
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, adm
 from edm_jax.weights.errors import WeightsError
-from edm_jax.weights.official import torch_tensors
 from edm_jax.weights.official.nvidia import model_from_weights
 
 HEAD = 64  # channels of an attention head
@@ -48,21 +47,6 @@ BLOCK = re.compile(r"(input|middle|output)_blocks?\.(\d+)\.(.+)\.(weight|bias)")
 def recognises(value: Any) -> bool:
     """Whether what a file holds is such a state dict."""
     return type(value) is dict and "time_embed.0.weight" in value and "out.2.weight" in value
-
-
-def weights_of(file: torch_tensors.TorchFile) -> dict[str, np.ndarray]:
-    """The tensors of a saved state dict, by name.
-
-    Raises:
-      WeightsError: an entry is no tensor, or all together are larger than the file.
-    """
-    weights, budget = {}, torch_tensors.Budget(file.size)
-    for name, record in file.value.items():
-        try:
-            weights[str(name)] = torch_tensors.array(record, file.storages, budget)
-        except WeightsError as error:
-            raise WeightsError(f"tensor {str(name)[:200]!r} {error}") from None
-    return weights
 
 
 def from_published(weights: Mapping[str, np.ndarray]) -> Model:

@@ -7,7 +7,7 @@ from adm_files import archive, shapes
 
 from edm_jax.weights import load, save
 from edm_jax.weights.errors import WeightsError
-from edm_jax.weights.official import adm_classifier, guided_diffusion, torch_tensors
+from edm_jax.weights.official import adm_classifier, guided_diffusion, state_dicts, torch_tensors
 
 
 def classifier_shapes(width, mults, num_blocks, attention, side, classes=1000):
@@ -44,7 +44,7 @@ def loaded(weights, **changes):
 def test_a_file_is_read_and_refused_where_it_does_not_say_what_it_is(weights, tmp_path):
     file = torch_tensors.read_any(archive(weights), torch_tensors.TENSOR_GLOBALS)
     assert adm_classifier.recognises(file.value) and not guided_diffusion.recognises(file.value)
-    read = guided_diffusion.weights_of(file)
+    read = state_dicts.weights_of(file)
     jax.tree.map(np.testing.assert_array_equal, loaded(read).params, loaded(weights).params)
     path = tmp_path / "classifier.pt"
     path.write_bytes(archive(weights))

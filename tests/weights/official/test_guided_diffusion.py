@@ -15,7 +15,7 @@ from adm_files import archive, shapes
 from edm_jax.model import init_params, parameter_count
 from edm_jax.weights import load
 from edm_jax.weights.errors import WeightsError
-from edm_jax.weights.official import guided_diffusion, torch_tensors
+from edm_jax.weights.official import guided_diffusion, state_dicts, torch_tensors
 from edm_jax.weights.official.nvidia import weights_of_model
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -146,7 +146,7 @@ def test_the_published_network_has_the_parameters_of_the_baseline():
 def test_archives_are_read_and_networks_other_than_the_published_refused(tiny, tmp_path):
     file = torch_tensors.read_any(archive(tiny), torch_tensors.TENSOR_GLOBALS)
     assert guided_diffusion.recognises(file.value)
-    for name, value in guided_diffusion.weights_of(file).items():
+    for name, value in state_dicts.weights_of(file).items():
         np.testing.assert_array_equal(value, tiny[name])
     path = tmp_path / "other.pt"
     path.write_bytes(archive(tiny))
