@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from edm_jax import __version__
 from edm_jax.cli.options import Parser
+from edm_jax.runtime import compilation
 
 COMMANDS = {
     "train": "train a model",
@@ -84,7 +85,14 @@ def run_command(name: str, arguments: list[str]) -> int:
         return run(lambda: module.main(arguments), less_memory)
     parser = Parser(prog=f"edm-jax {name}", description=module.__doc__)
     module.add_arguments(parser)
-    return run(lambda: module.run(parser.parse_args(arguments)), less_memory)
+
+    def command() -> int:
+        options = parser.parse_args(arguments)
+        if hasattr(options, "compilation_cache"):
+            compilation.keep(options.compilation_cache)
+        return module.run(options)
+
+    return run(command, less_memory)
 
 
 def dispatch(

@@ -24,6 +24,16 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the output that is there")
 
 
+def add_compilation_cache(parser: argparse.ArgumentParser) -> None:
+    """--compilation-cache."""
+    parser.add_argument(
+        "--compilation-cache",
+        metavar="FOLDER",
+        help="where compiled programs are kept, so that they are compiled once; off: nowhere "
+        "(JAX_COMPILATION_CACHE_DIR, else the user's cache)",
+    )
+
+
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     """--coordinator, --num-processes and --process-id, where TPU, Slurm or Open MPI do not tell."""
     add = parser.add_argument_group("processes").add_argument

@@ -8,6 +8,7 @@ from typing import Any
 
 from edm_jax import generation, schedules, timesteps
 from edm_jax.cli import settings
+from edm_jax.cli.options import add_compilation_cache
 from edm_jax.model import Model
 from edm_jax.options import Option, check_options, find
 from edm_jax.runtime import files
@@ -36,7 +37,8 @@ ARGUMENTS = {Schedule: "--schedule", Churn: "--s-churn"}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """--checkpoint and --ema."""
+    """--checkpoint, --ema and --compilation-cache."""
+    add_compilation_cache(parser)
     add = parser.add_argument
     add("--checkpoint", help="a run's folder, a saved model, or an official .pkl")
     add("--ema", metavar="NAME", help="of a run: another average, such as halflife-250")

@@ -13,8 +13,13 @@ from collections.abc import Iterator
 
 import edm_jax
 from edm_jax.cli import settings
-from edm_jax.cli.options import Parser, add_process_arguments, add_quiet
-from edm_jax.runtime import processes
+from edm_jax.cli.options import (
+    Parser,
+    add_compilation_cache,
+    add_process_arguments,
+    add_quiet,
+)
+from edm_jax.runtime import compilation, processes
 from edm_jax.training.config import Config
 from edm_jax.training.loop import NonFiniteLossError, train
 
@@ -65,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "(default: the newest that is whole)",
     )
     add_quiet(made)
+    add_compilation_cache(made)
     add_process_arguments(made)
     return made
 
@@ -165,6 +171,7 @@ def main(words: list[str]) -> int:
         return 0
     if not values.workdir:
         raise ValueError("--workdir must be the folder of the run, got none")
+    compilation.keep(values.compilation_cache)
     processes.initialize(values.coordinator, values.num_processes, values.process_id)
     try:
         signal = train(
