@@ -15,7 +15,7 @@ from edm_jax import (
 )
 from edm_jax.generation import Guided, generate, guided, guided_by_classifier, sampler_for
 from edm_jax.model import Model
-from edm_jax.networks.config import ModelConfig, adm, ddpmpp, ncsnpp
+from edm_jax.networks.config import ModelConfig, adm, ddpmpp, edm2, ncsnpp
 from edm_jax.preconditioning import denoiser
 from edm_jax.randomness import normal, sample_keys, split
 from edm_jax.samplers import Tableau, moments, sample
@@ -32,6 +32,7 @@ __all__ = [
     "augment",
     "ddpmpp",
     "denoiser",
+    "edm2",
     "generate",
     "guidance",
     "guided",

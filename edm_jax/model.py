@@ -1,5 +1,6 @@
 """A model: a network, its preconditioner and its parameters, as one immutable pytree."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -12,6 +13,7 @@ from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance
 from edm_jax.networks.config import ModelConfig
 
 _MAX_WIDTH = 2**16  # pixels a side, channels
+FIXED = ("freqs", "phases")  # of random Fourier features: never trained
 
 
 def init_params(key: jax.Array, config: ModelConfig) -> Any:
@@ -159,6 +161,19 @@ class Model(struct.PyTreeNode):
         network = self._network(None, augment_labels, dropout_keys)
         return preconditioning.classifier(network, self.preconditioner)
 
+    @property
+    def log_variance(self) -> Callable[[jax.Array], jax.Array] | None:
+        """u(sigma), the logarithm of the expected loss: [B] -> [B]; None where none is learned."""
+        if not self.config.learns_log_variance:
+            return None
+
+        def log_variance(sigma: jax.Array) -> jax.Array:
+            c_noise = self.preconditioner.c_noise(sigma)
+            found = self.network.apply({"params": self.params}, c_noise, method="log_variance")
+            return cast(jax.Array, found)
+
+        return log_variance
+
     def _network(
         self,
         class_labels: jax.Array | None,
@@ -183,6 +198,6 @@ class Model(struct.PyTreeNode):
 
 
 def parameter_count(params: Any) -> int:
-    """The number of trainable parameters (the fixed Fourier frequencies are not counted)."""
+    """The number of trainable parameters (fixed Fourier frequencies and phases are not counted)."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return sum(leaf.size for path, leaf in leaves if getattr(path[-1], "key", "") != "freqs")
+    return sum(leaf.size for path, leaf in leaves if getattr(path[-1], "key", "") not in FIXED)

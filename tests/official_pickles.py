@@ -28,8 +28,9 @@ class Named:
 class Made:
     """An object pickled as function(*arguments), or as a class and a state."""
 
-    def __init__(self, function, arguments=(), state=None, new=False):
+    def __init__(self, function, arguments=(), state=None, new=False, items=None):
         self.function, self.arguments, self.state, self.new = function, arguments, state, new
+        self.items = items
 
 
 class Stored:
@@ -64,6 +65,9 @@ class Pickler(pickle._Pickler):
             self.save(obj.arguments)
             self.write(pickle.NEWOBJ)
             self.memoize(obj)
+            if obj.items is not None:
+                self._batch_setitems(obj.items.items())
+                return
             self.save(obj.state)
             self.write(pickle.BUILD)
         else:
@@ -78,6 +82,7 @@ def dumps(obj, protocol=4):
 
 PERSISTENT = Named("torch_utils.persistence", "_reconstruct_persistent_obj")
 MODULE_DICT = Named("torch.nn.modules.container", "ModuleDict")
+EASY_DICT = Named("dnnlib.util", "EasyDict")
 PARAMETER = Named("torch._utils", "_rebuild_parameter")
 TENSOR = Named("torch._utils", "_rebuild_tensor_v2")
 FROM_BYTES = Named("torch.storage", "_load_from_bytes")
@@ -157,7 +162,7 @@ def network(weights, arguments, era="2.x", source="raise SystemExit('executed')\
                 first, _, rest = name[len(prefix) :].partition(".")
                 (children if rest else own)[first] = value
         own = {k: tensor(v) if isinstance(v, np.ndarray) else v for k, v in own.items()}
-        buffers = {k: v for k, v in own.items() if k in ("resample_filter", "freqs", "u")}
+        buffers = {k: v for k, v in own.items() if k in ("resample_filter", "freqs", "phases", "u")}
         parameters = {k: parameter(v) for k, v in own.items() if k not in buffers}
         if "weight" in parameters:
             buffers.setdefault("resample_filter", None)
@@ -166,8 +171,8 @@ def network(weights, arguments, era="2.x", source="raise SystemExit('executed')\
             path = f"{prefix}{name}."
             if name in ("enc", "dec"):
                 modules[name] = module(path, MODULE_DICT)
-            elif name == "model":
-                kind = arguments.get("model_type", "SongUNet")
+            elif name in ("model", "unet"):
+                kind = "UNet" if name == "unet" else arguments.get("model_type", "SongUNet")
                 modules[name] = module(path, kind, map_label=None)
             else:
                 init = {"init_weight": scalar(0.2**0.5, numpy)}
@@ -179,6 +184,36 @@ def network(weights, arguments, era="2.x", source="raise SystemExit('executed')\
 
     attributes = {"img_resolution": arguments["img_resolution"], "use_fp16": False}
     return module("", class_name, **attributes, _init_args=(), _init_kwargs=arguments)
+
+
+def easy_dict(**entries):
+    """dnnlib's dictionary, whose entries come after the object."""
+    return Made(EASY_DICT, (), new=True, items=entries)
+
+
+def ndarray(values, numpy=2):
+    """A NumPy array as NumPy 1 or 2 pickles it."""
+    core = "_core" if numpy == 2 else "core"
+    make = Named(f"numpy.{core}.multiarray", "_reconstruct")
+    dtype = Made(DTYPE, ("f4", False, True), (3, "<", None, None, None, -1, -1, 0))
+    state = (1, values.shape, dtype, False, values.astype("<f4").tobytes())
+    return Made(make, (Named("numpy", "ndarray"), (0,), b"b"), state)
+
+
+def edm2_snapshot(weights, arguments, era="2.x", marker="/nonexistent/marker"):
+    """The bytes of a snapshot as the official EDM2 training writes it."""
+    source = SOURCE.format(marker=str(marker))
+    numpy = 2 if era == "2.x" else 1
+    scale, bias = (ndarray(np.full(4, value, np.float32), numpy) for value in (0.1, -0.2))
+    state = {"vae_name": "x", "scale": scale, "bias": bias, "batch_size": 8, "_vae": None}
+    loss = {"P_mean": -0.4, "P_std": 1.0, "sigma_data": 0.5}
+    whole = easy_dict(
+        encoder=persistent("StabilityVAEEncoder", state, source),
+        dataset_kwargs=easy_dict(path="x.zip", use_labels=True),
+        loss_fn=persistent("EDM2Loss", loss, source),
+        ema=network(weights, arguments, era, source),
+    )
+    return dumps(whole)
 
 
 def snapshot(weights, arguments, era="2.x", protocol=4, marker="/nonexistent/marker", **entries):

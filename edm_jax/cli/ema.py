@@ -1,7 +1,8 @@
 """Makes a moving average of another width from a run's snapshots, after training (EDM2).
 
 The run must have kept power-function averages: --config.ema_power="(0.05,0.1)" and
---config.ema_snapshot_kimg. The result is a model that `sample` and `convert` take.
+--config.ema_snapshot_kimg. NVIDIA's raw snapshots of EDM2 in one folder, under their own names, are
+taken too. The result is a model that `sample` and `convert` take.
 """
 
 import argparse
@@ -13,12 +14,14 @@ from edm_jax.weights.directory import check_free, save
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run", metavar="RUN", help="the folder of the training run")
+    parser.add_argument(
+        "run", metavar="RUN", help="the folder of the training run, or of snapshots"
+    )
     parser.add_argument("out", metavar="OUT", help="a new directory, or a .safetensors file")
     parser.add_argument(
         "--std", type=float, required=True, help="relative width of the average, such as 0.08"
     )
-    parser.add_argument("--step", type=int, help="at which step (the latest snapshot's)")
+    parser.add_argument("--step", type=int, help="at which step; kimg of NVIDIA's (the latest)")
     add_overwrite(parser)
     add_quiet(parser)
 

@@ -35,6 +35,31 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return jnp.einsum("bhqk,bkhd->bqhd", weights, v, precision=exact)
 
 
+def query_key_value(
+    x: jax.Array, kernel: jax.Array, heads: int, *, bias: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns q, k and v of x; column (h d + c) 3 + j of the kernel is component c of head h of j.
+
+    Args:
+      x: [B, N, C].
+      kernel: [1, 1, C, 3C] in the compute type.
+      heads: number of heads.
+      bias: [3C], or None.
+
+    Returns:
+      q, k and v, [B, N, heads, C / heads] each.
+    """
+    channels = x.shape[-1]
+    # The small kernel is put in the order (q, k, v), instead of the large activations.
+    kernel = kernel.reshape(channels, channels, 3).swapaxes(1, 2).reshape(channels, -1)
+    x = jnp.dot(x, kernel, precision=layers.precision(kernel.dtype))
+    if bias is not None:
+        x = x + bias.reshape(channels, 3).T.reshape(-1).astype(kernel.dtype)
+    shape = (*x.shape[:2], heads, channels // heads)
+    q, k, v = (part.reshape(shape) for part in jnp.split(x, 3, axis=-1))
+    return q, k, v
+
+
 class QueryKeyValue(nn.Module):
     """The 1x1 convolution to q, k and v; channel (h d + c) 3 + j is component c of head h of j.
 
@@ -55,14 +80,7 @@ class QueryKeyValue(nn.Module):
         weight_law, bias_law = self.initial.laws(*fans)
         kernel = param(self, "kernel", weight_law, (1, 1, *fans))
         bias = param(self, "bias", bias_law, (3 * channels,))
-        # The small kernel is put in the order (q, k, v), instead of the large activations.
-        kernel = kernel.reshape(channels, channels, 3).swapaxes(1, 2).reshape(channels, -1)
-        bias = bias.reshape(channels, 3).T.reshape(-1)
-        x = jnp.dot(x, kernel.astype(self.dtype), precision=layers.precision(self.dtype))
-        x = x + bias.astype(self.dtype)
-        shape = (*x.shape[:2], self.heads, channels // self.heads)
-        q, k, v = (part.reshape(shape) for part in jnp.split(x, 3, axis=-1))
-        return q, k, v
+        return query_key_value(x, kernel.astype(self.dtype), self.heads, bias=bias)
 
 
 class UNetBlock(nn.Module):

@@ -11,6 +11,8 @@ from flax import linen as nn
 from edm_jax.checks import one_of
 from edm_jax.networks.classifier import POOLS, Classifier
 from edm_jax.networks.dhariwal import DhariwalUNet
+from edm_jax.networks.edm2 import EDM2UNet
+from edm_jax.networks.magnitude_preserving import normalize_kernels
 from edm_jax.networks.song import SongUNet
 from edm_jax.quoting import quoted
 
@@ -47,6 +49,8 @@ class ModelConfig:
     module: ClassVar[type[nn.Module]]
     # Whether the network predicts the class label, and is not told one.
     classifies: ClassVar[bool] = False
+    # Whether the network learns u(sigma), the logarithm of its expected loss.
+    learns_log_variance: ClassVar[bool] = False
     # Settings that records of this architecture carried once, without a meaning.
     former: ClassVar[tuple[str, ...]] = ()
 
@@ -119,6 +123,14 @@ class ModelConfig:
             label_dim=self.label_inputs,
             **settings | {"dtype": jnp.dtype(one_of("dtype", self.dtype, DTYPES))},
         )
+
+    def project(self, params: Any) -> Any:
+        """What the parameters become where a training step begins: themselves, for most.
+
+        Args:
+          params: the network's parameter tree.
+        """
+        return params
 
     def to_json(self) -> str:
         """This configuration as a line of JSON with sorted keys."""
@@ -193,6 +205,45 @@ class DhariwalConfig(ModelConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class EDM2Config(ModelConfig):
+    """EDM2UNet; the defaults are EDM2's on ImageNet-512, size S."""
+
+    module = EDM2UNet
+    learns_log_variance = True
+    architecture: str = _architecture("edm2")
+    resolution: int = setting(64, "side of the square images; 0: the data's")
+    model_channels: int = setting(192, "width that channel_mult multiplies")
+    channel_mult: tuple[int, ...] = setting(
+        (1, 2, 3, 4), "a multiplier for each level, from the full resolution down by halves"
+    )
+    channel_mult_emb: int = setting(
+        0, "width of the embedding over model_channels; 0: the widest level's"
+    )
+    num_blocks: int = setting(3, "residual blocks in a level")
+    attn_resolutions: tuple[int, ...] = setting((16, 8), "sides of the levels with attention")
+    dropout: float = setting(0.0, "probability of dropping an element inside a block")
+    channel_mult_noise: int = setting(
+        0, "width of the noise features over model_channels; 0: the first level's"
+    )
+    head_channels: int = setting(64, "of an attention head; levels of fewer have no attention")
+    label_balance: float = setting(0.5, "share of the class in the embedding")
+    concat_balance: float = setting(0.5, "share of the encoder in what the decoder's blocks see")
+    res_balance: float = setting(0.3, "share of the residual branch of a block")
+    attn_balance: float = setting(0.3, "share of the attention of a block")
+    clip_act: float = setting(256.0, "blocks clip their result to +- this; 0: no clipping")
+    resample_filter: tuple[int, ...] = setting((1, 1), "taps of the resampling filter")
+    logvar_channels: int = setting(128, "features of the learned log-variance")
+
+    def project(self, params: Any) -> Any:
+        """Forced weight normalisation: every kernel at unit magnitude (EDM2, section 2.3).
+
+        Args:
+          params: the network's parameter tree.
+        """
+        return normalize_kernels(params)
+
+
+@dataclasses.dataclass(frozen=True)
 class ClassifierConfig(ModelConfig):
     """Classifier of noisy images; the defaults are ADM's for ImageNet-64.
 
@@ -230,7 +281,7 @@ class ClassifierConfig(ModelConfig):
 
 # Where a further architecture comes in: a class in this table.
 ARCHITECTURES: dict[str, type[ModelConfig]] = {
-    kind.architecture: kind for kind in (SongConfig, DhariwalConfig, ClassifierConfig)
+    kind.architecture: kind for kind in (SongConfig, DhariwalConfig, EDM2Config, ClassifierConfig)
 }
 
 
@@ -253,3 +304,8 @@ def ncsnpp(**changes: Any) -> SongConfig:
 def adm(**changes: Any) -> DhariwalConfig:
     """ADM (Dhariwal and Nichol 2021), on ImageNet-64 as in EDM; `changes` replace settings."""
     return DhariwalConfig(**changes)
+
+
+def edm2(**changes: Any) -> EDM2Config:
+    """EDM2's network (Karras et al. 2024), size S on ImageNet-512; `changes` replace settings."""
+    return EDM2Config(**changes)

@@ -1,5 +1,6 @@
 """DhariwalUNet: the ADM network of Dhariwal and Nichol 2021 (arXiv 2105.05233), as in EDM."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -63,19 +64,8 @@ class DhariwalUNet(UNet):
 
     @nn.nowrap
     def _encode(self, x: jax.Array, block: Block) -> list[jax.Array]:
-        skips = []
-        for level, mult in enumerate(self.channel_mult):
-            side = self.img_resolution >> level
-            name, width = f"enc_{side}x{side}", self.model_channels * mult
-            if level == 0:
-                x = layers.Conv(width, initial=INIT, dtype=self.dtype, name=f"{name}_conv")(x)
-            else:
-                x = block(x, f"{name}_down", x.shape[-1], "down")
-            skips.append(x)
-            for i in range(self.num_blocks):
-                x = block(x, f"{name}_block{i}", width, attend=side in self.attn_resolutions)
-                skips.append(x)
-        return skips
+        conv = functools.partial(layers.Conv, initial=INIT, dtype=self.dtype)
+        return self._encode_plainly(x, block, conv)
 
     @nn.nowrap
     def _output(self, skips: list[jax.Array], block: Block) -> jax.Array:

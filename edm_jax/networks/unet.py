@@ -13,7 +13,7 @@ from edm_jax.networks import inputs, layers
 from edm_jax.networks.block import UNetBlock
 from edm_jax.networks.initialization import init_in_one_draw
 
-# (x, name, features, resample=None, attend=False) -> x, by the network's next block.
+# (x, name, features, resample=None, attend=False, **style) -> x, by the network's next block.
 Block = Callable[..., jax.Array]
 
 
@@ -113,7 +113,7 @@ class UNet(nn.Module):
         c_noise = inputs.check_inputs(self, x, c_noise, dropout_keys)
         emb = self._embed(Told(c_noise, class_labels, augment_labels, dropout_keys))
         numbers = itertools.count(1)
-        make = nn.remat(UNetBlock) if self.remat else UNetBlock
+        make: Any = nn.remat(self._block()) if self.remat else self._block()
 
         def block(
             x: jax.Array,
@@ -121,6 +121,7 @@ class UNet(nn.Module):
             features: int,
             resample: str | None = None,
             attend: bool = False,
+            **style: Any,
         ) -> jax.Array:
             unit = make(
                 features,
@@ -131,6 +132,7 @@ class UNet(nn.Module):
                 dtype=self.dtype,
                 name=name,
                 **self._block_style(),
+                **style,
             )
             return unit(x, emb, dropout_keys)
 
@@ -154,9 +156,19 @@ class UNet(nn.Module):
         raise NotImplementedError
 
     @nn.nowrap
+    def _block(self) -> type[nn.Module]:
+        """The class of its blocks."""
+        return UNetBlock
+
+    @nn.nowrap
     def _block_style(self) -> dict[str, Any]:
         """The arguments that all blocks have."""
         raise NotImplementedError
+
+    @nn.nowrap
+    def _join(self, x: jax.Array, skip: jax.Array) -> jax.Array:
+        """What a block of the decoder sees of its input and the encoder's result."""
+        return jnp.concatenate([x, skip], axis=-1)
 
     @nn.nowrap
     def _heads(self, features: int) -> int:
@@ -188,6 +200,25 @@ class UNet(nn.Module):
         )
 
     @nn.nowrap
+    def _encode_plainly(
+        self, x: jax.Array, block: Block, conv: Callable[..., Any]
+    ) -> list[jax.Array]:
+        """An encoder of one convolution and blocks; `conv` makes a layer from width and name."""
+        skips = []
+        for level, mult in enumerate(self.channel_mult):
+            side = self.img_resolution >> level
+            name, width = f"enc_{side}x{side}", self.model_channels * mult
+            if level == 0:
+                x = conv(width, name=f"{name}_conv")(x)
+            else:
+                x = block(x, f"{name}_down", x.shape[-1], "down")
+            skips.append(x)
+            for i in range(self.num_blocks):
+                x = block(x, f"{name}_block{i}", width, attend=side in self.attn_resolutions)
+                skips.append(x)
+        return skips
+
+    @nn.nowrap
     def _decode(
         self, skips: list[jax.Array], block: Block, attend_from: int
     ) -> Iterator[tuple[int, jax.Array]]:
@@ -203,7 +234,7 @@ class UNet(nn.Module):
                 x = block(x, f"{name}_up", x.shape[-1], "up")
             for i in range(self.num_blocks + 1):
                 attend = i >= attend_from and side in self.attn_resolutions
-                x = jnp.concatenate([x, skips.pop()], axis=-1)
+                x = self._join(x, skips.pop())
                 x = block(x, f"{name}_block{i}", width, attend=attend)
             yield level, x
 

@@ -146,7 +146,7 @@ def denoising(
     *,
     bound: variational.Bound | None = None,
     bound_weight: float = 1e-3,
-    learn_uncertainty: bool = False,
+    learned: uncertainty.Uncertainty | None = None,
 ) -> Objective:
     """The objective of a denoiser: the mean of `loss` over noise levels, data and noise.
 
@@ -156,14 +156,14 @@ def denoising(
       bound: what `variational.bound` makes of the table of levels; teaches the variance by
         `hybrid_loss`. None for a network that predicts none.
       bound_weight: the weight of the bound beside the loss.
-      learn_uncertainty: weigh every level by how well it can be denoised (`uncertainty.loss`).
+      learned: weigh every level by how well it can be denoised (`uncertainty.loss`); None is not.
 
     Returns:
       The objective; its examples are `Examples`, drawn from plain data or from `Weighted`.
     """
 
     def init() -> State:
-        return State(uncertainty.initial() if learn_uncertainty else (), levels.init())
+        return State(learned.init() if learned else (), levels.init())
 
     def draw(state: State, keys: jax.Array, y: Any, conditions: dict[str, Any]) -> Examples:
         y, counts = y.split() if isinstance(y, Weighted) else (y, None)
@@ -183,7 +183,10 @@ def denoising(
 
     def losses(model, state: State, e: Examples) -> Losses:
         each, total = weighted_mean(errors(model, e), weight=e.element_weight)
-        counted = uncertainty.loss(state.trained, e.sigma, each) if learn_uncertainty else each
+        counted = each
+        if learned is not None:
+            u = learned.log_variance(model, state.trained, e.sigma)
+            counted = uncertainty.loss(u, each)
         factor = 1.0 if e.factor is None else e.factor
         return Losses(total * (counted * factor), each * factor, each, e.sigma)
 

@@ -47,6 +47,10 @@ class Model(Protocol):
         """How its network becomes a denoiser."""
 
     @property
+    def log_variance(self) -> Callable[[jax.Array], jax.Array] | None:
+        """u(sigma), [B] -> [B], of a network that learns its own uncertainty; else None."""
+
+    @property
     def denoiser(self) -> Callable[..., Denoiser]:
         """(**conditions) -> D(x; sigma); conditions such as `class_labels` lead with B."""
 
@@ -65,10 +69,12 @@ class Wrapped(NamedTuple):
     Attributes:
       network: (x_in [B, ...], c_noise [B], **conditions) -> F, with its parameters.
       preconditioner: turns it into a denoiser.
+      log_variance: sigma [B] -> u [B], of a network that learns its own uncertainty.
     """
 
     network: Callable[..., jax.Array]
     preconditioner: Preconditioner
+    log_variance: Callable[[jax.Array], jax.Array] | None = None
 
     def denoiser(self, **conditions: Any) -> Denoiser:
         """D(x; sigma) under the conditions, which the network takes as keywords."""

@@ -22,6 +22,7 @@ from edm_jax.objectives.noise import (
     vp,
 )
 from edm_jax.objectives.record import Model, Objective
+from edm_jax.objectives.uncertainty import BESIDE, OF_NETWORK
 from edm_jax.objectives.weighting import (
     edm_weight,
     flow_weight,
@@ -211,12 +212,15 @@ def _denoising(
         chosen = (levels.by_importance if importance else levels.uniform)(made.levels)
         if variance_weight:
             bound = variational.bound(made.levels)
+    learned = None
+    if uncertainty:
+        learned = BESIDE if model.log_variance is None else OF_NETWORK
     return denoising(
         chosen,
         made.weight,
         bound=bound,
         bound_weight=variance_weight,
-        learn_uncertainty=uncertainty,
+        learned=learned,
     )
 
 
@@ -241,7 +245,8 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
       **arguments: of that objective. "classification" takes noise, a key of `RECIPES` ("edm"
         without it), and the arguments of its noise levels as below. The others take
         weight, weight_arguments: a key of `WEIGHTS` in place of its own weight, and its arguments;
-        uncertainty: learn how much each noise level counts (Karras et al. 2024);
+        uncertainty: learn how much each noise level counts (Karras et al. 2024), by the network's
+        own u(sigma) where it has one;
         variance_weight: of L_vlb beside the loss, which teaches the variance; needs a table of
         levels and a network that predicts one;
         importance: draw levels of large loss more often; needs a table of levels;

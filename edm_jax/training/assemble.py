@@ -62,7 +62,10 @@ def assemble(
     )
     model = Model.build(model_config, None)
     schedule = optimizer.learning_rate(
-        config.learning_rate, config.rampup_kimg * 1e3, config.batch_size
+        config.learning_rate,
+        config.rampup_kimg * 1e3,
+        config.batch_size,
+        decay_steps=config.decay_steps,
     )
     adam = optimizer.adam(
         schedule,
@@ -71,12 +74,16 @@ def assemble(
         eps=config.adam_eps,
         clip=config.clip_gradient,
         weight_decay=config.weight_decay,
-    )
+        infinite=config.infinite_gradient,
+    )._replace(project=model_config.project)
     objective = config.loss.build(model)
     # The average of a transferred model must not forget it in the first steps.
     ramp = None if config.init else config.ema_rampup_ratio
+    halflife = config.ema_halflife_kimg * 1e3
     kept = averages.Averages(
-        averages.by_halflife(config.batch_size, config.ema_halflife_kimg * 1e3, rampup_ratio=ramp),
+        averages.by_power(config.ema_std)
+        if config.ema_std
+        else averages.by_halflife(config.batch_size, halflife, rampup_ratio=ramp),
         averages.shares(
             config.batch_size,
             halflives_kimg=config.ema_more_kimg,

@@ -136,8 +136,13 @@ def shares(
             raise ValueError(f"ema_more_kimg must hold positive finite half-lives, got {kimg}")
         named[f"halflife-{kimg:g}"] = by_halflife(batch_size, kimg * 1e3, rampup_ratio=rampup_ratio)
     for std in powers:
-        named[f"power-{std:.3f}"] = by_power(round(std, 3))
+        named[power_name(std)] = by_power(round(std, 3))
     return named
+
+
+def power_name(std: float) -> str:
+    """What the average of a width is called: "power-0.050"."""
+    return f"power-{std:.3f}"
 
 
 def update(average: Any, params: Any, one_minus_beta: jax.Array) -> Any:

@@ -111,14 +111,21 @@ class Config:
     microbatch: int = setting(0, "images at once on one device; 0: its whole share of the batch")
     learning_rate: float = setting(1e-3, "Adam's, after the ramp")
     rampup_kimg: float = setting(10_000.0, "length of the learning rate's ramp")
+    decay_steps: float = setting(
+        0.0, "after which it falls as 1/sqrt(step / decay_steps) (EDM2); 0: never"
+    )
     adam_b1: float = setting(0.9, "Adam's beta 1")
     adam_b2: float = setting(0.999, "Adam's beta 2")
     adam_eps: float = setting(1e-8, "Adam's epsilon")
     clip_gradient: float = setting(0.0, "largest norm of the gradient; 0: any (see grad_norm)")
+    infinite_gradient: float = setting(1e5, "what it becomes, with its sign (EDM2: 0)")
     weight_decay: float = setting(0.0, "of all parameters, times the learning rate (AdamW)")
     ema_halflife_kimg: float = setting(500.0, "half-life of the parameters' moving average")
     ema_rampup_ratio: float | None = setting(
         0.05, "the half-life is at most this share of the images seen"
+    )
+    ema_std: float = setting(
+        0.0, "relative width of the moving average as a power function (EDM2); 0: by half-life"
     )
     ema_more_kimg: tuple[float, ...] = setting((), "half-lives of further averages")
     ema_power: tuple[float, ...] = setting(
@@ -161,8 +168,8 @@ _ALLOWED: dict[str, Callable[[float], bool]] = {
 _RULES = {
     "positive and finite": "duration_kimg batch_size learning_rate adam_eps ema_halflife_kimg "
     "ema_rampup_ratio loss_scale log_kimg sample_steps checkpoint_kimg keep_checkpoints",
-    "finite and not negative": "microbatch rampup_kimg clip_gradient weight_decay "
-    "ema_snapshot_kimg sample_kimg",
+    "finite and not negative": "microbatch rampup_kimg decay_steps clip_gradient "
+    "infinite_gradient weight_decay ema_snapshot_kimg sample_kimg",
     "in [0, 1]": "augment",
     "in [0, 1)": "adam_b1 adam_b2",
     "in [0, 2**32)": "seed",  # a key has no more
@@ -185,7 +192,14 @@ def check(config: Config, devices: int) -> None:
             value = getattr(config, name)
             if not (value is None and name in _OPTIONAL) and not _ALLOWED[rule](value):
                 raise ValueError(f"{name} must be {rule}, got {value!r}")
-    if config.ema_snapshot_kimg and not config.ema_power:
+    if config.ema_std:
+        averages.by_power(config.ema_std)
+    if config.ema_std in config.ema_power:
+        raise ValueError(
+            f"ema_power must name other widths than ema_std, {config.ema_std}, "
+            f"got {config.ema_power}"
+        )
+    if config.ema_snapshot_kimg and not (config.ema_power or config.ema_std):
         raise ValueError(
             "ema_power must name what snapshots are of, such as (0.05, 0.1), where "
             f"ema_snapshot_kimg is {config.ema_snapshot_kimg}, got {config.ema_power}"

@@ -20,6 +20,7 @@ from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
 from edm_jax.training.progress import Progress
+from edm_jax.training.state import TrainState
 from edm_jax.weights.checkpoint import Checkpoints
 
 CONFIG = "config.json"  # what the checkpoints know of the run too
@@ -162,8 +163,8 @@ def train(
                     pictures.write(image, folder / f"samples-{step:08d}.png")
                 watch.restart()
             if keep:
-                for name in averages.shares(batch_size, powers=config.ema_power):
-                    averaged = processes.gather_local(current.averages[name])
+                for name, tree in _to_choose_from(current, config).items():
+                    averaged = processes.gather_local(tree)
                     if processes.is_main():
                         posthoc.save(model.replace(params=averaged), folder, name, step)
                 watch.restart()
@@ -224,6 +225,15 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
         "learning_rate": float(schedule(step - 1)),
         **bins.merge([numbers for _, numbers in values]),
     }
+
+
+def _to_choose_from(current: TrainState, config: Config) -> dict[str, Any]:
+    """The averages that others are made of afterwards, by name."""
+    names = averages.shares(config.batch_size, powers=config.ema_power)
+    trees = {name: current.averages[name] for name in names}
+    if config.ema_std:
+        trees[averages.power_name(config.ema_std)] = current.ema
+    return trees
 
 
 def _done(workdir: str, steps: int, model: Model) -> str:

@@ -23,8 +23,13 @@ class Optimizer(NamedTuple):
     project: Callable[[Any], Any] = lambda params: params
 
 
-def learning_rate(peak: float, rampup_images: float, batch_size: int) -> optax.Schedule:
+def learning_rate(
+    peak: float, rampup_images: float, batch_size: int, *, decay_steps: float = 0.0
+) -> optax.Schedule:
     """`peak * min(images / rampup_images, 1)`, with images counted before the step.
+
+    With `decay_steps` it is divided by `sqrt(max(step / decay_steps, 1))` (Karras et al. 2024,
+    EDM2, eq. 67).
 
     The count of images stays in float32: int32 overflows at 2^31 images, which ImageNet-64 passes.
 
@@ -32,27 +37,32 @@ def learning_rate(peak: float, rampup_images: float, batch_size: int) -> optax.S
       peak: the learning rate after the ramp.
       rampup_images: length of the ramp in images; 0 starts at `peak`.
       batch_size: global images per step.
+      decay_steps: steps before it falls; 0 is for ever.
 
     Returns:
       A schedule, step -> learning rate; 0 at step 0 when there is a ramp.
     """
-    if rampup_images <= 0:
-        return optax.constant_schedule(peak)
 
     def schedule(step):
-        return peak * jnp.minimum(
-            jnp.asarray(step, jnp.float32) * (batch_size / rampup_images), 1.0
-        )
+        step = jnp.asarray(step, jnp.float32)
+        rate = jnp.asarray(peak, jnp.float32)
+        if rampup_images > 0:
+            rate *= jnp.minimum(step * (batch_size / rampup_images), 1.0)
+        if decay_steps > 0:
+            rate *= jax.lax.rsqrt(jnp.maximum(step / decay_steps, 1.0))
+        return rate
 
     return schedule
 
 
-def replace_nonfinite() -> optax.GradientTransformation:
-    """Gradients with NaN as 0 and infinities as ±1e5 (spec of the official training loop)."""
+def replace_nonfinite(infinite: float = 1e5) -> optax.GradientTransformation:
+    """Gradients with NaN as 0 and infinities as ±`infinite` (EDM trains with 1e5, EDM2 with 0)."""
 
     def replace(updates, params):
         del params
-        return jax.tree.map(lambda g: jnp.nan_to_num(g, nan=0.0, posinf=1e5, neginf=-1e5), updates)
+        return jax.tree.map(
+            lambda g: jnp.nan_to_num(g, nan=0.0, posinf=infinite, neginf=-infinite), updates
+        )
 
     return optax.stateless(replace)
 
@@ -65,6 +75,7 @@ def adam(
     eps: float = 1e-8,
     clip: float = 0.0,
     weight_decay: float = 0.0,
+    infinite: float = 1e5,
 ) -> Optimizer:
     """Adam with non-finite gradients replaced (Karras et al. 2022, Table 7: no weight decay).
 
@@ -76,12 +87,13 @@ def adam(
       clip: the largest global norm of the gradient; 0 is any, as in the paper.
       weight_decay: of all parameters, this times the learning rate in a step, apart from the
         moments (AdamW, Loshchilov and Hutter 2019); 0 is none, as in the paper.
+      infinite: what an infinite gradient becomes, with its sign.
 
     Returns:
       The optimizer, which projects nothing; `_replace(project=...)` for a network that asks.
     """
     chain = optax.chain(
-        replace_nonfinite(),
+        replace_nonfinite(infinite),
         *([optax.clip_by_global_norm(clip)] if clip else []),
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
         *([optax.add_decayed_weights(weight_decay)] if weight_decay else []),

@@ -6,6 +6,7 @@ Any such profile is nearly a linear combination of the snapshots' (Karras et al.
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +20,28 @@ from edm_jax.weights import save as save_model
 
 FOLDER = "averages"
 _NAME = re.compile(r"power-(0\.\d+)-(\d+)")
+_PUBLISHED = re.compile(r".*-(\d{7})-(0\.\d{3})\.pkl")  # as NVIDIA names snapshots, with kimg
+
+
+class Snapshot(NamedTuple):
+    """An average of a run that can be loaded by itself.
+
+    Attributes:
+      step: when it was taken: optimizer steps, or thousands of images of a published one.
+      std: its relative width.
+      path: where it is.
+      images: how many images were seen, of a published one.
+    """
+
+    step: int
+    std: float
+    path: epath.Path
+    images: int | None = None
+
+    @property
+    def time(self) -> int:
+        """Of its profile: images of a published one, else steps."""
+        return self.step if self.images is None else self.images
 
 
 def save(model: Model, workdir: epath.Path, name: str, step: int) -> None:
@@ -45,26 +68,44 @@ def rewind(workdir: epath.Path, step: int) -> int:
     Returns:
       How many were removed.
     """
-    late = [path for when, _, path in _found(workdir) if when > step]
+    late = [found.path for found in _of_run(workdir) if found.step > step]
     for path in late:
         files.remove(path)
     return len(late)
 
 
-def _found(workdir: epath.Path) -> list[tuple[int, float, epath.Path]]:
+def _of_run(workdir: epath.Path) -> list[Snapshot]:
     folder = workdir / FOLDER
     paths = sorted(folder.glob("power-*")) if folder.is_dir() else []
     matches = [(_NAME.fullmatch(path.name), path) for path in paths]
-    return sorted((int(m[2]), float(m[1]), path) for m, path in matches if m)
+    return sorted(Snapshot(int(m[2]), float(m[1]), path) for m, path in matches if m)
 
 
-def snapshots(workdir: str) -> list[tuple[int, float, epath.Path]]:
-    """(step, std, path) of a run's snapshots, by step.
+def _published(folder: epath.Path) -> list[Snapshot]:
+    paths = sorted(folder.glob("*.pkl")) if folder.is_dir() else []
+    matches = [(_PUBLISHED.fullmatch(path.name), path) for path in paths]
+    return sorted(
+        Snapshot(int(m[1]), float(m[2]), path, _images(int(m[1]))) for m, path in matches if m
+    )
+
+
+def _images(kimg: int) -> int:
+    """Images of a published snapshot: multiples of 1024, of which the name has the thousands."""
+    return (1000 * kimg + 999) // 1024 * 1024
+
+
+def snapshots(workdir: str) -> list[Snapshot]:
+    """The snapshots of averages in a folder, by step.
+
+    Args:
+      workdir: a run's folder, or a folder of published snapshots, such as
+        edm2-img512-s-0033554-0.050.pkl.
 
     Raises:
       ValueError: there are none.
     """
-    found = _found(files.located(workdir))
+    folder = files.located(workdir)
+    found = _of_run(folder) or _published(folder)
     if not found:
         raise ValueError(
             f"{workdir} must hold snapshots of averages, got none: train with "
@@ -94,7 +135,7 @@ def solve(times: Sequence[float], stds: Sequence[float], time: float, std: float
     """The weights of snapshots whose sum is nearest to the profile of width std at `time`.
 
     Args:
-      times: [S] of the snapshots, in steps.
+      times: [S] of the snapshots, in steps or images.
       stds: [S] their relative widths.
       time: of the average that is asked for, at most the latest of `times`.
       std: its relative width.
@@ -121,9 +162,9 @@ def reconstruct(workdir: str, std: float, *, step: int | None = None) -> tuple[M
     """The model of any average, summed in float64.
 
     Args:
-      workdir: a run's folder.
+      workdir: a run's folder, or a folder of published snapshots.
       std: the relative width.
-      step: at which time; None is the latest snapshot's.
+      step: at which time, in the unit of `Snapshot.step`; None is the latest snapshot's.
 
     Returns:
       The model, and how many snapshots it was made of.
@@ -132,16 +173,17 @@ def reconstruct(workdir: str, std: float, *, step: int | None = None) -> tuple[M
       ValueError: no snapshots, or a time or width out of range.
     """
     found = snapshots(workdir)
-    last = found[-1][0]
+    last = found[-1].step
     step = last if step is None else step
     if not 0 < step <= last:
         raise ValueError(f"step must be between 1 and {last}, the latest snapshot's, got {step}")
-    end = min(when for when, _, _ in found if when >= step)
-    found = [each for each in found if each[0] <= end]
-    weights = solve([s for s, _, _ in found], [w for _, w, _ in found], step, std)
+    end = min(each.step for each in found if each.step >= step)
+    found = [each for each in found if each.step <= end]
+    time = step if found[0].images is None else _images(step)
+    weights = solve([each.time for each in found], [each.std for each in found], time, std)
     part = lambda model, w: jax.tree.map(lambda a: w * np.asarray(a, np.float64), model.params)
-    model = load(found[0][2])
+    model = load(found[0].path)
     total = part(model, weights[0])
-    for weight, (_, _, path) in zip(weights[1:], found[1:]):  # one in memory at a time
-        total = jax.tree.map(np.add, total, part(load(path), weight))
+    for weight, each in zip(weights[1:], found[1:]):  # one in memory at a time
+        total = jax.tree.map(np.add, total, part(load(each.path), weight))
     return model.replace(params=jax.tree.map(lambda a: a.astype(np.float32), total)), len(found)

@@ -13,7 +13,7 @@ from edm_jax.training.config import Config
 
 SAMPLE = 64  # images that a fingerprint looks at
 # Beside the model, the data and the objective: what decides the state's arrays and every draw.
-FIXED = ("batch_size", "seed", "init", "ema_more_kimg", "ema_power")
+FIXED = ("batch_size", "seed", "init", "ema_std", "ema_more_kimg", "ema_power")
 # Of the objective's settings: how much a noise level counts may change on the way.
 FREE = ("loss.weight", "loss.weight_arguments")
 

@@ -82,9 +82,19 @@ def formula_params(net):
     return params_from_state_dict(formula_weights(net), abstract_params(net))
 
 
+def official(arrays):
+    """The official weights, float32, and the constructor arguments of a golden file."""
+    weights = {
+        name.removeprefix("weights/"): value.astype(np.float32)
+        for name, value in arrays.items()
+        if name.startswith("weights/")
+    }
+    return weights, json.loads(str(arrays["config"]))
+
+
 def golden_case(arrays, **changes):
     """Network, preconditioner and parameters of a golden file; `changes` go to the network."""
-    config = json.loads(str(arrays["config"]))
+    weights, config = official(arrays)
     kind, channels = config.pop("precond"), config.pop("img_channels")
     make = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}[config.pop("model_type")]
     del config["arch"]
@@ -95,11 +105,6 @@ def golden_case(arrays, **changes):
         **config,
         **changes,
     )
-    weights = {
-        name.removeprefix("weights/"): value.astype(np.float32)
-        for name, value in arrays.items()
-        if name.startswith("weights/")
-    }
     settings = {"u": weights.pop("u")} if "u" in weights else {}
     params = params_from_state_dict(weights, abstract_params(net), resample_filter=taps(net))
     return net, preconditioning.PRECONDITIONERS[kind](**settings), params

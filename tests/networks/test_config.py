@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from edm_jax import preconditioning
 from edm_jax.model import Model
-from edm_jax.networks import ModelConfig, adm, config, ddpmpp, ncsnpp
+from edm_jax.networks import ModelConfig, adm, config, ddpmpp, edm2, ncsnpp
 
 FORMER = {
     "embedding_type": "positional", "channel_mult_noise": 1, "encoder_type": "standard",
@@ -19,7 +19,7 @@ FORMER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [ddpmpp, ncsnpp, adm])
+@pytest.mark.parametrize("make", [ddpmpp, ncsnpp, adm, edm2])
 def test_a_record_gives_the_configuration_back(make):
     before = make(resolution=16, preconditioner_arguments={"sigma_data": 0.7}, label_dim=3)
     record = json.loads(before.to_json())

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from edm_jax import objectives, preconditioning, randomness
-from edm_jax.objectives import Weighted, levels
+from edm_jax.objectives import Weighted, levels, uncertainty
 from edm_jax.training import averages, state
 from edm_jax.training.examples import example_keys
 from edm_jax.training.optimizer import Optimizer
@@ -85,7 +85,7 @@ def test_what_is_masked_is_not_scored():
 
 
 def test_nothing_known_moves_nothing():
-    objective = made(learn_uncertainty=True)
+    objective = made(learned=uncertainty.BESIDE)
     examples = objective.draw(objective.init(), KEYS, Weighted(DATA, MASK), {})
 
     def of_example(a, trained, i):

@@ -13,7 +13,8 @@ SIGMA = np.geomspace(0.01, 50.0, 64, dtype=np.float32)
 
 def test_it_starts_as_the_loss_itself():
     each = np.linspace(0.1, 3.0, 64, dtype=np.float32)
-    found = jax.jit(uncertainty.loss)(uncertainty.initial(), SIGMA, each)
+    u = uncertainty.log_variance(uncertainty.initial(), SIGMA)
+    found = jax.jit(uncertainty.loss)(u, each)
     np.testing.assert_array_equal(found, each)
 
 
@@ -31,7 +32,7 @@ def test_its_features_are_cosines_of_the_logarithm():
 
 def test_its_optimum_is_the_logarithm_of_the_loss():
     each = 0.2 + 0.8 * jax.nn.sigmoid(jnp.log(SIGMA) + 1.0)
-    cost = lambda w: uncertainty.loss(w, SIGMA, each).mean()
+    cost = lambda w: uncertainty.loss(uncertainty.log_variance(w, SIGMA), each).mean()
 
     @jax.jit
     def descend(w):

@@ -1,15 +1,19 @@
 """Power-function averages, and any of them from snapshots of two."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import official_pickles as official
 import pytest
 from etils import epath
 
 from edm_jax import load
 from edm_jax.model import Model, init_params
-from edm_jax.networks import ddpmpp
+from edm_jax.networks import ddpmpp, edm2
 from edm_jax.training import averages, posthoc
+from edm_jax.weights.official import nvidia
 
 
 def weights_of(std, steps):
@@ -95,8 +99,45 @@ STEPS, STDS = [10, 10, 20, 20, 30, 30], [0.05, 0.1] * 3
 
 def test_snapshots_are_found_by_step(run):
     found = posthoc.snapshots(run)
-    assert [(s, w) for s, w, _ in found] == list(zip(STEPS, STDS))
-    assert [value_of(load(path)) for _, _, path in found] == [15, 20, 25, 30, 35, 40]
+    assert [(each.step, each.std) for each in found] == list(zip(STEPS, STDS))
+    assert [value_of(load(each.path)) for each in found] == [15, 20, 25, 30, 35, 40]
+
+
+def test_exponents_and_weights_are_the_references(golden):
+    arrays = golden("edm2_phema.npz")
+    for std, gamma in zip(arrays["std"], arrays["gamma"]):
+        assert averages.exponent(std) == pytest.approx(gamma, rel=1e-13)
+    steps = np.float32(arrays["beta_t_next"] / arrays["beta_t_delta"] - 1)
+    for std in set(arrays["beta_std"].tolist()):
+        rows = arrays["beta_std"] == std
+        share = averages.by_power(std)(jnp.asarray(steps[rows]))
+        np.testing.assert_allclose(share, 1 - arrays["beta"][rows], rtol=2e-6)
+    for case in json.loads(str(arrays["cases"])):
+        times, stds, exact = (arrays[f"{part}/{case}"] for part in ("in_t", "in_std", "exact"))
+        wanted = zip(arrays[f"out_t/{case}"], arrays[f"out_std/{case}"])
+        found = np.stack([posthoc.solve(times, stds, t, std) for t, std in wanted], axis=1)
+        error = 1e-9 if case == "sixty_four_times" else 1e-12
+        np.testing.assert_allclose(found, exact, rtol=0, atol=error, err_msg=case)
+
+
+def test_published_snapshots_in_a_folder(tmp_path):
+    """The time of each is a multiple of 1024 images; the name has its thousands."""
+    config = edm2(
+        resolution=4, channels=1, model_channels=4, channel_mult=(1,), num_blocks=1,
+        attn_resolutions=(), preconditioner_arguments={"sigma_data": 0.5},
+    )  # fmt: skip
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    for kimg, std, value in ((8, 0.05, 1), (8, 0.1, 2), (16, 0.05, 3), (16, 0.1, 4)):
+        params = jax.tree.map(lambda a: np.full(a.shape, value, np.float32), shapes)
+        weights, arguments = nvidia.to_state_dict(Model.build(config, params))
+        half = {name: array.astype(np.float16) for name, array in weights.items()}
+        file = tmp_path / f"edm2-img512-xs-{kimg:07d}-{std:.3f}.pkl"
+        file.write_bytes(official.edm2_snapshot(half, {**arguments, "class_name": "Precond"}))
+    (tmp_path / "img512.pkl").write_bytes(b"")  # statistics are beside them
+    model, used = posthoc.reconstruct(str(tmp_path), 0.07)
+    weights = posthoc.solve([8192, 8192, 16384, 16384], [0.05, 0.1] * 2, 16384, 0.07)
+    assert used == 4 and value_of(model) == pytest.approx(weights @ [1, 2, 3, 4], rel=1e-6)
+    assert value_of(posthoc.reconstruct(str(tmp_path), 0.1, step=8)[0]) == pytest.approx(2)
 
 
 @pytest.mark.parametrize("step, count", [(None, 6), (30, 6), (25, 6), (20, 4), (10, 2), (1, 2)])

@@ -176,7 +176,7 @@ def test_a_run_goes_on_from_an_older_step_when_asked(run, finished):
     assert sorted(p.name for p in (run / "set_aside").iterdir()) == ["12", "8"]
     # Nothing later than step 6 is left among the pictures, averages and numbers.
     assert [p.name for p in run.glob("*.png")] == ["samples-00000004.png"]
-    assert {s for s, _, _ in posthoc.snapshots(str(run))} == {4, 6}
+    assert {each.step for each in posthoc.snapshots(str(run))} == {4, 6}
     assert metrics.read(run)[-1]["step"] == 6
     flip(run / "checkpoints/4/state")
     with pytest.raises(ValueError, match="checkpoints/4 is damaged"):
@@ -211,7 +211,7 @@ def test_nothing_is_written_of_a_step_that_is_not_finite(tmp_path, monkeypatch, 
         loop.NonFiniteLossError, match="step 6 must be finite, got nan|must be finite after step 6"
     ):
         loop.train(config, str(tmp_path), quiet=True)
-    assert {s for s, _, _ in posthoc.snapshots(str(tmp_path))} == {3}
+    assert {each.step for each in posthoc.snapshots(str(tmp_path))} == {3}
     assert [p.name for p in tmp_path.glob("*.png")] == ["samples-00000003.png"]
     assert steps(tmp_path) == [4]
 
@@ -225,7 +225,7 @@ def test_a_run_that_goes_on_removes_the_snapshots_of_the_attempt_before(run, cap
     loop.train(tiny(), str(run))
     assert "removed 7 grids and snapshots of steps after 4" in capsys.readouterr().err
     assert not stale.exists()
-    assert {s for s, _, _ in posthoc.snapshots(str(run))} == {4, 8, 12}
+    assert {each.step for each in posthoc.snapshots(str(run))} == {4, 8, 12}
 
 
 class Killed(BaseException):
@@ -251,9 +251,9 @@ def whole(workdir):
         assert [checkpoints.damage(step) for step in found] == [None] * len(found)
     assert sorted(int(p.name) for p in folders) == found
     kept = posthoc.snapshots(str(workdir))
-    for path in [*folders, *(path for _, _, path in kept)]:
+    for path in [*folders, *(each.path for each in kept)]:
         edm_jax.load(path)
-    return found, {step for step, _, _ in kept}
+    return found, {each.step for each in kept}
 
 
 def unfinished(workdir):

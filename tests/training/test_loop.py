@@ -179,7 +179,9 @@ def test_another_run_s_folder_is_refused(whole, changes, message):
 
 def test_averages_are_kept_in_checkpoints_and_snapshots(whole):
     found = posthoc.snapshots(str(whole))
-    assert [(s, w) for s, w, _ in found] == [(s, w) for s in (4, 8, 12) for w in (0.05, 0.1)]
+    assert [(each.step, each.std) for each in found] == [
+        (s, w) for s in (4, 8, 12) for w in (0.05, 0.1)
+    ]
     main_one, longer, *powers = (
         restore_model(str(whole), ema=name).params
         for name in (None, "halflife-0.1", "power-0.050", "power-0.100")

@@ -162,6 +162,20 @@ def test_the_learning_rate_ramps_in_images_beyond_int32():
     assert schedule(jnp.int32(2_000_000)) == pytest.approx(2e-4)
 
 
+def test_the_learning_rate_falls_with_the_root_of_the_steps():
+    """ImageNet-512, size S, of EDM2: batches of 2048, a ramp of 10 million images."""
+    schedule = optimizer.learning_rate(0.01, 1e7, 2048, decay_steps=70_000)
+    for images, rate in ((0, 0), (5e6, 0.005), (1e7, 0.01), (143.36e6, 0.01), (2**31, 0.0025837)):
+        assert schedule(images / 2048) == pytest.approx(rate, rel=2e-5)
+
+
+def test_infinite_gradients_become_what_is_asked_for():
+    grads = {"w": jnp.array([jnp.nan, jnp.inf, -jnp.inf, 2.0])}
+    replace = optimizer.replace_nonfinite(0.0)
+    clean, _ = replace.update(grads, replace.init(grads))
+    assert clean["w"].tolist() == [0.0, 0.0, 0.0, 2.0]
+
+
 def test_nonfinite_gradients_are_replaced():
     grads = {"w": jnp.array([jnp.nan, jnp.inf, -jnp.inf, 2.0])}
     replace = optimizer.replace_nonfinite()

@@ -38,8 +38,27 @@ _NETWORKS: dict[str, dict[str, Any]] = {
         "dropout": 0.10,
         "label_dropout": 0.0,
     },
+    "UNet": {
+        "model_channels": 192,
+        "channel_mult": (1, 2, 3, 4),
+        "channel_mult_noise": 0,
+        "channel_mult_emb": 0,
+        "num_blocks": 3,
+        "attn_resolutions": (16, 8),
+        "label_balance": 0.5,
+        "concat_balance": 0.5,
+        "resample_filter": (1, 1),
+        "channels_per_head": 64,
+        "dropout": 0.0,
+        "res_balance": 0.3,
+        "attn_balance": 0.3,
+        "clip_act": 256.0,
+        "logvar_channels": 128,
+    },
 }
-_ARCHITECTURES = {"SongUNet": "song", "DhariwalUNet": "dhariwal"}
+_ARCHITECTURES = {"SongUNet": "song", "DhariwalUNet": "dhariwal", "UNet": "edm2"}
+_OURS = {"channels_per_head": "head_channels"}  # where our name is another
+_NONE_IS_ZERO = ("channel_mult_noise", "channel_mult_emb", "clip_act")  # of EDM2's network
 
 # precond -> class name, network, and official argument -> (ours, official default).
 _WRAPPERS: dict[str, tuple[str, str, dict[str, tuple[str, float]]]] = {
@@ -72,6 +91,7 @@ _WRAPPERS: dict[str, tuple[str, str, dict[str, tuple[str, float]]]] = {
             "sigma_data": ("sigma_data", 0.5),
         },
     ),
+    "edm2": ("Precond", "UNet", {"sigma_data": ("sigma_data", 0.5)}),
 }
 WRAPPERS = {row[0]: name for name, row in _WRAPPERS.items()}  # class name -> precond
 _MAX_INTEGER = 2**20  # of pixels, channels, classes, steps: beyond it is damage
@@ -82,7 +102,8 @@ def keywords(class_name: str) -> tuple[str, ...]:
     """The wrapper's own constructor arguments in order; all others belong to the network."""
     settings = _WRAPPERS[WRAPPERS[class_name]][2]
     common = ("img_resolution", "img_channels", "label_dim", "use_fp16")
-    return (*common, *settings, "model_type")
+    last = "logvar_channels" if WRAPPERS[class_name] == "edm2" else "model_type"
+    return (*common, *settings, last)
 
 
 def config_from_arguments(
@@ -91,8 +112,8 @@ def config_from_arguments(
     """Our configuration of an official network.
 
     Args:
-      arguments: the wrapper's constructor keywords, with `precond` ("edm", "vp", "ve", "iddpm") or
-        `class_name` ("EDMPrecond", ...); what is left out has its official default.
+      arguments: the wrapper's constructor keywords, with `precond` ("edm", "vp", "ve", "iddpm",
+        "edm2") or `class_name` ("EDMPrecond", ...); what is left out has its official default.
       u: [M + 1] noise levels that an iDDPM network brings with it.
 
     Returns:
@@ -113,7 +134,13 @@ def config_from_arguments(
     model_type = arguments.get("model_type", model_type)
     if not isinstance(model_type, str) or model_type not in _NETWORKS:
         raise WeightsError(f"model_type must be one of {', '.join(_NETWORKS)}, got {model_type!r}")
+    edm2 = precond == "edm2"
+    if edm2 != (model_type == "UNet"):
+        raise WeightsError(f"model_type of the precond {precond!r} cannot be {model_type!r}")
     defaults = _NETWORKS[model_type]
+    if edm2:
+        zeros = {n: 0 for n in _NONE_IS_ZERO if n in arguments and arguments[n] is None}
+        arguments = {"use_fp16": True, **arguments, **zeros}
     shape = {"img_resolution": "resolution", "img_channels": "channels", "label_dim": "label_dim"}
     known = {*_NOT_THE_NETWORKS, *defaults, *settings, *shape}
     for name in arguments:
@@ -124,7 +151,8 @@ def config_from_arguments(
     for name, ours in shape.items():
         values[ours] = _checked(name, arguments.get(name, 0 if name == "label_dim" else None), 0)
     for name, default in defaults.items():
-        values[name] = _checked(name, arguments.get(name, default), default)
+        value = arguments.get(name, default)
+        values[_OURS.get(name, name)] = _checked(name, value, default)
     given = {}
     for name, (ours, default) in settings.items():
         value = _checked(name, arguments.get(name, default), default)
@@ -134,10 +162,11 @@ def config_from_arguments(
         given["u"] = _levels(u, given["num_train_steps"])
     values["dtype"] = "float16" if arguments.get("use_fp16") else "float32"
     kind = ARCHITECTURES[_ARCHITECTURES[model_type]]
-    config = kind(preconditioner=precond, preconditioner_arguments=given, **values)
+    name = "edm" if edm2 else precond
+    config = kind(preconditioner=name, preconditioner_arguments=given, **values)
     try:
         with np.errstate(over="raise", divide="raise", invalid="raise"):
-            preconditioning.build(precond, **given)
+            preconditioning.build(name, **given)
     except (ValueError, ArithmeticError) as error:
         raise WeightsError(f"the preconditioner's arguments make none: {error}") from None
     return config
@@ -154,16 +183,18 @@ def arguments_from_config(config: ModelConfig) -> dict[str, Any]:
         raise WeightsError(
             f"architecture must be an official one, {', '.join(types)}, got {config.architecture!r}"
         )
-    if config.preconditioner not in _WRAPPERS:
+    model_type = types[config.architecture]
+    edm2 = model_type == "UNet"
+    precond = "edm2" if edm2 and config.preconditioner == "edm" else config.preconditioner
+    if precond not in _WRAPPERS or edm2 != (precond == "edm2"):
         raise WeightsError(
             f"preconditioner must be an official one, {', '.join(_WRAPPERS)}, "
             f"got {config.preconditioner!r}"
         )
-    class_name, _, settings = _WRAPPERS[config.preconditioner]
-    model_type = types[config.architecture]
+    class_name, _, settings = _WRAPPERS[precond]
     arguments: dict[str, Any] = {
         "class_name": class_name,
-        "precond": config.preconditioner,
+        "precond": precond,
         "img_resolution": config.resolution,
         "img_channels": config.channels,
         "label_dim": config.label_dim,
@@ -171,10 +202,13 @@ def arguments_from_config(config: ModelConfig) -> dict[str, Any]:
     }
     for name, (ours, default) in settings.items():
         arguments[name] = config.preconditioner_arguments.get(ours, default)
-    arguments["model_type"] = model_type
+    if not edm2:
+        arguments["model_type"] = model_type
     for name in _NETWORKS[model_type]:
-        value = getattr(config, name)
+        value = getattr(config, _OURS.get(name, name))
         arguments[name] = list(value) if isinstance(value, tuple) else value
+        if edm2 and name in _NONE_IS_ZERO and not value:
+            arguments[name] = None
     return arguments
 
 

@@ -16,11 +16,16 @@ from edm_jax.networks.resample import filter_2d
 _FILTER = "resample_filter"
 _TOP = ("map_noise", "map_label", "map_augment", "map_layer0", "map_layer1", "enc", "dec")
 _TOP_ADM = ("map_augment", "map_layer0", "map_layer1", "map_label", "enc", "dec")
+_TOP_EDM2 = ("out_gain", "emb_fourier", "emb_noise", "emb_label", "enc", "dec")
 _UNITS = ("conv", "in", "up", "down", "aux_down", "aux_skip", "aux_residual", "block")
 _TAIL = ("aux_up", "aux_norm", "aux_conv")
-_LAYERS = ("norm0", "conv0", "affine", "norm1", "conv1", "skip", "norm2", "qkv", "proj")
+_LAYERS = (
+    "norm0", "conv0", "affine", "norm1", "conv1", "skip", "norm2", "qkv", "proj",
+    "conv_res0", "emb_linear", "conv_res1", "conv_skip", "attn_qkv", "attn_proj",
+)  # fmt: skip
 _POOL = ("qkv", "proj")
-_LEAVES = ("freqs", "positional", "weight", "bias", _FILTER)
+_LEAVES = ("freqs", "phases", "positional", "out_gain", "emb_gain", "weight", "bias", _FILTER)
+_LAST = ("out_norm", "out_conv", "out_pool", "out_linear", "logvar_fourier", "logvar_linear")
 _UNIT = re.compile(r"(enc|dec)\.(\d+)x\d+_([a-z_]+)(\d*)$")
 
 
@@ -41,17 +46,20 @@ def official_name(path: Sequence[str]) -> str:
     >>> official_name(("enc_16x16_block0", "conv0", "kernel"))
     'enc.16x16_block0.conv0.weight'
     """
-    first, *rest = path
-    if first.startswith(("enc_", "dec_")):
-        first = first.replace("_", ".", 1)
-    leaf = {"kernel": "weight", "scale": "weight"}.get(rest[-1], rest[-1])
-    return ".".join((first, *rest[:-1], leaf))
+    *layers, leaf = path
+    if layers and layers[0].startswith(("enc_", "dec_")):
+        layers[0] = layers[0].replace("_", ".", 1)
+    return ".".join((*layers, {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)))
+
+
+def _prefixed(prefix: str, name: str) -> str:
+    return name if name.startswith("logvar_") else prefix + name  # EDM2's is beside its network
 
 
 def _to_official(array: Any) -> np.ndarray:
     array = np.asarray(array)
     axes = {2: (1, 0), 4: (3, 2, 0, 1)}.get(array.ndim)
-    return np.ascontiguousarray(array if axes is None else array.transpose(axes))
+    return np.asarray(array if axes is None else array.transpose(axes), order="C")
 
 
 def _official_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -71,7 +79,8 @@ def params_from_state_dict(
     Args:
       weights: official names, each starting with `prefix`, to arrays; filter buffers may be absent.
       like: arrays or `jax.ShapeDtypeStruct`s of the network (`jax.eval_shape(net.init, …)`).
-      prefix: of every name; "model." inside the official wrappers.
+      prefix: of every name but a log-variance's; "model." inside the official wrappers, "unet." in
+        that of EDM2.
       resample_filter: taps that the network resamples with; when given, every filter buffer must
         agree with them.
 
@@ -81,7 +90,7 @@ def params_from_state_dict(
     Raises:
       ValueError: naming the missing, extra and misshapen tensors, or the filter that disagrees.
     """
-    paths = {prefix + official_name(path): path for path in flatten(like)}
+    paths = {_prefixed(prefix, official_name(path)): path for path in flatten(like)}
     shapes = flatten(like)
     missing = [name for name in paths if name not in weights]
     extra = [name for name in weights if name not in paths and not name.endswith("." + _FILTER)]
@@ -127,25 +136,26 @@ def _check_filters(weights: Mapping[str, np.ndarray], expected: np.ndarray) -> N
 def state_dict_from_params(
     params: Mapping[str, Any],
     *,
-    resample_filter: Sequence[float] = (1, 1),
+    resample_filter: Sequence[float] | None = (1, 1),
     prefix: str = "model.",
 ) -> dict[str, np.ndarray]:
     """Returns the official state dict of a network: every name, in the official order.
 
     Args:
       params: our parameter tree.
-      resample_filter: taps that the network resamples with, for the filter buffers.
-      prefix: put before every name.
+      resample_filter: taps that the network resamples with, for the filter buffers; None for a
+        network that has no such buffers.
+      prefix: put before every name but a log-variance's.
 
     Returns:
       Official names to arrays in the official layouts, filter buffers [1, 1, K, K] included.
     """
     weights = {official_name(path): _to_official(leaf) for path, leaf in flatten(params).items()}
-    for name in _filter_names(weights):
-        weights[name] = filter_2d(resample_filter)
-    top = _TOP_ADM if "out_norm" in params else _TOP
+    if resample_filter is not None:
+        weights |= {name: filter_2d(resample_filter) for name in _filter_names(weights)}
+    top = _TOP_EDM2 if "out_gain" in params else _TOP_ADM if "out_norm" in params else _TOP
     ordered = sorted(weights, key=lambda name: _order(name, top))
-    return {prefix + name: weights[name] for name in ordered}
+    return {_prefixed(prefix, name): weights[name] for name in ordered}
 
 
 def _filter_names(weights: Mapping[str, Any]) -> list[str]:
@@ -172,7 +182,7 @@ def _order(name: str, top: Sequence[str]) -> tuple[int, ...]:
     parts = name.split(".")
     leaf = _LEAVES.index(parts[-1])
     if parts[0] not in ("enc", "dec"):
-        names = (*top, "out_norm", "out_conv", "out_pool", "out_linear")
+        names = (*top, *_LAST)
         layer = _POOL.index(parts[1]) if len(parts) == 3 else -1
         return (names.index(parts[0]), layer, leaf)
     match = _UNIT.match(".".join(parts[:2]))

@@ -1,4 +1,4 @@
-"""NVIDIA's EDM network snapshots: reading the official .pkl files without executing them.
+"""NVIDIA's network snapshots of EDM and EDM2: reading the .pkl files without executing them.
 
 An official snapshot is a pickle of Python objects that carry their own source text, which normal
 unpickling executes. `read_pickle` takes the numbers and the constructor arguments out of it as
@@ -26,14 +26,15 @@ from edm_jax.weights.official.arguments import (
     keywords,
 )
 from edm_jax.weights.official.names import params_from_state_dict, state_dict_from_params
-from edm_jax.weights.official.pickle_records import Call, Global
+from edm_jax.weights.official.pickle_records import EASY_DICT, Call, Global
 
 _PERSISTENT = Global("torch_utils.persistence", "_reconstruct_persistent_obj")
 _MODULE_DICT = Global("torch.nn.modules.container", "ModuleDict")
 _SETS = {Global("builtins", "set"), Global("__builtin__", "set")}  # protocols before 4
 ALLOWED = frozenset(
-    {_PERSISTENT, _MODULE_DICT}
+    {_PERSISTENT, _MODULE_DICT, EASY_DICT}
     | _SETS
+    | torch_tensors.ARRAY_GLOBALS
     | torch_tensors.TENSOR_GLOBALS
     | torch_tensors.SCALAR_GLOBALS
 )
@@ -54,7 +55,7 @@ def read_pickle(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
       weights: tensor name -> array, the names and the order of the official state dict, buffers
       (`resample_filter`, `freqs`, `u`) included.
       arguments: the constructor keywords of the preconditioning wrapper, with its `class_name`
-      ("EDMPrecond", ...) and `precond` ("edm", "vp", "ve" or "iddpm").
+      ("EDMPrecond", ...) and `precond` ("edm", "vp", "ve", "iddpm" or "edm2").
 
     Raises:
       WeightsError: a ValueError; the file is missing, damaged or something else, or names a
@@ -103,12 +104,20 @@ def network_of(file: torch_tensors.TorchFile) -> tuple[dict[str, np.ndarray], di
             keys = ", ".join(str(key)[:40] for key in list(snapshot)[:8])
             raise WeightsError(f"must hold a network, 'ema' or 'net', got keys {keys or 'none'}")
         snapshot = snapshot[found[0]]
+        if type(snapshot) is dict:
+            raise WeightsError(
+                "must say what the network is; a training state of EDM2 does not: "
+                "take the network-snapshot of the same time"
+            )
     wrapper, state = _persistent_object(snapshot)
     if wrapper not in WRAPPERS:
         raise WeightsError(
             f"the network must be wrapped in {', '.join(WRAPPERS)}, got a {wrapper[:80]}"
         )
-    return _Weights(file).collect(snapshot), _arguments(wrapper, state)
+    weights, arguments = _Weights(file).collect(snapshot), _arguments(wrapper, state)
+    if arguments["precond"] == "edm2" and "logvar_linear.weight" in weights:
+        arguments.setdefault("logvar_channels", weights["logvar_linear.weight"].shape[-1])
+    return weights, arguments
 
 
 def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, Any]) -> Model:
@@ -118,7 +127,7 @@ def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, A
       weights: official names -> arrays; filter buffers may be absent, `u` is needed by iDDPM
         networks.
       arguments: the constructor keywords of the wrapper, with `precond` ("edm", "vp", "ve",
-        "iddpm") or `class_name` ("EDMPrecond", ...); they decide the network and the
+        "iddpm", "edm2") or `class_name` ("EDMPrecond", ...); they decide the network and the
         preconditioner.
 
     Returns:
@@ -137,8 +146,11 @@ def from_state_dict(weights: Mapping[str, np.ndarray], arguments: Mapping[str, A
 def to_state_dict(model: Model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The inverse of `from_state_dict`, bit for bit.
 
+    What the official networks have no argument for and only training asks for, such as the label
+    dropout of EDM2's, is left out.
+
     Args:
-      model: a model under one of the four official preconditioners.
+      model: a network under a preconditioner that officially go together.
 
     Returns:
       weights: every tensor of the official state dict, in its order and layout, buffers included.
@@ -164,20 +176,27 @@ def model_from_weights(weights: Mapping[str, np.ndarray], config: ModelConfig) -
     try:
         like = params_like(config, tensors=len(weights))
         taps = _taps(config)
-        params = params_from_state_dict(weights, like, resample_filter=taps)
+        params = params_from_state_dict(weights, like, prefix=_prefix(config), resample_filter=taps)
         return Model.build(config, params)
     except (ValueError, TypeError, ArithmeticError, LookupError, flax.errors.FlaxError) as error:
         raise WeightsError(" ".join(str(error).split())[:2000]) from None
 
 
-def _taps(config: ModelConfig) -> tuple[int, ...]:
+def _prefix(config: ModelConfig) -> str:
+    return "unet." if config.architecture == "edm2" else "model."
+
+
+def _taps(config: ModelConfig) -> tuple[int, ...] | None:
+    if config.architecture == "edm2":  # its filters are no buffers
+        return None
     return getattr(config, "resample_filter", (1, 1))  # ADM's is always the box
 
 
 def weights_of_model(model: Model) -> dict[str, np.ndarray]:
     """The official state dict of any model: names -> float32 arrays in the official layouts."""
-    taps = _taps(model.config)
-    weights = state_dict_from_params(jax.device_get(model.params), resample_filter=taps)
+    taps, prefix = _taps(model.config), _prefix(model.config)
+    params = jax.device_get(model.params)
+    weights = state_dict_from_params(params, resample_filter=taps, prefix=prefix)
     if model.config.preconditioner == "iddpm":
         given = dict(model.config.preconditioner_arguments)
         c_1, c_2 = given.get("c_1", 0.001), given.get("c_2", 0.008)

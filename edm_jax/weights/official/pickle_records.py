@@ -55,6 +55,7 @@ class Parsed(NamedTuple):
 
 
 ORDERED_DICT = Global("collections", "OrderedDict")
+EASY_DICT = Global("dnnlib.util", "EasyDict")
 _LATIN1 = Global("_codecs", "encode")  # how protocol 2 writes bytes
 _MARK = object()
 
@@ -76,8 +77,8 @@ def parse(
 
     Returns:
       The value, made of None, bool, int, float, str, memoryview (bytes), tuple, list (sets too),
-      dict (OrderedDict too), Global, Call and Persistent; where it ends; the Persistent records in
-      their order.
+      dict (OrderedDict and EasyDict too), Global, Call and Persistent; where it ends; the
+      Persistent records in their order.
 
     Raises:
       WeightsError: not a pickle, truncated, an opcode or global outside what is allowed.
@@ -190,7 +191,7 @@ class _Machine:
     def call(self, function: Any, arguments: Any) -> None:
         if type(function) is not Global or type(arguments) is not tuple:
             raise WeightsError(f"damaged: a call of no function at byte {self.position}")
-        if function == ORDERED_DICT and not arguments:
+        if function in (ORDERED_DICT, EASY_DICT) and not arguments:
             self.push({})
         elif function == _LATIN1:
             self.push(self.latin1(arguments))

@@ -49,6 +49,14 @@ _DTYPE = Global("numpy", "dtype")
 STORAGE_GLOBALS = frozenset(_TYPES)
 TENSOR_GLOBALS = frozenset({PARAMETER, TENSOR, FROM_BYTES, ORDERED_DICT})
 SCALAR_GLOBALS = frozenset(_SCALARS | {_DTYPE, Global("_codecs", "encode")})
+# NumPy arrays: they stand beside the tensors, and nothing of them is used.
+ARRAY_GLOBALS = frozenset(
+    {
+        Global("numpy", "ndarray"),
+        Global("numpy.core.multiarray", "_reconstruct"),
+        Global("numpy._core.multiarray", "_reconstruct"),
+    }
+)
 
 
 class _StorageId(NamedTuple):

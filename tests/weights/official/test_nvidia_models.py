@@ -1,5 +1,6 @@
 """Official files as models: the reference's numbers, the round trip, and what does not fit."""
 
+import collections
 import json
 
 import jax
@@ -9,8 +10,8 @@ import pytest
 
 from edm_jax import tables
 from edm_jax.model import Model
-from edm_jax.networks import adm, ddpmpp
-from edm_jax.weights import load
+from edm_jax.networks import adm, ddpmpp, edm2
+from edm_jax.weights import load, save
 from edm_jax.weights.errors import WeightsError
 from edm_jax.weights.official import nvidia
 from edm_jax.weights.official.arguments import arguments_from_config, config_from_arguments
@@ -72,6 +73,59 @@ def test_a_snapshot_is_given_back_bit_for_bit(golden, tmp_path, name):
         np.testing.assert_array_equal(again[key], value)
     assert again_arguments.items() >= arguments.items()
     assert config_from_arguments(again_arguments, u=weights.get("u")) == model.config
+
+
+@pytest.mark.parametrize("era", ["1.12", "2.x"])
+@pytest.mark.parametrize("name", ["edm2_cond", "edm2_uncond"])
+def test_a_snapshot_of_edm2_is_given_back_bit_for_bit(golden, tmp_path, name, era):
+    weights, arguments = official_arrays(golden(f"{name}.npz"))
+    path, marker = tmp_path / "edm2.pkl", tmp_path / "marker"
+    path.write_bytes(official.edm2_snapshot(weights, arguments, era, marker))
+    model = load(path)
+    assert not marker.exists()
+    assert model.config.dtype == "float32" and model.config.preconditioner == "edm"
+    found, again = nvidia.to_state_dict(model)
+    assert list(found) == list(weights)
+    for key, value in weights.items():
+        assert found[key].dtype == np.float32 and found[key].shape == value.shape
+        np.testing.assert_array_equal(found[key], value.astype(np.float32))
+    assert again.items() >= arguments.items()
+    assert config_from_arguments(again) == model.config
+    save(model, tmp_path / "edm2.safetensors")
+    assert load(tmp_path / "edm2.safetensors").config == model.config
+
+
+def official_arrays(arrays):
+    """As snapshots of EDM2 hold them, in float16."""
+    names = [name for name in arrays if name.startswith("weights/")]
+    weights = {name.removeprefix("weights/"): arrays[name].astype(np.float16) for name in names}
+    return weights, json.loads(str(arrays["config"]))
+
+
+def test_what_a_file_of_edm2_leaves_out_is_the_official_default():
+    given = {"class_name": "Precond", "img_resolution": 64, "img_channels": 4, "label_dim": 1000}
+    found = config_from_arguments({**given, "model_channels": 128, "clip_act": None})
+    wanted = edm2(
+        resolution=64, channels=4, label_dim=1000, model_channels=128, clip_act=0.0,
+        dtype="float16", preconditioner_arguments={"sigma_data": 0.5},
+    )  # fmt: skip
+    assert found == wanted
+    assert arguments_from_config(found)["clip_act"] is None
+
+
+def test_networks_and_preconditioners_that_do_not_go_together_are_refused():
+    shape = {"img_resolution": 8, "img_channels": 3, "label_dim": 0}
+    with pytest.raises(WeightsError, match="model_type of the precond 'edm' cannot be 'UNet'"):
+        config_from_arguments({"precond": "edm", "model_type": "UNet", **shape})
+    with pytest.raises(WeightsError, match="preconditioner must be an official one"):
+        arguments_from_config(edm2(preconditioner="vp"))
+
+
+def test_a_training_state_of_edm2_says_that_it_does_not_say_what_the_network_is():
+    tensors = {"unet.out_gain": official.tensor(np.zeros((), np.float32))}
+    state = {"state": official.easy_dict(cur_nimg=0), "net": collections.OrderedDict(tensors)}
+    with pytest.raises(WeightsError, match="training state of EDM2 does not: take the network-"):
+        nvidia.parse_pickle(official.dumps(state))
 
 
 def without(weights, name):
