@@ -34,7 +34,7 @@ def get_config(archive: str = "digits") -> Config:
     dataset = streaming.load(archive)
     count = len(dataset.images)
     spread = np.unique(np.linspace(0, count - 1, 1000).astype(np.int64))
-    deviation = float(np.std(dataset.images[spread] / 127.5 - 1))
+    deviation = 0.5 if dataset.latents else float(np.std(dataset.images[spread] / 127.5 - 1))
     # Smaller sets are learned by heart sooner: the paper's rates, by the size of its sets.
     dropout = 0.05 if count >= 60_000 else 0.13 if count >= 30_000 else 0.25
     return Config(

@@ -3,6 +3,7 @@
 An archive holds images (PNG, JPEG, WebP ...; square, all of one size) in any folders, and at its
 root `dataset.json`, {"labels": [[name, label], ...]}, whose labels are class indices or vectors;
 "left_out" there lists pictures that are beside the images, such as a contact sheet.
+Where there are no images, but .npy files, those are latents (`moments`), with labels likewise.
 It is decoded once, in parallel, to one uint8 array: in memory, or in a cached memory-mapped file
 when it is large.
 """
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from edm_jax.data import decode, digits
+from edm_jax.data import decode, digits, moments
 from edm_jax.quoting import quoted
 from edm_jax.runtime import files
 
@@ -28,7 +29,10 @@ MEMORY_LIMIT = 4 << 30  # bytes
 
 
 class Images(Protocol):
-    """What is indexed like an array uint8 [N, H, W, C], wherever the images are."""
+    """What is indexed like an array [N, H, W, C], wherever the images are.
+
+    uint8 of images; float32 of latents, whose channels are means and deviations.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,7 +46,8 @@ class Images(Protocol):
 class Dataset(NamedTuple):
     """Images and what is known of each.
 
-    images: uint8 [N, H, W, C], in memory, memory-mapped, or decoded when they are asked for.
+    images: uint8 [N, H, W, C], or latents: float32 [N, H, W, 8]; in memory, memory-mapped, or
+      decoded when they are asked for.
     targets: int32 [N] class indices, or float32 [N, L] label vectors, or None.
     name: of the archive, without its suffix.
     classes: the names of the classes, one for each of `label_dim`, or ().
@@ -64,8 +69,13 @@ class Dataset(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """1 for gray, 3 for RGB."""
-        return self.images.shape[3]
+        """1 for gray, 3 for RGB, 4 for latents."""
+        return self.images.shape[3] // (2 if self.latents else 1)
+
+    @property
+    def latents(self) -> bool:
+        """Whether there are means and deviations of latents in place of images."""
+        return self.images.shape[3] == moments.CHANNELS
 
     @property
     def label_dim(self) -> int:
@@ -136,8 +146,9 @@ def load(
     found = survey(path, labels=labels)
     size = (len(found.names), *found.shape)
     with naming(path):
-        if np.prod(size, dtype=np.int64) <= memory_limit:
-            images = np.empty(size, np.uint8)
+        dtype = decode.dtype_of(size)
+        if np.prod(size, dtype=np.int64) * dtype.itemsize <= memory_limit:
+            images = np.empty(size, dtype)
             _decode_into(images, path, found.names, workers, progress)
         else:
             images = _cached(path, found, size, cache_dir, workers, progress)
@@ -219,9 +230,16 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
             raise ValueError(
                 f"dataset.json: left_out must be a list of names, got {quoted(left_out)}"
             )
-    found = sorted(item for item in found if _is_image(item[0]) and item[0] not in left_out)
+    kept = [item for item in found if item[0] not in left_out]
+    images, latents = (
+        sorted(item for item in kept if _ends(item[0], suffixes))
+        for suffixes in (decode.SUFFIXES, (moments.SUFFIX,))
+    )
+    found = images or latents
     if not found:
-        raise ValueError(f"{path}: holds no images ({', '.join(decode.SUFFIXES)})")
+        raise ValueError(
+            f"{path}: holds no images ({', '.join(decode.SUFFIXES)}; {moments.SUFFIX} of latents)"
+        )
     digest = hashlib.sha256("\n".join(f"{name} {key}" for name, key in found).encode())
     return [name for name, _ in found], digest.hexdigest()[:20]
 
@@ -239,10 +257,10 @@ def _files_below(path: pathlib.Path) -> Iterator[pathlib.Path]:
                 yield file
 
 
-def _is_image(name: str) -> bool:
+def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
     """Tells images from other files, and from what macOS and editors leave in hidden ones."""
     hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    return name.lower().endswith(decode.SUFFIXES) and not hidden
+    return name.lower().endswith(suffixes) and not hidden
 
 
 @contextlib.contextmanager
@@ -342,7 +360,7 @@ def targets(labels: list) -> np.ndarray:
 
 
 def _decode_into(images, path, names, workers, progress) -> None:
-    """Fills uint8 [N, H, W, C] with the decoded members."""
+    """Fills [N, H, W, C] with the decoded members."""
     bar = progress(total=len(names), desc=f"reading {path.name}", unit="img") if progress else None
     try:
         start = 0
@@ -371,7 +389,7 @@ def _cached(path, found, size, cache_dir, workers, progress) -> np.ndarray:
             handle, temporary = tempfile.mkstemp(".partial", f"{target.name}.", target.parent)
             os.close(handle)
             try:
-                images = np.lib.format.open_memmap(temporary, "w+", np.uint8, size)
+                images = np.lib.format.open_memmap(temporary, "w+", decode.dtype_of(size), size)
                 files.reserve(temporary)
                 _decode_into(images, path, found.names, workers, progress)
                 images.flush()

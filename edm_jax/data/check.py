@@ -1,10 +1,12 @@
 """What an archive holds: numbers, and a contact sheet."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
+from edm_jax import latents
 from edm_jax.data.archive import Dataset
 from edm_jax.runtime import pictures
 
@@ -20,7 +22,7 @@ class Report:
 
     count: images.
     resolution: their height and width, in pixels.
-    channels: 1 for gray, 3 for RGB.
+    channels: 1 for gray, 3 for RGB, 4 for latents.
     label_dim: the width L of a label; 0 where there are none.
     classes: the names of the classes, one for each of `label_dim`, or ().
     class_counts: [L] images of each class; () where labels are no classes.
@@ -41,7 +43,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """Says it line by line."""
-        colours = {1: "gray", 3: "RGB"}[self.channels]
+        colours = {1: "gray", 3: "RGB", latents.CHANNELS: "latents"}[self.channels]
         return [
             f"images      {self.count:,}",
             f"size        {self.resolution}x{self.resolution} {colours}",
@@ -88,18 +90,12 @@ def report(dataset: Dataset) -> Report:
     >>> found.count, found.class_counts[:3], round(found.sigma_data, 4)
     (1797, (178, 182, 177), 0.7518)
     """
-    images = dataset.images
-    counts = np.zeros((dataset.channels, 256), np.int64)
-    for start in range(0, len(images), BLOCK):
-        block = np.asarray(images[start : start + BLOCK])
-        for channel in range(dataset.channels):
-            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
-    mean, std = _moments(counts)
+    mean, std, sigma_data = (_of_latents if dataset.latents else _of_images)(dataset)
     class_counts = ()
     if dataset.targets is not None and dataset.targets.ndim == 1:
         class_counts = tuple(np.bincount(dataset.targets).tolist())
     return Report(
-        len(images),
+        len(dataset.images),
         dataset.resolution,
         dataset.channels,
         dataset.label_dim,
@@ -107,8 +103,36 @@ def report(dataset: Dataset) -> Report:
         class_counts,
         mean,
         std,
-        float(_moments(counts.sum(axis=0))[1]),
+        sigma_data,
     )
+
+
+def _blocks(dataset: Dataset) -> Iterator[np.ndarray]:
+    for start in range(0, len(dataset.images), BLOCK):
+        yield np.asarray(dataset.images[start : start + BLOCK])
+
+
+def _of_images(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mean and deviation of each channel, and the deviation of all."""
+    counts = np.zeros((dataset.channels, 256), np.int64)
+    for block in _blocks(dataset):
+        for channel in range(dataset.channels):
+            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    return *_moments(counts), float(_moments(counts.sum(axis=0))[1])
+
+
+def _of_latents(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, float]:
+    """The same of latents as a model sees them: var x = scale^2 (var mean + E deviation^2)."""
+    first, second = np.zeros(latents.CHANNELS), np.zeros(latents.CHANNELS)
+    count = np.prod(dataset.images.shape[:3])
+    for block in _blocks(dataset):
+        mean, deviation = np.split(block.astype(np.float64), 2, axis=-1)
+        x = mean * latents.SCALE + latents.BIAS
+        first += x.sum((0, 1, 2))
+        second += (x**2 + (deviation * latents.SCALE) ** 2).sum((0, 1, 2))
+    mean = first / count
+    variance = second.mean() / count - mean.mean() ** 2
+    return mean, np.sqrt(second / count - mean**2), float(np.sqrt(variance))
 
 
 def _moments(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +155,7 @@ def contact_sheet(dataset: Dataset, *, columns: int = 10) -> Image.Image:
     else:
         indices = _spread(np.arange(count), min(count, columns * 10))
         names = []
-    tiles = np.stack([_tile(dataset.images[i]) for i in indices])
+    tiles = np.stack([_tile(_picture(dataset.images[i])) for i in indices])
     return pictures.grid(tiles, columns, row_labels=names)
 
 
@@ -142,6 +166,14 @@ def _spread(indices: np.ndarray, wanted: int) -> np.ndarray:
 
 def _class_name(dataset: Dataset, label: int) -> str:
     return dataset.classes[label] if label < len(dataset.classes) else str(label)
+
+
+def _picture(image: np.ndarray) -> np.ndarray:
+    """An image itself; of latents the means of three channels, which show shapes."""
+    if image.dtype == np.uint8:
+        return image
+    x = image[..., : latents.CHANNELS] * latents.SCALE + latents.BIAS
+    return np.clip(127.5 * x[..., :3] + 128, 0, 255).astype(np.uint8)
 
 
 def _tile(image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Image files to uint8 arrays."""
+"""Image files to uint8 arrays, and files of latents to float32 ones."""
 
 import contextlib
 import functools
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edm_jax.data import compressed, pool
+from edm_jax.data import compressed, moments, pool
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 LONGEST = 1000  # characters of a message
@@ -127,18 +127,25 @@ def opened(path: str | os.PathLike) -> Iterator[Callable[[str], bytes]]:
             yield functools.partial(compressed.read_member, file)
 
 
+def dtype_of(shape: Sequence[int]) -> np.dtype:
+    """The type of decoded members (H, W, C): uint8, or float32 of latents."""
+    return np.dtype(np.float32 if shape[-1] == moments.CHANNELS else np.uint8)
+
+
 def decode(data: bytes) -> np.ndarray:
-    """Decodes the bytes of one image file.
+    """Decodes the bytes of one image file, or of one file of latents.
 
     Args:
-      data: a whole PNG, JPEG, WebP or other file that Pillow reads.
+      data: a whole PNG, JPEG, WebP or other file that Pillow reads, or .npy of latents.
 
     Returns:
-      uint8 [H, W, C] with C 1 or 3.
+      uint8 [H, W, C] with C 1 or 3, or float32 [H, W, 8].
 
     Raises:
       ValueError: the file is damaged, truncated, no image, or one of too many pixels.
     """
+    if data.startswith(np.lib.format.MAGIC_PREFIX):
+        return moments.read(data)
     try:
         with opened_image(data) as image:
             return to_array(image)
@@ -164,7 +171,7 @@ def decode_members(
       shape: (H, W, C) that each must have; by default that of the first.
 
     Returns:
-      uint8 [N, H, W, C].
+      uint8 [N, H, W, C], or float32 of latents.
 
     Raises:
       ValueError: names the member that is damaged or has another shape.
@@ -211,7 +218,7 @@ def decode_all(
         when there is little to do.
 
     Yields:
-      uint8 [n, H, W, C], block after block in the order of `names`.
+      uint8 [n, H, W, C] (float32 of latents), block after block in the order of `names`.
 
     Raises:
       ValueError: names the member that is damaged or has another shape.

@@ -86,7 +86,8 @@ def batch(
       xflip: double the data set by a mirrored copy of each image.
 
     Returns:
-      {"images": uint8 [b, H, W, C], "labels": float32 [b, L]}, b = batch_size / process_count.
+      {"images": uint8 [b, H, W, C] (float32 of latents), "labels": float32 [b, L]},
+      b = batch_size / process_count.
 
     Raises:
       ValueError: a number is out of range, or the batch does not divide among the processes.

@@ -16,15 +16,19 @@ import PIL
 from PIL import Image
 
 from edm_jax import checks
-from edm_jax.data import archive, decode, pool, sources, writer
+from edm_jax.data import archive, decode, moments, pool, sources, writer
 from edm_jax.runtime import pictures
 
 TRANSFORMS = ("none", "center-crop", "center-crop-wide")
+_KINDS = {1: "gray", 3: "RGB", moments.CHANNELS: "latents"}
 CHUNK = 64  # images between two entries in the journal
 
 
 class Format(NamedTuple):
-    """How images are converted: TRANSFORMS, then to width x height, with 1 or 3 channels."""
+    """How images are converted: TRANSFORMS, then to width x height, with 1 or 3 channels.
+
+    Latents, of 8 channels, are kept as they are.
+    """
 
     transform: str
     width: int
@@ -51,7 +55,7 @@ class Summary:
 
     def line(self) -> str:
         """Says it all in one line."""
-        side, colours = self.format.width, {1: "gray", 3: "RGB"}[self.format.channels]
+        side, colours = self.format.width, _KINDS[self.format.channels]
         classes = f"{self.label_dim} classes" if self.label_dim else "no labels"
         parts = [f"{self.path}: {self.count:,} images, {side}x{side} {colours}, {classes}"]
         if self.skipped:
@@ -129,7 +133,7 @@ def prepare(
             for done in _converted(images, chosen[len(out.records) :], format_, workers):
                 start = len(out.records)
                 indices = range(start, start + len(done))
-                out.add([(_name(i), *result) for i, result in zip(indices, done)])
+                out.add([(_name(i, format_), *result) for i, result in zip(indices, done)])
                 if bar is not None:
                     bar.update(len(done))
         except ValueError as error:
@@ -179,8 +183,10 @@ def _finish(source, dest, images, chosen, format_, out) -> Summary:
     return Summary(dest, len(kept), len(chosen), format_, label_dim, skipped, notes)
 
 
-def _name(index: int) -> str:
-    return f"{index:08d}"[:5] + f"/img{index:08d}.png"
+def _name(index: int, format_: Format) -> str:
+    latents = format_.channels == moments.CHANNELS
+    file = f"img-mean-std-{index:08d}.npy" if latents else f"img{index:08d}.png"
+    return f"{index:08d}"[:5] + f"/{file}"
 
 
 def _format(source, images, chosen, resolution, transform, channels) -> Format:
@@ -199,6 +205,11 @@ def _format(source, images, chosen, resolution, transform, channels) -> Format:
                 first, gray = first or shape, gray and shape[2] == 1
     if first is None:
         raise ValueError(f"{source}: none of its first images can be read")
+    if first[2] == moments.CHANNELS:
+        for name, value in (("resolution", resolution), ("channels", channels)):
+            if value is not None:
+                raise ValueError(f"{name} must be left out for latents, got {value}")
+        resolution, channels = None, moments.CHANNELS
     channels = channels or (1 if gray else 3)
     if resolution is None:
         height, width = first[:2]
@@ -249,11 +260,12 @@ def convert(read: Callable, item: Any, format_: Format) -> tuple[bytes | None, s
       format_: what it shall become.
 
     Returns:
-      The PNG file, or None if the image is left out; and why, or what is worth a note, with "; "
-      between several.
+      The PNG file (.npy of latents), or None if the image is left out; and why, or what is worth a
+      note, with "; " between several.
 
     Raises:
-      ValueError: no size was asked for, and the image has another one than the first.
+      ValueError: no size was asked for, and the image has another one than the first; or latents
+        among images.
     """
     try:
         pixels, lost = read(item)
@@ -263,6 +275,15 @@ def convert(read: Callable, item: Any, format_: Format) -> tuple[bytes | None, s
         return None, "of too many pixels for a file of its length"
     except Exception:  # damaged files fail in many ways
         return None, "not readable"
+    latents = moments.CHANNELS in (format_.channels, pixels.shape[2])
+    if latents:
+        wanted = (format_.height, format_.width, format_.channels)
+        if pixels.shape != wanted:
+            raise ValueError(
+                f"{item}: latents must be {decode.shape_name(wanted)}, as the first ones, got "
+                f"{decode.shape_name(pixels.shape)}"
+            )
+        return moments.write(pixels), None
     if format_.channels < pixels.shape[2] and (pixels != pixels[..., :1]).any():
         lost += ("were in colour, and became gray",)
     image = pictures.to_image(pixels).convert({1: "L", 3: "RGB"}[format_.channels])

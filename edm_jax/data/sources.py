@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, ImageOps
 
-from edm_jax.data import archive, arrays, cifar, compressed, decode
+from edm_jax.data import archive, arrays, cifar, compressed, decode, moments
 
 KINDS = (
-    "a folder or .zip of images, a folder of an LSUN lmdb, cifar-10-python.tar.gz, "
-    "cifar-100-python.tar.gz, an MNIST-style ...-idx3-ubyte[.gz], .npy, .npz"
+    "a folder or .zip of images or of latents (.npy), a folder of an LSUN lmdb, "
+    "cifar-10-python.tar.gz, cifar-100-python.tar.gz, an MNIST-style ...-idx3-ubyte[.gz], .npy, "
+    ".npz"
 )
 Reader = Callable[[Any], tuple[np.ndarray, tuple[str, ...]]]
 
@@ -28,8 +29,8 @@ class Source(NamedTuple):
     """Images to convert.
 
     items: [N] what `opened` reads: the names of files, or the pixels themselves.
-    opened: makes a context manager giving the function from an item to uint8 [H, W, C] and, in
-      words, what of the image is not in them.
+    opened: makes a context manager giving the function from an item to uint8 [H, W, C] (float32
+      [H, W, 8] of latents) and, in words, what of the image is not in them.
     targets: [N] a class index, a vector, or None for each image; or None.
     classes: the names of the classes, or ().
     fingerprint: changes when the content does.
@@ -100,6 +101,8 @@ def _opened_files(path: pathlib.Path) -> Iterator[Reader]:
 
 def _upright(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     """Decodes an image file, turned as its EXIF orientation says; and says what is lost."""
+    if data.startswith(np.lib.format.MAGIC_PREFIX):
+        return moments.read(data), ()
     with decode.opened_image(data) as image:
         lost = decode.losses(image)
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1

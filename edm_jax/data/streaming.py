@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 class Members:
     """The images of an archive as an array that decodes what is asked for.
 
-    shape: (N, H, W, C). Indexed by an integer, a slice, or integers [B]; gives uint8.
+    shape: (N, H, W, C). Indexed by an integer, a slice, or integers [B].
+    dtype: uint8, or float32 of latents.
     """
-
-    dtype = np.dtype(np.uint8)
 
     def __init__(self, path: str | os.PathLike, names: list[str], shape: tuple[int, int, int]):
         self.path = pathlib.Path(path)
         self.names = np.array(names)
         self.shape = (len(names), *shape)
+        self.dtype = decode.dtype_of(shape)
         # The process, what closes the archive, and the reader.
         self._opened: tuple[int, AbstractContextManager, Callable[[str], bytes]] | None = None
 
@@ -41,7 +41,7 @@ class Members:
         names = np.atleast_1d(self.names[indices])
         with archive.naming(self.path):
             if not len(names):
-                return np.empty((0, *self.shape[1:]), np.uint8)
+                return np.empty((0, *self.shape[1:]), self.dtype)
             images = decode.decode_members(self._read, names.tolist(), shape=self.shape[1:])
         return images[0] if np.ndim(self.names[indices]) == 0 else images
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import linen as nn
 
+from edm_jax import latents
 from edm_jax.checks import one_of
 from edm_jax.networks.classifier import POOLS, Classifier
 from edm_jax.networks.dhariwal import DhariwalUNet
@@ -94,6 +95,11 @@ class ModelConfig:
     def predicts_variance(self) -> bool:
         """Whether the network predicts a variance too, in a second half of its channels."""
         return self.learned_variance or self.preconditioner == "iddpm"
+
+    @property
+    def latents(self) -> bool:
+        """Whether it is of latents, which have four channels, and not of images."""
+        return self.channels == latents.CHANNELS
 
     @property
     def label_inputs(self) -> int:

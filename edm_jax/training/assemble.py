@@ -60,6 +60,14 @@ def assemble(
         augment_dim=augment.label_dim(augmentation) if augmentation else 0,
         class_names=class_names,
     )
+    if model_config.latents:
+        for name, value in (
+            ("augment", config.augment),
+            ("sample_kimg", config.sample_kimg),
+            ("data.xflip", config.data.xflip),
+        ):
+            if value:
+                raise ValueError(f"{name} must be {type(value)()} for latents, got {value}")
     model = Model.build(model_config, None)
     schedule = optimizer.learning_rate(
         config.learning_rate,
@@ -100,7 +108,7 @@ def assemble(
         objective,
         adam,
         kept,
-        prepared=prepare(augment_images),
+        prepared=prepare(augment_images, of_latents=model_config.latents),
         loss_scale=config.loss_scale,
         rounds=share // config.microbatch if config.microbatch else 1,
         shards=engine.shards,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from edm_jax import randomness
+from edm_jax import latents, randomness
 
 Batch = dict[str, jax.Array]
 # (batch, keys [b, 2]) -> (y, conditions), see `prepare`.
@@ -36,20 +36,27 @@ def example_keys(
 
 def prepare(
     augment: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None,
+    *,
+    of_latents: bool = False,
 ) -> Prepare:
     """From a batch to data in [-1, 1] and what the model is given beside it.
 
     Args:
       augment: (keys [b], images [b, H, W, C]) -> (images, labels [b, A]), or None.
+      of_latents: the data are means and deviations of latents, each drawn anew (`latents.draw`).
 
     Returns:
       (batch, keys [b, 2]) -> (y, conditions). The batch holds `images` [b, H, W, C] uint8 and
-      `labels` [b, L] float32; of an example's keys the first is for augmentation and the second
-      for dropout. y is [b, H, W, C] float32, and the conditions are those of `Model.denoiser`.
+      `labels` [b, L] float32; of an example's keys the first is for augmentation, or for the
+      latents, and the second for dropout. y is [b, H, W, C] float32, and the conditions are those
+      of `Model.denoiser`.
     """
 
     def prepared(batch: Batch, keys: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-        y = batch["images"].astype(jnp.float32) / 127.5 - 1.0
+        if of_latents:
+            y = latents.draw(keys[:, 0], batch["images"])
+        else:
+            y = batch["images"].astype(jnp.float32) / 127.5 - 1.0
         conditions: dict[str, Any] = {"dropout_keys": keys[:, 1]}
         if batch["labels"].shape[1]:
             conditions["class_labels"] = batch["labels"]

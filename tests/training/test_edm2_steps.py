@@ -125,4 +125,7 @@ def test_engines_agree_on_edm2():
 def test_networks_without_a_projection_keep_their_parameters():
     tree = {"kernel": np.ones(3, np.float32)}
     assert ddpmpp().project(tree) is tree
-    assert np.abs(edm2().project({"kernel": np.full((3, 2), 2, np.float32)})["kernel"] - 1).max() < 1e-3
+    assert (
+        np.abs(edm2().project({"kernel": np.full((3, 2), 2, np.float32)})["kernel"] - 1).max()
+        < 1e-3
+    )
