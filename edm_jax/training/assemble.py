@@ -61,13 +61,13 @@ def assemble(
         class_names=class_names,
     )
     if model_config.latents:
-        for name, value in (
-            ("augment", config.augment),
-            ("sample_kimg", config.sample_kimg),
-            ("data.xflip", config.data.xflip),
+        for name, value, allowed in (
+            ("augment", config.augment, 0),
+            ("sample_kimg", config.sample_kimg, 0),
+            ("data.xflip", config.data.xflip, False),
         ):
             if value:
-                raise ValueError(f"{name} must be {type(value)()} for latents, got {value}")
+                raise ValueError(f"{name} must be {allowed} for latents, got {value}")
     model = Model.build(model_config, None)
     schedule = optimizer.learning_rate(
         config.learning_rate,
