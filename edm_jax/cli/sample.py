@@ -7,7 +7,7 @@ Slurm or Open MPI find each other, others are told by --coordinator. They write 
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +22,7 @@ from edm_jax.cli.guidance import (
     guided_by,
     guided_model,
 )
+from edm_jax.cli.latents import add_decoder_argument, decoder, write_sample
 from edm_jax.cli.options import add_process_arguments, add_quiet
 from edm_jax.cli.sampler import (
     SAMPLER_ARGUMENTS,
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an index or a name, several (0,3,5), 'all', 'none', or 'random': one drawn from each "
         "seed (default)",
     )
+    add_decoder_argument(parser)
     add("--out", help="folder for the images; a run that was stopped goes on there")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
     add(
@@ -84,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
     processes.initialize(args.coordinator, args.num_processes, args.process_id)
     model, step = load_model(args.checkpoint, args.ema)
     sampler = make_sampler(args, model)
+    decode = decoder(args.decoder, model)
+    if args.trajectory and model.config.latents:
+        raise ValueError(f"--trajectory must be left out for latents, got {args.trajectory}")
     if args.trajectory and not isinstance(sampler, Tableau):
         raise ValueError(f"--trajectory must be left out for the loop {args.solver}, got a file")
     drawn, guide = guided_model(args, model)
@@ -95,7 +100,11 @@ def run(args: argparse.Namespace) -> int:
     seeds, labels = generation.pairs(model, asked, classes)
     by_class = args.classes != "random"
     folders = labels if by_class and labels is not None else [None] * len(seeds)
-    names = [sample_folder.name_of(seed, label) for seed, label in zip(seeds, folders)]
+    pictured = args.decoder is not None or not model.config.latents
+    suffix = sample_folder.PICTURES if pictured else sample_folder.LATENTS
+    names = [
+        sample_folder.name_of(seed, label, suffix=suffix) for seed, label in zip(seeds, folders)
+    ]
     out = files.located(args.out)
     made_with = sampling_record(args, model, guide, unlabelled)
     sample_folder.check(out, made_with)
@@ -122,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         about = {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema, "step": step}
         about |= guided_by(args, guide)
         record = {"made_with": made_with, "about": about} if main else None
-        broken = _draw(parts, [names[i] for i in missing], out, record, report)
+        broken = _draw(parts, [names[i] for i in missing], out, record, report, decode)
         processes.barrier("sampled")
         if main:
             complete = all((out / name).exists() for name in names)
@@ -132,7 +141,8 @@ def run(args: argparse.Namespace) -> int:
                 paths = cast(Tableau, sampler)  # it was refused above if it is none
                 _draw_paths(drawn, paths, seeds[:8], first, args.trajectory)
             sample_folder.write_labels(out, model.config, labelled=not unlabelled)
-            if complete:
+            grid = f"{out}: latents, float32 [4, H, W]; --decoder makes images of them"
+            if complete and pictured:
                 report.at("drawing the grid")
                 grid = sample_folder.write_grid(
                     out, names, labels if by_class else None, model.config.class_names
@@ -156,8 +166,11 @@ def _draw(
     out: epath.Path,
     record: dict[str, Any] | None,
     report: Progress,
+    decode: Callable[[np.ndarray], np.ndarray],
 ) -> list[str]:
     """Writes images as they come, and with the first ones the record of what they are.
+
+    `decode` makes of samples what is written.
 
     Returns:
       The names of those that are no images.
@@ -170,10 +183,10 @@ def _draw(
             report.at("sampling")
             if record is not None:
                 sample_folder.write_record(out, **record)
-        for name, pixels, finite in zip(names[done:], part.images, part.finite):
+        for name, sample, finite in zip(names[done:], decode(part.images), part.finite):
             if finite:
                 (out / name).parent.mkdir(exist_ok=True)
-                pictures.write(pictures.to_image(pixels), out / name)
+                write_sample(sample, out / name)
             else:
                 broken.append(name)
         done += len(part.seeds)
@@ -224,6 +237,7 @@ def sampling_record(
         "solver": args.solver or generation.default_solver(model),
         "option": with_digests(args.option),
         **guidance_record(args, None if guide is None else sample_folder.digest(guide.params)),
+        "decoder": args.decoder,
         "class": "none" if unlabelled else None,  # its images have the names of random classes'
     }
 

@@ -19,16 +19,17 @@ from edm_jax.runtime import files, pictures
 
 RECORD, LABELS, GRID = "sample.json", "dataset.json", "grid.png"
 GRID_SIDE = 20  # most images in a row, and in a column
-IMAGE = re.compile(r"(?:class(?P<label>\d+)/)?(?P<seed>\d+)\.png")
+PICTURES, LATENTS = ".png", ".npy"
+IMAGE = re.compile(r"(?:class(?P<label>\d+)/)?(?P<seed>\d+)\.(png|npy)")
 
 
-def name_of(seed: int, label: int | None = None) -> str:
+def name_of(seed: int, label: int | None = None, *, suffix: str = PICTURES) -> str:
     """Where an image goes: by seed, in a folder of its class where classes were asked for.
 
     >>> name_of(7, 3), name_of(7)
     ('class003/000007.png', '000007.png')
     """
-    return f"{'' if label is None else f'class{label:03d}/'}{seed:06d}.png"
+    return f"{'' if label is None else f'class{label:03d}/'}{seed:06d}{suffix}"
 
 
 def digest(tree: Any) -> str:
@@ -107,7 +108,8 @@ def write_labels(folder: epath.Path, config: ModelConfig, *, labelled: bool = Tr
       config: the model's; it tells the classes.
       labelled: whether the images were asked for by class, or at random.
     """
-    found = [*folder.glob("*.png"), *folder.glob("class*/*.png")]
+    places = (f"{below}*{suffix}" for below in ("", "class*/") for suffix in (PICTURES, LATENTS))
+    found = [file for place in places for file in folder.glob(place)]
     parts = {name: IMAGE.fullmatch(name) for name in sorted(_below(folder, found))}
     images = {name: match for name, match in parts.items() if match}
     others = {GRID, *(name for name, match in parts.items() if not match)}

@@ -23,7 +23,7 @@ class Samples(NamedTuple):
     Attributes:
       seeds: [n] integers.
       labels: [n] class indices; None is "no label".
-      images: uint8 [n, H, W, C].
+      images: uint8 [n, H, W, C]; of latents float32, as the model sees them (`edm_jax.latents`).
       finite: [n], whether an image is one; False where it held NaN or infinity.
     """
 
@@ -109,7 +109,8 @@ def _images(
     model: Model | Guided, sampler: Tableau | Loop, seeds: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images = draw(model, sampler, seeds, labels)
-    return to_uint8(images), jnp.isfinite(images).all((1, 2, 3))
+    finite = jnp.isfinite(images).all((1, 2, 3))
+    return images if model.config.latents else to_uint8(images), finite
 
 
 @functools.cache

@@ -28,7 +28,13 @@ from edm_jax.training.config import check, choices, fit
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUNS = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
-CLASSES = {"cifar10.zip": 10, "imagenet64.zip": 1000, "ffhq64.zip": 0, "afhqv2-64.zip": 0}
+CLASSES = {
+    "imagenet512-latents.zip": 1000,
+    "cifar10.zip": 10,
+    "imagenet64.zip": 1000,
+    "ffhq64.zip": 0,
+    "afhqv2-64.zip": 0,
+}
 
 # configuration: trainable parameters, tensors (frequencies included), steps of the whole run
 PUBLISHED = {
@@ -41,6 +47,18 @@ PUBLISHED = {
     "afhqv2.py": (61_805_571, 541, 781_250),
     "afhqv2.py:ncsnpp": (62_761_091, 548, 781_250),
     "imagenet64.py": (295_899_267, 541, 610_352),
+    "imagenet512_edm2.py": (280_212_837, 203, 1_048_576),
+    "imagenet512_edm2.py:xxs": (None, None, 1_048_576),
+    "imagenet512_edm2.py:xs-uncond": (124_201_253, 202, 1_048_576),
+    "imagenet512_edm2.py:m": (None, None, 1_048_576),
+    "imagenet512_edm2.py:l": (None, None, 917_504),
+    "imagenet512_edm2.py:xl": (None, None, 655_360),
+    "imagenet512_edm2.py:xxl": (None, None, 458_752),
+    "imagenet64_edm2.py": (280_209_381, 203, 524_288),
+    "imagenet64_edm2.py:xs": (None, None, 524_288),
+    "imagenet64_edm2.py:m": (None, None, 1_048_576),
+    "imagenet64_edm2.py:l": (None, None, 524_288),
+    "imagenet64_edm2.py:xl": (1_119_276_837, 203, 327_680),
     "ablation.py:F": (55_735_299, 419, 390_625),
     "ablation.py:C-uncond-ncsnpp": (None, None, 390_625),
     "ablation.py:D-ffhq64": (61_804_419, None, 781_250),
@@ -99,6 +117,28 @@ def test_the_paper_s_hyperparameters():
         assert config.data.xflip == text.startswith("ablation")
 
 
+def test_edm2_s_hyperparameters():
+    """Width, rate, dropout; batches before the rate falls, P_mean, P_std."""
+    rows = {
+        "imagenet512_edm2.py:xxs": (64, 0.017, 0.0, 70_000, -0.4, 1.0),
+        "imagenet512_edm2.py:s": (192, 0.01, 0.0, 70_000, -0.4, 1.0),
+        "imagenet512_edm2.py:m": (256, 0.009, 0.1, 70_000, -0.4, 1.0),
+        "imagenet512_edm2.py:xxl": (448, 0.0065, 0.1, 70_000, -0.4, 1.0),
+        "imagenet64_edm2.py:xs": (128, 0.012, 0.0, 35_000, -0.8, 1.6),
+        "imagenet64_edm2.py:l": (320, 0.008, 0.1, 35_000, -0.8, 1.6),
+        "imagenet64_edm2.py:xl": (384, 0.007, 0.1, 35_000, -0.8, 1.6),
+    }
+    for text, row in rows.items():
+        config = config_of(text)
+        net, levels = config.model, config.loss.arguments
+        found = (net.model_channels, config.learning_rate, net.dropout, config.decay_steps)
+        assert (*found, levels["p_mean"], levels["p_std"]) == row, text
+        assert (config.batch_size, config.rampup_kimg, config.adam_b2) == (2048, 10_000, 0.99)
+        assert (config.ema_std, config.ema_power, config.augment) == (0.10, (0.05,), 0.0)
+        assert config.loss.uncertainty and config.infinite_gradient == 0
+        assert net.channels == (4 if "512" in text else 3)
+
+
 def changes(before, after, prefix=""):
     """The settings in which two configurations differ."""
     found = set()
@@ -133,6 +173,7 @@ def test_bad_arguments_of_a_configuration_are_named():
         ("cifar10.py:G", "'G'"),
         ("ablation.py:A-F", "must have one of F, E.*got .A-F"),
         ("ffhq64.py:uncond", "'uncond'"),
+        ("imagenet64_edm2.py:xxl", "'xxl'"),
     ]:
         with pytest.raises(ValueError, match=message):
             config_of(text)
@@ -184,11 +225,12 @@ def archive(tmp_path_factory):
 def reduced(config, archive):
     """The same run on small images with a small network, two steps long."""
     # The ADM network has 64 channels a head; NCSN++'s encoder differs from the second level on.
-    narrow = 64 if config.model.architecture == "dhariwal" else 8
+    narrow = {"dhariwal": 64, "edm2": 16}.get(config.model.architecture, 8)
     levels = (1, 2) if getattr(config.model, "encoder_type", "") == "residual" else (1,)
     model = dataclasses.replace(
-        config.model, resolution=16, channels=3, model_channels=narrow, channel_mult=levels,
-        num_blocks=1, attn_resolutions=(16,) if levels == (1,) else (8,),
+        config.model, resolution=16, channels=4 if config.model.latents else 3,
+        model_channels=narrow, channel_mult=levels, num_blocks=1,
+        attn_resolutions=(16,) if levels == (1,) else (8,),
     )  # fmt: skip
     return dataclasses.replace(
         config, model=model, data=dataclasses.replace(config.data, archive=str(archive)),
@@ -212,18 +254,22 @@ def test_two_steps_on_eight_devices(text, archive, tmp_path):
     "text",
     ["cifar10.py:uncond-ncsnpp", "ffhq64.py", "afhqv2.py:ncsnpp", "ablation.py:E-ffhq64",
      "ablation.py:D", "ablation.py:C-ncsnpp", "ablation.py:A-uncond-ncsnpp",
-     "ablation.py:B-afhqv2", "digits.py", "cifar10_small.py"],
+     "ablation.py:B-afhqv2", "digits.py", "cifar10_small.py", "digits_edm2.py",
+     "imagenet64_edm2.py", "imagenet512_edm2.py"],
 )  # fmt: skip
 def test_the_others_take_their_steps_in_shapes(text, archive):
     """The same without the arithmetic: the step is traced, not compiled."""
     config = reduced(config_of(text), archive)
     check(config, devices=8)
     labels = 3 if config.data.conditional else 0
-    data = dict(resolution=16, channels=3, label_dim=labels)
+    latents = config.model.latents
+    data = dict(resolution=16, channels=4 if latents else 3, label_dim=labels)
     parts = assemble(config, engines.engine("jit"), **data)
     before = jax.eval_shape(parts.initial)
     batch = {
-        "images": jax.ShapeDtypeStruct((16, 16, 16, 3), np.uint8),
+        "images": jax.ShapeDtypeStruct(
+            (16, 16, 16, 8 if latents else 3), np.float32 if latents else np.uint8
+        ),
         "labels": jax.ShapeDtypeStruct((16, labels), np.float32),
     }
     after, numbers = jax.eval_shape(parts.step, before, batch, jax.random.key(0))
