@@ -30,7 +30,7 @@ def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a worse model of the same classes, or '{UNLABELLED}': the model itself without its "
         "label (default)",
     )
-    add("--guide-ema", metavar="NAME", help="of the guide's run: another average")
+    add("--guide-ema", metavar="NAME", help="of the guide's run: another average, or its width")
     add(
         "--classifier",
         metavar="CHECKPOINT",

@@ -24,6 +24,7 @@ from edm_jax.cli.guidance import (
 )
 from edm_jax.cli.latents import add_decoder_argument, decoder, write_sample
 from edm_jax.cli.options import add_process_arguments, add_quiet
+from edm_jax.cli.published import add_published_argument, apply_published
 from edm_jax.cli.sampler import (
     SAMPLER_ARGUMENTS,
     add_model_arguments,
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
     add_model_arguments(parser)
+    add_published_argument(parser)
     add("--seeds", default="0-63", help="such as 0-99 or 1,2,5-10 (default: 0-63)")
     add(
         "--class",
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list_solvers:
         print(list_solvers())
         return 0
+    apply_published(args)
     for name in ("checkpoint", "out"):
         if getattr(args, name) is None:
             raise ValueError(f"--{name} must be given, got none")

@@ -41,7 +41,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_compilation_cache(parser)
     add = parser.add_argument
     add("--checkpoint", help="a run's folder, a saved model, or an official .pkl")
-    add("--ema", metavar="NAME", help="of a run: another average, such as halflife-250")
+    add(
+        "--ema",
+        metavar="NAME",
+        help="of a run: another average, such as halflife-250, or one of any width, such as 0.07",
+    )
 
 
 def load_model(checkpoint: str, ema: str | None = None) -> tuple[Model, int | None]:
@@ -49,7 +53,12 @@ def load_model(checkpoint: str, ema: str | None = None) -> tuple[Model, int | No
 
     Args:
       checkpoint: whatever `load` reads.
-      ema: of a run, the name of another average than its own.
+      ema: of a run, the name of another average than its own; or the relative width of one to
+        make of its snapshots.
+
+    Raises:
+      ValueError: no model there, or no such average; or none can be made.
+      OSError: a file that cannot be read.
     """
     path = files.located(checkpoint)
     with naming(path):
@@ -59,11 +68,23 @@ def load_model(checkpoint: str, ema: str | None = None) -> tuple[Model, int | No
         step, run = (int(path.name), path.parent.parent) if alone else (None, path)
         if not ema and not (run / CHECKPOINTS).is_dir():
             return load(path), None
+    if ema and (width := _number(ema)) is not None:
+        from edm_jax.training import posthoc  # optax, likewise
+
+        with naming(path):
+            return posthoc.reconstruct(str(run), width, step=step)[0], step
     # Orbax takes seconds to import.
     from edm_jax.weights.checkpoint import newest_step, restore_model
 
     step = newest_step(run) if step is None else step  # another may come while this one is read
     return restore_model(run, step=step, ema=ema or None), step
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:

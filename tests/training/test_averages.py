@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 
 from edm_jax import load
+from edm_jax.cli.sampler import load_model
 from edm_jax.model import Model, init_params
 from edm_jax.networks import ddpmpp, edm2
 from edm_jax.training import averages, posthoc
@@ -153,6 +154,15 @@ def test_a_snapshot_s_own_average_is_that_snapshot(run):
         assert value_of(posthoc.reconstruct(run, std, step=step)[0]) == pytest.approx(
             step + 100 * std
         )
+
+
+def test_commands_take_an_average_by_its_width(run):
+    for width, step in (("0.07", None), ("0.1", None), (".05", None)):
+        model, at = load_model(run, width)
+        wanted, _ = posthoc.reconstruct(run, float(width))
+        assert value_of(model) == value_of(wanted) and at == step
+    with pytest.raises(ValueError, match="std must lie between 0 and .* got 0.4"):
+        load_model(run, "0.4")
 
 
 def test_times_that_cannot_be_are_named(run):
