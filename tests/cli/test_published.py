@@ -1,6 +1,7 @@
 """Published settings of EDM2 by name: which files, which scale, which sampler."""
 
 import argparse
+import pathlib
 
 import pytest
 
@@ -66,3 +67,17 @@ def test_nothing_is_changed_where_none_is_named():
 def test_what_does_not_go_together_is_named(words, message):
     with pytest.raises(ValueError, match=message):
         applied("--published", *words)
+
+
+def test_the_page_has_every_setting():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "weights.md").read_text()
+    short = lambda file: f"`{file[5:-4]}`" if file else "–"
+    for name, s in SETTINGS.items():
+        row = (
+            f"`{name}`",
+            short(s.net),
+            short(s.guide),
+            f"{s.scale:g}",
+            f"{s.metric} {s.score:.2f}",
+        )
+        assert f"| {' | '.join(row)} |" in page, name
