@@ -2,6 +2,8 @@
 
     python benchmarks/guidance.py --checkpoint runs/digits --out docs
     python benchmarks/guidance.py --checkpoint runs/digits --classifier runs/digits_classifier
+    python benchmarks/guidance.py --checkpoint runs/digits_edm2 --guide runs/of_a_tenth \
+        --out docs --name autoguidance
 
 For each scale: a hundred digits of each class, seeds 0 to 999; the share of them that a
 3-nearest-neighbour classifier of the real digits recognises, and precision and recall against the
@@ -18,6 +20,7 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import KNeighborsClassifier
 
 import edm_jax
+from edm_jax.cli.sampler import load_model
 from edm_jax.data import archive
 from edm_jax.runtime import pictures
 
@@ -43,15 +46,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--interval", help="LOW,HIGH of sigma; everywhere without it")
+    parser.add_argument("--guide", help="another model; the model without its label otherwise")
     parser.add_argument("--classifier", help="guide by it, not by the model without its label")
+    parser.add_argument("--ema", help="of the checkpoint, a run: its average of this width")
     parser.add_argument("--out", type=pathlib.Path, help="a folder for the two pictures")
+    parser.add_argument("--name", default="guidance", help="of the pictures")
     args = parser.parse_args()
     interval = tuple(map(float, args.interval.split(","))) if args.interval else None
 
     real = archive.load("digits")
     pixels = real.images.reshape(len(real.images), -1).astype(float)
     judge = KNeighborsClassifier(n_neighbors=3).fit(pixels, real.targets)
-    model = edm_jax.load(args.checkpoint)
+    model, _ = load_model(args.checkpoint, args.ema)
+    guide = edm_jax.load(args.guide) if args.guide else None
     classifier = edm_jax.load(args.classifier) if args.classifier else None
     sampler = edm_jax.sampler_for(model)
     asked = np.repeat(np.arange(10), 100)
@@ -59,7 +66,7 @@ def main() -> None:
     print("scale  recognised  precision  recall")
     for scale in SCALES:
         if classifier is None:
-            guided = edm_jax.guided(model, scale, interval=interval)
+            guided = edm_jax.guided(model, scale, guide=guide, interval=interval)
         else:
             guided = edm_jax.guided_by_classifier(model, classifier, scale)
         parts = edm_jax.generate(guided, sampler, range(1000), labels=asked, batch_size=500)
@@ -73,8 +80,8 @@ def main() -> None:
     if args.out:
         names = [f"{scale:g}" for scale in SHOWN]
         grid = pictures.grid(np.concatenate(shown), 20, row_labels=names)
-        pictures.write(grid, args.out / "guidance.png")
-        _curve(np.array(rows), args.out / "guidance_curve.png")
+        pictures.write(grid, args.out / f"{args.name}.png")
+        _curve(np.array(rows), args.out / f"{args.name}_curve.png")
 
 
 def _curve(rows: np.ndarray, file: pathlib.Path) -> None:
