@@ -1,0 +1,243 @@
+"""Measure how many bits a dimension of images costs under a model.
+
+edm-jax evaluate bpd --checkpoint runs/digits --data held-out.zip --out bpd.json
+
+By the probability flow, of pixels that are dequantised uniformly, and beside it by the variational
+bound, of the pixels as they are. Models with classes get the images' own labels. A command that was
+stopped goes on where it was when it is given again, to the same numbers.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from edm_jax.cli import images, sample_folder
+from edm_jax.cli.options import add_overwrite, add_quiet
+from edm_jax.cli.sampler import add_model_arguments, load_model
+from edm_jax.data import archive
+from edm_jax.evaluation import likelihoods, records
+from edm_jax.evaluation.likelihoods import Scores, Settings
+from edm_jax.likelihood.flow import SOLVERS
+from edm_jax.likelihood.trace import PROBES
+from edm_jax.model import Model
+from edm_jax.runtime import files
+from edm_jax.runtime.progress import Progress
+
+LESS_MEMORY = "a smaller --batch"
+PART = "images.npz"  # of a measurement that is not done: what is known of the first images
+_SETTINGS = (*(field.name for field in dataclasses.fields(Settings)), "batch")
+EVERY = 10.0  # seconds, at least, between two times that it is written
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    default = Settings()
+    add("--data", help="the data set: digits, a zip or a folder")
+    add("--out", metavar="X.json", help="the record to write")
+    add("--num", type=int, metavar="N", help="how many images, evenly spread over the data (all)")
+    add("--batch", type=int, default=64, help="images at once on a device (64)")
+    add("--seed", type=int, default=0, help="of the noise (0)")
+    add("--sigma-min", type=float, metavar="S", help="lowest noise level (the grid's own)")
+    add("--sigma-max", type=float, metavar="S", help="highest noise level (the grid's own)")
+    add(
+        "--ode-steps",
+        type=int,
+        default=default.steps,
+        metavar="N",
+        help=f"steps of the probability flow ({default.steps})",
+    )
+    add(
+        "--ode-solver",
+        choices=SOLVERS,
+        default=default.solver,
+        help=f"what they are taken by ({default.solver})",
+    )
+    add(
+        "--probes",
+        choices=PROBES,
+        default=default.probes,
+        help=f"of the trace of the denoiser's derivative ({default.probes})",
+    )
+    add(
+        "--num-probes",
+        type=int,
+        default=default.num_probes,
+        metavar="N",
+        help=f"random ones of each image ({default.num_probes})",
+    )
+    add(
+        "--elbo-levels",
+        type=int,
+        default=default.elbo_levels,
+        metavar="N",
+        help=f"noise levels at which the variational bound looks ({default.elbo_levels})",
+    )
+    add_overwrite(parser)
+    add_quiet(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, writes the record and prints the numbers; returns the exit code."""
+    for name in ("checkpoint", "data", "out"):
+        if getattr(args, name) is None:
+            raise ValueError(f"--{name} must be given, got none")
+    for name, least in (("batch", 1), ("num", 2)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} must be at least {least}, got {value}")
+    out = files.located(args.out)
+    if out.exists() and not args.overwrite:
+        raise ValueError(f"{out}: exists already; --overwrite replaces it")
+    files.made(out.parent)
+    settings = Settings(
+        args.ode_steps, args.ode_solver, args.sigma_min, args.sigma_max, args.probes,
+        args.num_probes, args.elbo_levels, args.seed,
+    )  # fmt: skip
+    model, step = load_model(args.checkpoint, args.ema)
+    if model.config.latents:
+        raise ValueError("--checkpoint must be a model of pixels, got one of latents")
+    levels, elbo_levels = likelihoods.grids(model, settings)
+    dataset = images.load_fitting(args.data, model)
+    chosen = images.evenly_spread(dataset, len(dataset.images) if args.num is None else args.num)
+    if len(chosen) < (args.num or 2):
+        raise ValueError(f"--num must be at most {len(dataset.images)}, got {args.num}")
+    made_with = {
+        "weights": sample_folder.digest(model.params),
+        "network": json.loads(json.dumps(dataclasses.asdict(model.config))),
+        "data": _digest(dataset, chosen),
+        "count": len(chosen),
+        **dataclasses.asdict(settings),
+        "sigma_min": float(levels[-1]),
+        "sigma_max": float(levels[0]),
+        "batch": args.batch,
+    }
+    identity = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
+    work = out.with_name(f"{out.name}.images-{identity}")
+    with sample_folder.alone(work):
+        scores = _measured(args, model, settings, dataset, chosen, work)
+        record = _record(scores, made_with, elbo_levels)
+        record["images"] |= {
+            "path": str(files.absolute(args.data) if args.data != "digits" else args.data),
+            "checkpoint": str(files.absolute(args.checkpoint)),
+            "step": step,
+        }
+        records.write(out, record)
+    files.remove(work)
+    if not args.quiet:
+        print("\n".join([*_lines(record), str(out)]))
+    return 0
+
+
+def _measured(
+    args: argparse.Namespace,
+    model: Model,
+    settings: Settings,
+    dataset: archive.Dataset,
+    chosen: np.ndarray,
+    work: epath.Path,
+) -> Scores:
+    """The scores of all images: of the first ones what a stopped command has left."""
+    part = work / PART
+    parts = [_read(part)] if part.exists() else []
+    done = len(parts[0].flow) if parts else 0
+    labelled = bool(model.config.label_dim)
+
+    def rows(indices: np.ndarray) -> tuple[Any, Any]:
+        return dataset.images[indices], dataset.label_rows(indices) if labelled else None
+
+    about = {"total": len(chosen), "initial": done, "quiet": args.quiet}
+    with Progress(desc="compiling", **about) as report:
+        written = time.monotonic()
+        left = likelihoods.batches(model, settings, rows, chosen[done:], batch_size=args.batch)
+        for number, found in enumerate(left):
+            if not number:
+                report.at("measuring")
+            parts.append(found)
+            report.update(len(found.flow))
+            if time.monotonic() - written > EVERY:
+                parts = [_joined(parts)]
+                _write(part, parts[0])
+                written = time.monotonic()
+    scores = _joined(parts)
+    wrong = ~(np.isfinite(scores.flow) & np.isfinite(scores.elbo).all(axis=1))
+    if wrong.any():
+        raise ValueError(f"the likelihood of image {chosen[wrong][0]} is not a finite number")
+    _write(part, scores)
+    return scores
+
+
+def _joined(parts: Sequence[Scores]) -> Scores:
+    return Scores(*(np.concatenate(fields) for fields in zip(*parts)))
+
+
+def _read(path: epath.Path) -> Scores:
+    with path.open("rb") as file, np.load(file) as arrays:
+        return Scores(*(arrays[name] for name in Scores._fields))
+
+
+def _write(path: epath.Path, scores: Scores) -> None:
+    with files.whole(path) as file:
+        np.savez(file, **scores._asdict())
+
+
+def _digest(dataset: archive.Dataset, chosen: np.ndarray) -> str:
+    """A hash of images and labels, in their order."""
+    found = hashlib.sha256()
+    for index in chosen:
+        found.update(np.ascontiguousarray(dataset.images[index]).data)
+    found.update(np.ascontiguousarray(dataset.label_rows(chosen), np.float32).data)
+    return found.hexdigest()
+
+
+def _record(scores: Scores, made_with: dict[str, Any], elbo_levels: np.ndarray) -> dict[str, Any]:
+    """What is written down: as of any measurement, with the terms of the bound."""
+    terms = scores.elbo.mean(axis=0, dtype=np.float64)
+    bits = likelihoods.mean(scores.flow)
+    # Of independent probes; with one of each image, what they add is in the error over images.
+    if not np.isnan(scores.probe_error).any():
+        errors = scores.probe_error.astype(np.float64)
+        bits["probe_error"] = float(np.sqrt((errors**2).sum())) / len(errors)
+    settings = {name: made_with[name] for name in _SETTINGS}
+    return {
+        "features": {
+            "name": "log-likelihood",
+            "input": "flow: uniformly dequantised, cells of 1/127.5; elbo: pixels as they are",
+        },
+        "reference": {"sha256": made_with["data"]},
+        "images": {"count": made_with["count"], "uint8": "as they are"},
+        "model": {"weights": made_with["weights"], "network": made_with["network"]},
+        "settings": settings,
+        "scores": {
+            "bits_per_dim": bits,
+            "elbo_bits_per_dim": likelihoods.mean(scores.elbo.sum(axis=1, dtype=np.float64)),
+        },
+        "elbo_terms": {
+            "sigma": elbo_levels.tolist(),
+            "prior": float(terms[0]),
+            "intervals": terms[1:-1].tolist(),
+            "decoder": float(terms[-1]),
+        },
+        "round_trip_error": float(np.sqrt((scores.round_trip.astype(np.float64) ** 2).mean())),
+        "versions": records.versions(),
+    }
+
+
+def _lines(record: dict[str, Any]) -> Iterator[str]:
+    for name, words in (
+        ("bits_per_dim", "bits/dim by the probability flow, dequantised"),
+        ("elbo_bits_per_dim", "bits/dim by the variational bound"),
+    ):
+        score = record["scores"][name]
+        yield f"{score['mean']:.4f} ± {score['standard_error']:.4f}  {words}"
+    terms = record["elbo_terms"]
+    yield f"the bound's terms: prior {terms['prior']:.4f}, decoder {terms['decoder']:.4f}"
+    yield f"encoded and decoded, pixels are off by {record['round_trip_error']:.2g} (of [-1, 1])"
