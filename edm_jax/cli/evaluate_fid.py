@@ -23,6 +23,7 @@ from edm_jax import generation
 from edm_jax.cli import sample_folder
 from edm_jax.cli.features import add_feature_arguments, make_extractor
 from edm_jax.cli.guidance import add_guidance_arguments, guided_model
+from edm_jax.cli.latents import add_decoder_argument, decoder
 from edm_jax.cli.options import add_overwrite, add_process_arguments, add_quiet
 from edm_jax.cli.sample import sampling_record
 from edm_jax.cli.sampler import (
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
     add_model_arguments(parser)
+    add_decoder_argument(parser)
     add("--images", metavar="PATH", help="in place of a model: a zip or a folder of images")
     add("--reference", metavar="X.npz", help="by edm-jax evaluate reference, or an official one")
     add("--out", metavar="X.json", help="the record to write")
@@ -139,13 +141,18 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}")
-    if args.images is not None and args.ranges is not None:
-        raise ValueError(f"--ranges must be left out with --images, got {args.ranges}")
+    for name in ("ranges", "decoder"):
+        value = getattr(args, name)
+        if args.images is not None and value is not None:
+            raise ValueError(f"--{name} must be left out with --images, got {value}")
 
 
 def _model(args: argparse.Namespace) -> Source:
     """The images of a model, from ranges of seeds."""
     model, step = load_model(args.checkpoint, args.ema)
+    if model.config.latents and args.decoder is None:
+        raise ValueError("--decoder must be given for a model of latents, got none")
+    decode = decoder(args.decoder, model)
     sampler = make_sampler(args, model)
     drawn, guide = guided_model(args, model)
     count = records.FULL if args.num is None else args.num
@@ -159,12 +166,12 @@ def _model(args: argparse.Namespace) -> Source:
             if not part.finite.all():
                 seed = part.seeds[~part.finite][0]
                 raise ValueError(f"the image of seed {seed} holds NaN or infinity")
-            yield part.images
+            yield decode(part.images)
 
     about = {
         "from": "model",
         "count": count,
-        "uint8": "floor(clip(127.5 x + 128, 0, 255))",
+        "uint8": "of the decoder" if args.decoder else "floor(clip(127.5 x + 128, 0, 255))",
         "seeds": seeds,
         "labels": "random" if model.config.label_dim else None,
         "checkpoint": str(files.absolute(args.checkpoint)),

@@ -89,6 +89,7 @@ def test_data_against_itself(measure, capsys):
         (("--fewer", "--num=1"), "at least 2"),
         (("--fewer", "--num=2000"), "--num must be at most 1797"),
         (("--ranges=2",), "--ranges must be left out"),
+        (("--decoder=a:b",), "--decoder must be left out with --images, got a:b"),
         (("--batch=0",), "--batch must be at least 1"),
         (("--inception=x.pth",), "--inception must be left out"),
         (("--checkpoint=x",), "one of --checkpoint and --images"),

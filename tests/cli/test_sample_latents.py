@@ -25,6 +25,9 @@ def decode(z):
     assert z.dtype == np.float32 and z.shape[1:] == (4, 4, 4)
     return np.repeat(z[..., :1] / 20 + 0.5, 3, axis=-1).repeat(2, axis=1).repeat(2, axis=2)
 
+def gray(z):
+    return decode(z)[..., :1]
+
 def wrong(z):
     return z
 """
@@ -81,6 +84,20 @@ def test_a_decoder_makes_images(command, wanted):
         error = exact.repeat(2, axis=0).repeat(2, axis=1) - found  # truncated, not rounded
         assert error.min() > -0.01 and error.max() < 1.01
     assert (out / "grid.png").exists()
+
+
+def test_latents_are_measured_as_images(command, fresh, tmp_path, capsys):
+    data = ["--data=digits", f"--dest={tmp_path}/digits.npz", "--features=pixels", "--keep=9"]
+    assert main(["evaluate", "reference", *data, "--quiet"]) == 0
+    words = ["evaluate", "fid", f"--reference={tmp_path}/digits.npz", "--features=pixels"]
+    words += [f"--checkpoint={tmp_path}/model", f"--out={tmp_path}/x.json", "--fewer", "--num=8"]
+    words += ["--solver=euler", "--steps=3", "--batch=1", "--quiet"]
+    assert main(words) == 2
+    assert "--decoder must be given for a model of latents" in capsys.readouterr().err
+    assert main([*words, "--decoder=of_the_user:gray"]) == 0
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert record["images"]["uint8"] == "of the decoder"
+    assert record["images"]["made_with"]["decoder"] == "of_the_user:gray"
 
 
 @pytest.mark.parametrize(
