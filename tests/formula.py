@@ -49,14 +49,16 @@ def uniform(tag, name, shape):
     """The weight of that name in the networks of `inception.npz`, by numbers in [0, 1)."""
     seed = zlib.crc32(f"{tag}/{name}".encode())
     u = np.random.Generator(np.random.PCG64(seed)).random(int(np.prod(shape))).reshape(shape)
-    if name.endswith("conv.weight"):
-        u = (2 * u - 1) * np.sqrt(6 / np.prod(shape[1:]))
-    elif name.endswith(("bn.bias", "running_mean")):
+    leaf = name.rpartition(".")[2]
+    if len(shape) > 1 and leaf == "weight":
+        fan = np.prod(shape[1:])
+        u = (2 * u - 1) * np.sqrt((6 if name.endswith("conv.weight") else 3) / fan)
+    elif leaf in ("bias", "running_mean") and name != "fc.bias":
         u = 0.6 * u - 0.3
-    elif name.endswith("running_var"):
+    elif leaf == "running_var":
         u = 0.5 + u
-    elif name.endswith("bn.weight"):
+    elif leaf in ("weight", "gamma"):
         u = 0.75 + 0.5 * u
     else:
-        u = (2 * u - 1) * (np.sqrt(3 / shape[1]) if len(shape) > 1 else 1)
+        u = 2 * u - 1
     return u.astype(np.float32)

@@ -25,6 +25,7 @@ from edm_jax.cli.features import add_feature_arguments, make_extractor
 from edm_jax.cli.guidance import add_guidance_arguments, guided_model
 from edm_jax.cli.latents import add_decoder_argument, decoder
 from edm_jax.cli.options import add_overwrite, add_process_arguments, add_quiet
+from edm_jax.cli.published import add_published_argument, apply_published
 from edm_jax.cli.sample import sampling_record
 from edm_jax.cli.sampler import (
     add_model_arguments,
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
     add_model_arguments(parser)
+    add_published_argument(parser)
     add_decoder_argument(parser)
     add("--images", metavar="PATH", help="in place of a model: a zip or a folder of images")
     add("--reference", metavar="X.npz", help="by edm-jax evaluate reference, or an official one")
@@ -87,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, writes the record and prints the scores; returns the exit code."""
+    apply_published(args)
     _check(args)
     out = files.located(args.out)
     if out.exists() and not args.overwrite:

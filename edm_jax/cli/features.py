@@ -2,11 +2,11 @@
 
 import argparse
 
-from edm_jax.evaluation.features import EXTRACTORS, INCEPTION, Extractor
+from edm_jax.evaluation.features import EXTRACTORS, FILES, Extractor
 
 
 def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
-    """--features and --inception."""
+    """--features, and an option for each file of weights that a user has to get."""
     add = parser.add_argument
     add(
         "--features",
@@ -14,21 +14,19 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
         default="inception",
         help="what images are compared in; FID is inception's (default)",
     )
-    add(
-        "--inception",
-        metavar="X.pth",
-        help=f"pt_inception-2015-12-05-6726825d.pth (default: what {INCEPTION} names)",
-    )
+    for name, known in FILES.items():
+        words = f"{known.file} (default: what {known.variable} names)"
+        add(f"--{name}", metavar="X.pth", help=words)
 
 
 def make_extractor(args: argparse.Namespace) -> Extractor:
     """The extractor that the options name.
 
     Raises:
-      ValueError: its weights are missing or damaged, or --inception is given with others.
+      ValueError: its weights are missing or damaged, or the file of another one is given.
     """
-    if args.features == "inception":
-        return EXTRACTORS["inception"](args.inception)
-    if args.inception is not None:
-        raise ValueError(f"--inception must be left out with --features {args.features}")
-    return EXTRACTORS[args.features]()
+    for name in FILES:
+        if name != args.features and getattr(args, name) is not None:
+            raise ValueError(f"--{name} must be left out with --features {args.features}")
+    make = EXTRACTORS[args.features]
+    return make(getattr(args, args.features)) if args.features in FILES else make()

@@ -11,18 +11,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from edm_jax.evaluation import dinov2 as transformer
 from edm_jax.evaluation import efficientnet
 from edm_jax.evaluation import inception as network
-from edm_jax.runtime import processes
+from edm_jax.runtime import files, processes
 from edm_jax.weights.errors import naming
 from edm_jax.weights.official import state_dicts
 
-INCEPTION = "EDM_JAX_INCEPTION"
-INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-INCEPTION_SOURCE = (
-    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
-    "pt_inception-2015-12-05-6726825d.pth"
-)
+
+class Published(NamedTuple):
+    """A file of weights that a user has to get.
+
+    Attributes:
+      file: its name.
+      source: where it is.
+      variable: the environment variable that may name it.
+    """
+
+    file: str
+    source: str
+    variable: str
+
+
+FILES = {
+    "inception": Published(
+        "pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/",
+        "EDM_JAX_INCEPTION",
+    ),
+    "dinov2": Published(
+        "dinov2_vitl14_pretrain.pth",
+        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/",
+        "EDM_JAX_DINOV2",
+    ),
+}
 
 
 class Extractor(NamedTuple):
@@ -120,6 +142,18 @@ def _checked(images: np.ndarray) -> np.ndarray:
     return images
 
 
+def _read(name: str, path: str | os.PathLike | None) -> tuple[dict[str, np.ndarray], str]:
+    """The tensors of a published file, and its hash."""
+    known = FILES[name]
+    path = path or os.environ.get(known.variable)
+    if not path or not files.located(path).exists():
+        raise ValueError(
+            f"--{name} or {known.variable} must name {known.file}, got "
+            f"{os.fspath(path) if path else 'none'}; get it from {known.source}{known.file}"
+        )
+    return state_dicts.read(path)
+
+
 def inception(path: str | os.PathLike | None = None) -> Extractor:
     """The Inception network of FID, from a file of one's own.
 
@@ -133,16 +167,29 @@ def inception(path: str | os.PathLike | None = None) -> Extractor:
     Raises:
       ValueError: no such file, with where to get it; another file, or a damaged one.
     """
-    path = path or os.environ.get(INCEPTION)
-    if not path or not pathlib.Path(path).is_file():
-        raise ValueError(
-            f"--inception or {INCEPTION} must name FID's network, a file of 95,628,359 bytes, got "
-            f"{os.fspath(path) if path else 'none'}; get it from {INCEPTION_SOURCE}"
-        )
-    weights, digest = state_dicts.read(path)
-    with naming(path):
+    weights, digest = _read("inception", path)
+    with naming(path or FILES["inception"].file):
         params, head = network.from_state_dict(weights)
     return Extractor("inception", network.INPUT, network.features, params, digest, head)
+
+
+def dinov2(path: str | os.PathLike | None = None) -> Extractor:
+    """DINOv2's ViT-L/14, from a file of one's own: FD-DINOv2 is the Fréchet distance in it.
+
+    Args:
+      path: of `dinov2_vitl14_pretrain.pth`, which is read without executing anything; None takes
+        what the environment variable EDM_JAX_DINOV2 names.
+
+    Returns:
+      The extractor of its 1024 features.
+
+    Raises:
+      ValueError: no such file, with where to get it; another file, or a damaged one.
+    """
+    weights, digest = _read("dinov2", path)
+    with naming(path or FILES["dinov2"].file):
+        params = transformer.from_state_dict(weights)
+    return Extractor("dinov2", transformer.INPUT, transformer.features, params, digest)
 
 
 def efficientnet_lite0(path: str | os.PathLike | None = None) -> Extractor:
@@ -187,6 +234,7 @@ def _pixels(_: Any, images: jax.Array) -> jax.Array:
 
 EXTRACTORS: dict[str, Callable[..., Extractor]] = {
     "inception": inception,
+    "dinov2": dinov2,
     "efficientnet_lite0": efficientnet_lite0,
     "pixels": pixels,
 }

@@ -25,5 +25,6 @@ def test_sets_are_measured(monkeypatch):
 def test_every_extractor_is_told_of():
     for name in features.EXTRACTORS:
         assert f"| `{name}`" in PAGE
-    assert features.INCEPTION in PAGE and features.INCEPTION_SOURCE in PAGE
+    for known in features.FILES.values():
+        assert known.variable in PAGE and known.source + known.file in PAGE
     assert np.all([f"--{word}" in PAGE for word in ("fewer", "ranges", "keep", "images")])

@@ -132,10 +132,10 @@ def test_another_network_is_refused(weights, name):
 
 
 def test_without_the_file_it_is_said_where_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.delenv(features.INCEPTION, raising=False)
+    monkeypatch.delenv(features.FILES["inception"].variable, raising=False)
     with pytest.raises(ValueError, match=r"got none; get it from https://github.com/.*\.pth"):
         features.inception()
-    monkeypatch.setenv(features.INCEPTION, str(tmp_path / "none.pth"))
+    monkeypatch.setenv(features.FILES["inception"].variable, str(tmp_path / "none.pth"))
     with pytest.raises(ValueError, match="none.pth; get it from"):
         features.inception()
 
