@@ -23,6 +23,12 @@ GOLDEN = pathlib.Path(__file__).parent.parent / "tests" / "golden" / "inverse.np
 TASKS = ("mask", "box", "blur")
 SHAPE = (4, 4, 1)
 DRAWS = 4000
+# (name, particles, options)
+FILTERS = [
+    ("`particle_filter`, 4 particles", 4, {}),
+    ("`particle_filter`, 32 particles", 32, {}),
+    ("`particle_filter`, 32, no gradient", 32, {"gradient": False}),
+]
 
 
 def problem(g, task, clean):
@@ -53,6 +59,22 @@ def drawn_moments(denoise, sampler):
     noise = normal(keys, SHAPE, dtype=jnp.float64)
     run = jax.jit(lambda n, k: sample(denoise, sampler, n, k))
     images = np.asarray(run(noise, keys)).reshape(DRAWS, -1)
+    return images.mean(axis=0), np.cov(images.T)
+
+
+def filtered_moments(prior, operator, y, sigma_y, particles, **options):
+    """Of one particle of each of DRAWS filters."""
+    rows = jnp.broadcast_to(y, (DRAWS, *y.shape))
+    potential = inverse.log_likelihood(operator, rows, sigma_y, prior_variance=1.0)
+    keys, own = sample_keys(range(DRAWS)), sample_keys(range(DRAWS, 2 * DRAWS))
+
+    @jax.jit
+    def run(keys, own):
+        noise = normal(keys, (particles, *SHAPE), dtype=jnp.float64)
+        tableau = samplers.ddpm(karras())
+        return inverse.particle_filter(prior, potential, tableau, noise, keys, **options).draw(own)
+
+    images = np.asarray(run(keys, own)).reshape(DRAWS, -1)
     return images.mean(axis=0), np.cov(images.T)
 
 
@@ -99,6 +121,7 @@ def step_rules(operator, y, sigma_y, clean):
     """name -> sampler of DRAWS samples."""
     rows = jnp.broadcast_to(y, (DRAWS, *y.shape))
     steps, vp = inverse.steps, every_tenth()
+    ve = timesteps.exponential(1000, sigma_min=0.01, sigma_max=50.0)
     if not clean:
         return {
             "`steps.dps`, step_size 0.3, 1000 steps": steps.dps(
@@ -114,6 +137,8 @@ def step_rules(operator, y, sigma_y, clean):
         "`steps.ddnm`, eta 0": steps.ddnm(operator, rows, vp, eta=0.0),
         "`steps.repaint`, 1 x 1": steps.repaint(operator, rows, vp, travel_repeats=1),
         "`steps.repaint`, 10 x 10": steps.repaint(operator, rows, vp),
+        "`steps.score_sde`": steps.score_sde(operator, rows, ve),
+        "`steps.score_sde`, no corrector": steps.score_sde(operator, rows, ve, corrector_steps=0),
     }
 
 
@@ -144,6 +169,9 @@ def main():
             moments = affine_moments if affine else drawn_moments
             cell = shown(errors(moments(denoise, tableau), mean, cov))
             noisy.setdefault(name, []).append(cell)
+        for name, particles, options in FILTERS:
+            found = filtered_moments(prior, operator, y, sigma_y, particles, **options)
+            noisy.setdefault(name, []).append(shown(errors(found, mean, cov)))
         for name, sampler in step_rules(operator, y, sigma_y, clean=False).items():
             cell = shown(errors(drawn_moments(prior, sampler), mean, cov))
             noisy.setdefault(name, []).append(cell)

@@ -152,8 +152,10 @@ def particle_filter(
     table = _check_tableau(tableau, gradient)
     size, count = table.registers, noise.shape[1]
     take, spread = (jnp.asarray(table.weights[:, 0, i], noise.dtype) for i in (size, -1))
-    zeros = jnp.zeros(noise.shape[:2], noise.dtype)
-    spare = {"kick": 0.0 * noise, "pull": 0.0 * noise} if gradient else {}
+    # No constants: the compiler would take seconds to work out the first row's weights.
+    still = 0.0 * noise
+    zeros = still.reshape(*noise.shape[:2], -1)[..., 0]
+    spare = {"kick": still, "pull": still} if gradient else {}
     state = {"x": noise, "log": zeros, "potential": zeros, **spare}
 
     def evaluate(x, sigma):

@@ -1,6 +1,6 @@
 """Classifier: which class a noisy image shows, by ADM's encoder (Dhariwal and Nichol 2021, 4)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from edm_jax.networks.initialization import Law, param
 from edm_jax.networks.unet import Block
 
 POOLS = ("attention", "adaptive")
+DOWN = ("residual", "strided")
 
 
 class AttentionPool(nn.Module):
@@ -53,6 +54,8 @@ class Classifier(DhariwalUNet):
 
     head_channels: of each attention head; divides the width of every level with attention.
     pool: "attention" (`AttentionPool`) or "adaptive" (the mean over pixels, then a linear layer).
+    down: between the levels a "residual" block of means, or a "strided" convolution.
+    channel_mult: may be fractions that give whole widths, such as 0.5 of ADM's for 512 pixels.
 
     >>> net = Classifier(8, 1, 10, model_channels=32, channel_mult=(1, 2), head_channels=32)
     >>> x, c_noise = jnp.zeros((2, 8, 8, 1)), jnp.zeros(2)
@@ -60,12 +63,17 @@ class Classifier(DhariwalUNet):
     (2, 10)
     """
 
+    least_mult: ClassVar[float] = 0.25
+
+    channel_mult: tuple[float, ...] = (1, 2, 3, 4)  # type: ignore[assignment]
     head_channels: int = 64
     pool: str = "attention"
+    down: str = "residual"
 
     def __post_init__(self) -> None:
         """Raises ValueError naming an argument that cannot be used."""
         checks.one_of("pool", self.pool, POOLS)
+        checks.one_of("down", self.down, DOWN)
         for name in ("label_dim", "label_dropout"):
             if value := getattr(self, name):
                 raise ValueError(
@@ -82,6 +90,12 @@ class Classifier(DhariwalUNet):
     @nn.nowrap
     def _heads(self, features: int) -> int:
         return features // self.head_channels
+
+    @nn.nowrap
+    def _down(self, x: jax.Array, name: str, block: Block) -> jax.Array:
+        if self.down == "residual":
+            return super()._down(x, name, block)
+        return layers.Conv(x.shape[-1], stride=2, initial=INIT, dtype=self.dtype, name=name)(x)
 
     @nn.nowrap
     def _output(self, skips: list[jax.Array], block: Block) -> jax.Array:
@@ -104,6 +118,6 @@ class Classifier(DhariwalUNet):
             if self.img_resolution >> level in self.attn_resolutions
         }
         widths = [model_channels * mult for mult in self.channel_mult]
-        return all(layers.norm_groups(width, least=1) for width in widths) and not any(
-            model_channels * mult % self.head_channels for mult in attended
-        )
+        return all(
+            width % 1 == 0 and layers.norm_groups(int(width), least=1) for width in widths
+        ) and not any(model_channels * mult % self.head_channels for mult in attended)

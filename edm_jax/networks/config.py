@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from edm_jax import latents
 from edm_jax.checks import one_of
-from edm_jax.networks.classifier import POOLS, Classifier
+from edm_jax.networks.classifier import DOWN, POOLS, Classifier
 from edm_jax.networks.dhariwal import DhariwalUNet
 from edm_jax.networks.edm2 import EDM2UNet
 from edm_jax.networks.magnitude_preserving import normalize_kernels
@@ -260,13 +260,14 @@ class ClassifierConfig(ModelConfig):
     classifies = True
     architecture: str = _architecture("classifier")
     resolution: int = setting(64, "side of the square images; 0: the data's")
-    channel_mult: tuple[int, ...] = setting(
+    channel_mult: tuple[float, ...] = setting(  # type: ignore[assignment]
         (1, 2, 3, 4), "a multiplier for each level, from the full resolution down by halves"
     )
     attn_resolutions: tuple[int, ...] = setting((32, 16, 8), "sides of the levels with attention")
     dropout: float = setting(0.0, "probability of dropping an element inside a block")
     head_channels: int = setting(64, "channels of an attention head")
     pool: str = setting("attention", f"how the pixels become one: {' or '.join(POOLS)}")
+    down: str = setting("residual", f"how a level leads to the next: {' or '.join(DOWN)}")
 
     @property
     def outputs(self) -> int:

@@ -25,7 +25,11 @@ def check_arguments(net: Any) -> None:
         require(name, 0 <= getattr(net, name) < 1, "in [0, 1)")
     require("model_channels", net.model_channels % 4 == 0, "a multiple of 4")
     require("channel_mult", len(net.channel_mult) > 0, "at least one multiplier")
-    require("channel_mult", min(net.channel_mult) >= 1, "multipliers of at least 1")
+    require(
+        "channel_mult",
+        min(net.channel_mult) >= net.least_mult,
+        f"multipliers of at least {net.least_mult}",
+    )
     halvings = len(net.channel_mult) - 1
     require(
         "img_resolution",

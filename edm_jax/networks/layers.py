@@ -63,6 +63,7 @@ class Conv(nn.Module):
     fused: for "down": convolve without bias on the image padded by the filter's reach, then filter
       without padding, then add the bias, so that responses just outside the image contribute.
     resample_filter: taps of the separable filter.
+    stride: take every so many pixels of the result, from the first.
     initial: how kernel and bias are drawn.
     dtype: compute type.
     """
@@ -72,12 +73,13 @@ class Conv(nn.Module):
     resample: str | None = None
     fused: bool = False
     resample_filter: tuple[float, ...] = (1, 1)
+    stride: int = 1
     initial: Init = Init()
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [B, H, W, in] to [B, H', W', features], H' = H, 2H or H / 2."""
+        """Maps [B, H, W, in] to [B, H', W', features], H' = H, 2H, H / 2 or H / stride."""
         side, channels = self.kernel, x.shape[-1]
         fans = (channels * side**2, self.features * side**2)
         weight_law, bias_law = self.initial.laws(*fans)
@@ -90,24 +92,24 @@ class Conv(nn.Module):
         elif self.resample == "down" and not fused:
             x = downsample(x, self.resample_filter)
         reach = (normalized(self.resample_filter).size - 1) // 2 if fused else 0
-        x = convolve(x, kernel.astype(self.dtype), side // 2 + reach)
+        x = convolve(x, kernel.astype(self.dtype), side // 2 + reach, stride=self.stride)
         if fused:
             x = downsample(x, self.resample_filter, padding=0)
         return x + bias
 
 
-def convolve(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array, padding: int, *, stride: int = 1) -> jax.Array:
     """Returns the convolution of x [B, H, W, I] with kernel [k, k, I, O], zero padded, no bias.
 
     A 1x1 kernel is a matrix product: its weight gradient is then one too, several times faster on a
     CPU than a convolution's.
     """
-    if kernel.shape[:2] == (1, 1) and not padding:
+    if kernel.shape[:2] == (1, 1) and not padding and stride == 1:
         return jnp.dot(x, kernel[0, 0], precision=precision(x.dtype))
     return jax.lax.conv_general_dilated(
         x,
         kernel,
-        window_strides=(1, 1),
+        window_strides=(stride, stride),
         padding=((padding, padding), (padding, padding)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=precision(x.dtype),

@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -43,6 +43,8 @@ class UNet(nn.Module):
     dtype: compute type.
     remat: whether the backward pass recomputes each block instead of storing its activations.
     """
+
+    least_mult: ClassVar[float] = 1  # of channel_mult
 
     img_resolution: int
     in_channels: int
@@ -207,16 +209,21 @@ class UNet(nn.Module):
         skips = []
         for level, mult in enumerate(self.channel_mult):
             side = self.img_resolution >> level
-            name, width = f"enc_{side}x{side}", self.model_channels * mult
+            name, width = f"enc_{side}x{side}", int(self.model_channels * mult)
             if level == 0:
                 x = conv(width, name=f"{name}_conv")(x)
             else:
-                x = block(x, f"{name}_down", x.shape[-1], "down")
+                x = self._down(x, f"{name}_down", block)
             skips.append(x)
             for i in range(self.num_blocks):
                 x = block(x, f"{name}_block{i}", width, attend=side in self.attn_resolutions)
                 skips.append(x)
         return skips
+
+    @nn.nowrap
+    def _down(self, x: jax.Array, name: str, block: Block) -> jax.Array:
+        """The layer from one level of the encoder to the next."""
+        return block(x, name, x.shape[-1], "down")
 
     @nn.nowrap
     def _decode(

@@ -41,6 +41,10 @@ _PUBLISHED: dict[int, tuple[tables.Betas, ClassifierConfig]] = {
         "linear",
         ClassifierConfig(resolution=256, channel_mult=(1, 1, 2, 2, 4, 4), num_blocks=2),
     ),
+    512: (
+        "linear",
+        ClassifierConfig(resolution=512, channel_mult=(0.5, 1, 1, 2, 2, 4, 4), num_blocks=2),
+    ),
 }
 
 
@@ -52,7 +56,7 @@ def recognises(value: Any) -> bool:
 
 
 def from_published(weights: Mapping[str, np.ndarray]) -> Model:
-    """The published classifier of 64×64, 128×128 or 256×256 images that these weights are of.
+    """The published classifier of images of 64, 128, 256 or 512 pixels that these weights are of.
 
     Raises:
       WeightsError: another network, or damaged.
@@ -66,8 +70,8 @@ def from_published(weights: Mapping[str, np.ndarray]) -> Model:
                     weights, resolution=resolution, num_blocks=num_blocks, betas=betas
                 )
     raise WeightsError(
-        "must be one of guided-diffusion's classifiers of 64×64, 128×128 or 256×256 images, got "
-        "another: the files of others do not say their levels, schedule and heads"
+        "must be one of guided-diffusion's classifiers of images of 64, 128, 256 or 512 pixels, "
+        "got another: the files of others do not say their levels, schedule and heads"
     )
 
 
@@ -82,8 +86,8 @@ def from_state_dict(
     """The model of a guided-diffusion classifier; its c_noise is the index of a training level.
 
     Args:
-      weights: guided-diffusion's names -> arrays: with scale-shift norm, residual downsampling,
-        and the pool "attention" or "adaptive".
+      weights: guided-diffusion's names -> arrays: with scale-shift norm, either downsampling
+        (`resblock_updown`), and the pool "attention" or "adaptive".
       resolution: of the images, which the file does not say.
       num_blocks: residual blocks in a level, its `depth`.
       head_channels: of each attention head.
@@ -99,9 +103,10 @@ def from_state_dict(
     config = dataclasses.replace(
         config, preconditioner="epsilon", preconditioner_arguments={"levels": betas}
     )
+    top = _TOP | _strided(config)
     renamed = {}
     for name, value in weights.items():
-        official = official_name(name, config, _TOP)
+        official = official_name(name, config, top)
         official = official.replace("positional_embedding", "positional")
         layer = official.split(".")[-2]
         if layer == "qkv":
@@ -114,6 +119,17 @@ def from_state_dict(
             value = value[..., None]
         renamed["model." + official] = value
     return model_from_weights(renamed, config)
+
+
+def _strided(config: ClassifierConfig) -> dict[str, str]:
+    """Their names of the convolutions between the levels, and ours."""
+    if config.down != "strided":
+        return {}
+    sides = [config.resolution >> level for level in range(1, len(config.channel_mult))]
+    return {
+        f"input_blocks.{(i + 1) * (config.num_blocks + 1)}.0.op": f"enc.{side}x{side}_down"
+        for i, side in enumerate(sides)
+    }
 
 
 def _input_blocks(weights: Mapping[str, np.ndarray]) -> int:
@@ -135,7 +151,8 @@ def _structure(
     for level in range(levels):
         number = 1 + level * (num_blocks + 1)
         channels = shape_of(weights, f"input_blocks.{number}.0.in_layers.2.weight", 4)[0]
-        mults.append(channels // width)
+        mult = channels / width
+        mults.append(int(mult) if mult.is_integer() else mult)
         if f"input_blocks.{number}.1.qkv.weight" in weights:
             attention.append(resolution >> level)
     pool, last = "attention", ("out.2.c_proj.weight", 3)
@@ -151,4 +168,5 @@ def _structure(
         attn_resolutions=tuple(attention),
         head_channels=head_channels,
         pool=pool,
+        down="strided" if any(name.endswith(".0.op.weight") for name in weights) else "residual",
     )

@@ -10,6 +10,7 @@ import official_pickles as official
 def shapes(width, mults, num_blocks, attention, classes):
     """Names and shapes of a state dict, in the order in which the modules are made."""
     found, emb = {}, 4 * width
+    widths = [int(mult * width) for mult in mults]
 
     def affine(name, *shape):
         found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
@@ -31,13 +32,13 @@ def shapes(width, mults, num_blocks, attention, classes):
     affine("time_embed.0", emb, width)
     affine("time_embed.2", emb, emb)
     found["label_emb.weight"] = (classes, emb)
-    channels = mults[0] * width
+    channels = widths[0]
     affine("input_blocks.0.0", channels, 3, 3, 3)
     stack, number = [channels], 1
-    for level, mult in enumerate(mults):
+    for level, features in enumerate(widths):
         for _ in range(num_blocks):
-            res(f"input_blocks.{number}.0", channels, mult * width)
-            channels = mult * width
+            res(f"input_blocks.{number}.0", channels, features)
+            channels = features
             if level in attention:
                 attend(f"input_blocks.{number}.1", channels)
             stack.append(channels)
@@ -52,8 +53,8 @@ def shapes(width, mults, num_blocks, attention, classes):
     number = 0
     for level in reversed(range(len(mults))):
         for i in range(num_blocks + 1):
-            res(f"output_blocks.{number}.0", channels + stack.pop(), mults[level] * width)
-            channels = mults[level] * width
+            res(f"output_blocks.{number}.0", channels + stack.pop(), widths[level])
+            channels = widths[level]
             if level in attention:
                 attend(f"output_blocks.{number}.1", channels)
             if level and i == num_blocks:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from adm_files import archive, shapes
 
+from edm_jax.networks import layers
 from edm_jax.weights import load, save
 from edm_jax.weights.errors import WeightsError
 from edm_jax.weights.official import adm_classifier, guided_diffusion, state_dicts, torch_tensors
@@ -67,6 +68,7 @@ def test_it_is_saved_and_loaded(weights, tmp_path, name):
         (64, (1, 2, 3, 4), 4, "cosine"),
         (128, (1, 1, 2, 3, 4), 2, "linear"),
         (256, (1, 1, 2, 2, 4, 4), 2, "linear"),
+        (512, (0.5, 1, 1, 2, 2, 4, 4), 2, "linear"),
     ],
 )
 def test_the_published_ones_are_told_apart(monkeypatch, resolution, mults, num_blocks, betas):
@@ -100,7 +102,12 @@ def changed(weights, name, value):
         ("out.2.c_proj.weight", np.zeros((10, 64), np.float32), "must have 3 axes"),
         ("out.2.qkv_proj.weight", np.zeros((9, 3, 1), np.float32), "3 × 32 output channels"),
         ("time_embed.0.weight", None, "time_embed.0.weight is missing"),
-        ("input_blocks.2.0.op.weight", np.zeros((32, 32, 3, 3), np.float32), "unknown tensor"),
+        ("input_blocks.1.0.op.weight", np.zeros((32, 32, 3, 3), np.float32), "unknown tensor"),
+        (
+            "input_blocks.2.0.op.weight",
+            np.zeros((32, 32, 3, 3), np.float32),
+            r"extra: .*_down\.aff",
+        ),
         ("input_blocks.4.0.in_layers.0.bias", np.zeros(64, np.float32), "not a whole .* 1 blocks"),
     ],
 )
@@ -117,3 +124,28 @@ def test_the_adaptive_pool(weights):
     model = loaded(weights)
     assert model.config.pool == "adaptive"
     np.testing.assert_array_equal(model.params["out_linear"]["kernel"], kernel.T)
+
+
+def test_strided_convolutions_between_the_levels(weights):
+    """`resblock_updown=False`: the second of every two pixels of a convolution is left out."""
+    block = "input_blocks.2.0."
+    kept = {name: value for name, value in weights.items() if not name.startswith(block)}
+    width = weights[f"{block}in_layers.2.bias"].shape[0]
+    kernel = np.cos(np.arange(9 * width**2, dtype=np.float32)).reshape(width, width, 3, 3) / width
+    kept |= {f"{block}op.weight": kernel, f"{block}op.bias": kernel[:, 0, 0, 0]}
+    model = loaded(kept)
+    assert model.config.down == "strided"
+    x = np.sin(np.arange(2 * 8 * 8 * width, dtype=np.float32)).reshape(2, 8, 8, width)
+    params = model.params["enc_4x4_down"]
+    whole = layers.Conv(width).apply({"params": params}, x)
+    strided = layers.Conv(width, stride=2).apply({"params": params}, x)
+    np.testing.assert_allclose(strided, whole[:, ::2, ::2], atol=1e-5)
+    # Their pixel (1, 1) sees the nine around (2, 2).
+    patch = x[0, 1:4, 1:4].transpose(2, 0, 1)
+    expected = (kernel[3] * patch).sum() + kernel[3, 0, 0, 0]
+    np.testing.assert_allclose(strided[0, 1, 1, 3], expected, rtol=1e-4)
+    logits = model.network.apply({"params": model.params}, np.ones((2, 8, 8, 3)), np.zeros(2))
+    assert logits.shape == (2, 10) and np.isfinite(logits).all()
+    without = {name: value for name, value in kept.items() if "op.bias" not in name}
+    with pytest.raises(WeightsError, match=r"missing: model\.enc\.4x4_down\.bias"):
+        loaded(without)
