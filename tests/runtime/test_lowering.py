@@ -1,0 +1,66 @@
+"""What runs here lowers for GPUs and TPUs too, with the convolutions in the configured type."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edm_jax import objectives, samplers, timesteps
+from edm_jax.model import Model
+from edm_jax.networks import ddpmpp
+from edm_jax.samplers import sample
+from edm_jax.training import averages, optimizer, state
+from edm_jax.training.step import make_train_step
+
+CONFIG = ddpmpp(
+    resolution=8, channels=3, label_dim=3, model_channels=8, channel_mult=(1, 2), num_blocks=1,
+    attn_resolutions=(4,), dtype="bfloat16",
+)  # fmt: skip
+X, LABELS = jax.ShapeDtypeStruct((4, 8, 8, 3), jnp.float32), jnp.eye(4, 3)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model without numbers."""
+    return jax.eval_shape(lambda key: Model.init(key, CONFIG), jax.random.key(0))
+
+
+def programs(function, *arguments):
+    """The program for each platform, as text; it need not be here."""
+    traced = jax.jit(function).trace(*arguments)
+    for platform in ("cuda", "tpu"):
+        yield traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def convolved(text):
+    """The types of the elements of every convolution."""
+    found = re.findall(r"stablehlo\.convolution\(.*? : (\(tensor.*)", text)
+    return [set(re.findall(r"x([a-z]+\d+)>", types)) for types in found]
+
+
+def test_a_sampler_holds_the_network_once(model):
+    one = lambda model, x: model.denoiser(LABELS)(x, jnp.ones(4))
+    tableau = samplers.heun(timesteps.edm(18))
+    whole = lambda model, noise: sample(model.denoiser(LABELS), tableau, noise)
+    for denoised, drawn in zip(programs(one, model, X), programs(whole, model, X)):
+        assert convolved(drawn) == [{"bf16"}] * len(convolved(denoised))
+        assert len(convolved(denoised)) > 10
+
+
+@pytest.mark.slow
+def test_a_training_step_convolves_in_the_configured_type(model):
+    objective = objectives.build("edm", model)
+    adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 4))
+    average = averages.Averages(averages.by_halflife(4, 1000.0), {})
+    step = make_train_step(model, objective, adam, average)
+    now = jax.eval_shape(lambda params: state.create(params, objective, adam), model.params)
+    batch = {
+        "images": jax.ShapeDtypeStruct(X.shape, np.uint8),
+        "labels": jax.ShapeDtypeStruct(LABELS.shape, np.float32),
+    }
+    for text in programs(step, now, batch, jax.random.key(0)):
+        # Forward, and backward to inputs and kernels.
+        assert set(map(frozenset, convolved(text))) == {frozenset({"bf16"})}
+        assert len(convolved(text)) > 50 and "callback" not in text
