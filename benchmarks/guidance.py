@@ -14,6 +14,7 @@ images for each scale. Needs scikit-learn and matplotlib.
 import argparse
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib import pyplot
 from scipy.spatial.distance import cdist
@@ -61,12 +62,19 @@ def main() -> None:
     guide = edm_jax.load(args.guide) if args.guide else None
     classifier = edm_jax.load(args.classifier) if args.classifier else None
     sampler = edm_jax.sampler_for(model)
+
+    # What `edm_jax.guided` does, with the scale a number of the program: compiled once.
+    def rule(labels, model, guide, scale):
+        second = guide.denoiser(jnp.zeros_like(labels) if args.guide is None else labels)
+        main = model.denoiser(labels)
+        return edm_jax.guidance.classifier_free(main, second, scale, interval=interval)
+
     asked = np.repeat(np.arange(10), 100)
     rows, shown = [], []
     print("scale  recognised  precision  recall")
     for scale in SCALES:
         if classifier is None:
-            guided = edm_jax.guided(model, scale, guide=guide, interval=interval)
+            guided = edm_jax.Guided(rule, (model, guide or model, np.float32(scale)))
         else:
             guided = edm_jax.guided_by_classifier(model, classifier, scale)
         parts = edm_jax.generate(guided, sampler, range(1000), labels=asked, batch_size=500)

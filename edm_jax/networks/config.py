@@ -222,15 +222,11 @@ class EDM2Config(ModelConfig):
     channel_mult: tuple[int, ...] = setting(
         (1, 2, 3, 4), "a multiplier for each level, from the full resolution down by halves"
     )
-    channel_mult_emb: int = setting(
-        0, "width of the embedding over model_channels; 0: the widest level's"
-    )
+    channel_mult_emb: int = setting(0, "width of the embedding likewise; 0: the widest level's")
     num_blocks: int = setting(3, "residual blocks in a level")
     attn_resolutions: tuple[int, ...] = setting((16, 8), "sides of the levels with attention")
     dropout: float = setting(0.0, "probability of dropping an element inside a block")
-    channel_mult_noise: int = setting(
-        0, "width of the noise features over model_channels; 0: the first level's"
-    )
+    channel_mult_noise: int = setting(0, "width of the noise features; 0: the first level's")
     head_channels: int = setting(64, "of an attention head; levels of fewer have no attention")
     label_balance: float = setting(0.5, "share of the class in the embedding")
     concat_balance: float = setting(0.5, "share of the encoder in what the decoder's blocks see")
@@ -241,11 +237,7 @@ class EDM2Config(ModelConfig):
     logvar_channels: int = setting(128, "features of the learned log-variance")
 
     def project(self, params: Any) -> Any:
-        """Forced weight normalisation: every kernel at unit magnitude (EDM2, section 2.3).
-
-        Args:
-          params: the network's parameter tree.
-        """
+        """Forced weight normalisation: every kernel of the tree at unit magnitude."""
         return normalize_kernels(params)
 
 
