@@ -7,16 +7,13 @@ asks it about the rest at each of several noise levels.
 """
 
 import argparse
-import io
-import json
 import pathlib
 import tempfile
-import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from held_out import split, write
 
 import edm_jax
 from configs import digits_classifier
@@ -26,18 +23,6 @@ from edm_jax.training.loop import train
 SIGMAS = (0.002, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 80.0)
 
 
-def archive(path: pathlib.Path, images: np.ndarray, targets: np.ndarray) -> None:
-    """Writes a data set of labelled images [n, 8, 8, 1]."""
-    labels = []
-    with zipfile.ZipFile(path, "w") as file:
-        for i, (image, target) in enumerate(zip(images, targets)):
-            stream, name = io.BytesIO(), f"{i:05d}.png"
-            Image.fromarray(image[..., 0]).save(stream, "png")
-            file.writestr(name, stream.getvalue())
-            labels.append([name, int(target)])
-        file.writestr("dataset.json", json.dumps({"labels": labels}))
-
-
 def main() -> None:
     """Prints the accuracy and the cross-entropy at every noise level."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -45,13 +30,12 @@ def main() -> None:
     args = parser.parse_args()
 
     images, targets = digits.read()
-    order = np.random.default_rng(0).permutation(len(images))
-    held_out, seen = np.split(order, [len(order) // 5])
+    held_out, seen = split()
     config = digits_classifier.get_config()
     config.duration_kimg = args.kimg or config.duration_kimg
     with tempfile.TemporaryDirectory() as folder:
         config.data.archive = f"{folder}/seen.zip"
-        archive(pathlib.Path(config.data.archive), images[seen], targets[seen])
+        write(pathlib.Path(config.data.archive), seen)
         train(config, f"{folder}/run")
         model = edm_jax.load(f"{folder}/run")
 

@@ -104,10 +104,12 @@ def denoisers(prior, operator, y, sigma_y):
     def given(rule, *noise, **options):
         return lambda x, sigma: rule(prior, operator, row(x), *noise, **options)(x, sigma)
 
+    one = {"iterations": 1}
     return {
         "`mmps`, converged": (given(inverse.mmps, sigma_y, solver="cg", iterations=40), True),
-        "`mmps`, 1 iteration of CG": (given(inverse.mmps, sigma_y, solver="cg"), False),
-        "`mmps`, 1 iteration of GMRES": (given(inverse.mmps, sigma_y), False),
+        "`mmps`, 1 iteration of CG": (given(inverse.mmps, sigma_y, solver="cg", **one), False),
+        "`mmps`, 1 iteration of GMRES": (given(inverse.mmps, sigma_y, **one), False),
+        "`mmps`": (given(inverse.mmps, sigma_y), False),
         "`pigdm`": (given(inverse.pigdm, sigma_y), True),
         "`jfps`, prior_variance 0.25": (given(inverse.jfps, sigma_y, prior_variance=0.25), True),
         "`diffpir`, strength 10": (given(inverse.diffpir, sigma_y), True),

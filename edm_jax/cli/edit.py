@@ -20,17 +20,22 @@ from edm_jax.cli.guidance import (
     guided_by,
     guided_model,
 )
-from edm_jax.cli.images import evenly_spread, inputs, load_fitting
-from edm_jax.cli.options import add_quiet
-from edm_jax.cli.sample import parse_classes
-from edm_jax.cli.sample_folder import digest
+from edm_jax.cli.images import (
+    OWN,
+    add_image_arguments,
+    evenly_spread,
+    inputs,
+    label_rows,
+    load_fitting,
+)
+from edm_jax.cli.made_with import digest
+from edm_jax.cli.options import add_quiet, add_task
 from edm_jax.cli.sampler import (
     add_model_arguments,
     add_sampler_arguments,
     load_model,
     make_sampler,
 )
-from edm_jax.model import Model
 from edm_jax.runtime import files, pictures
 from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import Tableau
@@ -46,15 +51,12 @@ LESS_MEMORY = "a smaller --num"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add_model_arguments(parser)
+    add_image_arguments(parser)
     add = parser.add_argument
-    add("--data", help="the data set: digits, a zip or a folder")
     add("--out", help="folder for the images, grid.png and edit.json; it must not be there")
-    tasks = "; ".join(f"{name}: {text}" for name, text in TASKS.items())
-    add("--task", choices=TASKS, default="redraw", help=f"{tasks} (redraw)")
-    add("--num", type=int, default=8, help="how many images, evenly spread over the data (8)")
     add("--columns", type=int, default=6, help="drawings of each, or images between two (6)")
-    add("--label", help="the class to redraw them as: an index or a name (each its own)")
     add_quiet(parser)
+    add_task(parser, TASKS, default="redraw")
     add_sampler_arguments(parser)
     add_guidance_arguments(parser)
 
@@ -83,15 +85,11 @@ def run(args: argparse.Namespace) -> int:
     if not isinstance(sampler, Tableau):
         raise ValueError(f"--solver must be a tableau to start on the way, got {args.solver!r}")
     drawn, guide = guided_model(args, model)
-    classes = model.config.label_dim
-    dataset = load_fitting(args.data, model, labelled=args.label is None)
+    label = args.label or OWN
+    dataset = load_fitting(args.data, model, labelled=label == OWN)
     chosen = evenly_spread(dataset, args.num)
     images, count = inputs(dataset, chosen), len(chosen)
-    labels = None
-    if args.label is not None:
-        labels = np.eye(classes, dtype=np.float32)[[_class(args.label, model)] * count]
-    elif classes:
-        labels = dataset.label_rows(chosen)
+    labels = label_rows(label, model, dataset, chosen)
     steps = {"redraw": args.columns, "interpolate": count - 1, "reconstruct": 1}[args.task]
     with Progress(total=steps, desc="drawing", unit="batches", quiet=args.quiet) as report:
         report.say(f"{count} images, {args.task}: {sampler.nfe} network evaluations")
@@ -114,15 +112,6 @@ def run(args: argparse.Namespace) -> int:
         if "error" in record:
             print(f"root mean square error {np.mean(record['error']):.4f} of data in [-1, 1]")
     return 0
-
-
-def _class(text: str, model: Model) -> int:
-    found = parse_classes(text, model.config.class_names)
-    if not isinstance(found, list) or len(found) != 1 or not 0 <= found[0] < model.config.label_dim:
-        raise ValueError(
-            f"--label must be one of the model's {model.config.label_dim} classes, got {text!r}"
-        )
-    return found[0]
 
 
 Edited = tuple[np.ndarray, list[str], dict]  # rows [n, columns, H, W, C], titles, the record

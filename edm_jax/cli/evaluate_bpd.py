@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from edm_jax.cli import images, sample_folder
+from edm_jax.cli import images
+from edm_jax.cli.made_with import alone, digest
 from edm_jax.cli.options import add_overwrite, add_quiet
 from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if len(chosen) < (args.num or 2):
         raise ValueError(f"--num must be at most {len(dataset.images)}, got {args.num}")
     made_with = {
-        "weights": sample_folder.digest(model.params),
+        "weights": digest(model.params),
         "network": json.loads(json.dumps(dataclasses.asdict(model.config))),
         "data": _digest(dataset, chosen),
         "count": len(chosen),
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     }
     identity = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
     work = out.with_name(f"{out.name}.images-{identity}")
-    with sample_folder.alone(work):
+    with alone(work):
         scores = _measured(args, model, settings, dataset, chosen, work)
         record = _record(scores, made_with, elbo_levels)
         record["images"] |= {

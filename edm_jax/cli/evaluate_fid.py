@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 
 from edm_jax import generation
-from edm_jax.cli import sample_folder
+from edm_jax.cli import made_with
 from edm_jax.cli.features import add_feature_arguments, make_extractor
 from edm_jax.cli.guidance import add_guidance_arguments, guided_model
 from edm_jax.cli.latents import add_decoder_argument, decoder
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     work = out.with_name(f"{out.name}.features-{digest}")
     chosen = scores.settings(count, reference)
     main = processes.is_main()
-    alone = sample_folder.alone(work) if main else contextlib.nullcontext()
+    alone = made_with.alone(work) if main else contextlib.nullcontext()
     total = count * len(source.sets)
     with alone, Progress(total=total, desc="compiling", quiet=args.quiet or not main) as report:
         processes.barrier("alone")
@@ -180,7 +180,7 @@ def _model(args: argparse.Namespace) -> Source:
         "checkpoint": str(files.absolute(args.checkpoint)),
         "step": step,
         "nfe": sampler.nfe,
-        "tableau": sample_folder.digest(sampler) if isinstance(sampler, Tableau) else None,
+        "tableau": made_with.digest(sampler) if isinstance(sampler, Tableau) else None,
         "made_with": sampling_record(args, model, guide, False),
     }
     return Source(about, seeds, images)

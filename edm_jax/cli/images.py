@@ -1,9 +1,27 @@
-"""Images of a data set for a model: that they fit it, which ones, and as it takes them."""
+"""Images of a data set for a model: which ones, that they fit, their labels, as it takes them."""
+
+import argparse
 
 import numpy as np
 
+from edm_jax.cli.sample import parse_classes
 from edm_jax.data import archive
+from edm_jax.generation.guided import check_unlabelled
 from edm_jax.model import Model
+
+OWN, UNLABELLED = "own", "none"
+
+
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """--data, --num and --label."""
+    add = parser.add_argument
+    add("--data", help="the data set: digits, a zip or a folder")
+    add("--num", type=int, default=8, help="how many images, evenly spread over the data (8)")
+    add(
+        "--label",
+        help="the class that the model is told: an index, a name, 'own', each image's, or 'none' "
+        "(edit: own; restore: none)",
+    )
 
 
 def load_fitting(path: str, model: Model, *, labelled: bool = True) -> archive.Dataset:
@@ -36,6 +54,37 @@ def evenly_spread(dataset: archive.Dataset, count: int) -> np.ndarray:
     """Indices of `count` images, evenly spread; of all, where there are fewer."""
     whole = len(dataset.images)
     return np.linspace(0, whole, min(count, whole), endpoint=False).astype(int)
+
+
+def label_rows(
+    text: str, model: Model, dataset: archive.Dataset, rows: np.ndarray
+) -> np.ndarray | None:
+    """What the model is told of some images' classes.
+
+    Args:
+      text: the value of --label: a class, "own" or "none".
+      model: what is told.
+      dataset: of the images, with labels for "own".
+      rows: [n] which images.
+
+    Returns:
+      One-hot float32 [n, label_dim], or None for no label.
+
+    Raises:
+      ValueError: a class that the model does not have; "none" for a model that was trained with
+        labels alone.
+    """
+    classes = model.config.label_dim
+    if text == UNLABELLED:
+        if classes:
+            check_unlabelled(model, "--label", f"{OWN!r} or a class")
+        return None
+    if text == OWN:
+        return dataset.label_rows(rows) if classes else None
+    found = parse_classes(text, model.config.class_names)
+    if not isinstance(found, list) or len(found) != 1 or not 0 <= found[0] < classes:
+        raise ValueError(f"--label must be one of the model's {classes} classes, got {text!r}")
+    return np.eye(classes, dtype=np.float32)[found * len(rows)]
 
 
 def inputs(dataset: archive.Dataset, rows: np.ndarray) -> np.ndarray:

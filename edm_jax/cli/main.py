@@ -14,6 +14,7 @@ from edm_jax.runtime import compilation
 COMMANDS = {
     "train": "train a model",
     "sample": "draw images from a model",
+    "restore": "restore images from measurements: inpaint, enlarge, deblur …",
     "edit": "draw images of one's own again, invert and interpolate them",
     "dataset": "make or check a data set",
     "posterior-variance": "measure on data what Analytic-DPM asks for",

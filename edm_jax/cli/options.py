@@ -1,6 +1,7 @@
 """What several commands have in common: the parser, and options of one meaning."""
 
 import argparse
+from collections.abc import Mapping
 from typing import NoReturn
 
 
@@ -16,6 +17,23 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     """--quiet."""
     parser.add_argument(
         "--quiet", action="store_true", help="no progress, no messages but warnings"
+    )
+
+
+def add_task(
+    parser: argparse.ArgumentParser, tasks: Mapping[str, str], *, default: str | None = None
+) -> None:
+    """--task, and what there are.
+
+    Args:
+      parser: it is added to.
+      tasks: name -> what it is.
+      default: the one that needs no naming.
+    """
+    about = "; ".join(f"{name}: {text}" for name, text in tasks.items())
+    group = parser.add_argument_group("tasks", about)
+    group.add_argument(
+        "--task", choices=tasks, default=default, help="of those above (edit: redraw)"
     )
 
 

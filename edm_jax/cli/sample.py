@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from edm_jax import generation
-from edm_jax.cli import sample_folder
+from edm_jax.cli import made_with, sample_folder
 from edm_jax.cli.guidance import (
     UNLABELLED,
     add_guidance_arguments,
@@ -41,6 +41,7 @@ from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import Tableau
 
 LESS_MEMORY = "a smaller --batch"
+RECORD = "sample.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
         sample_folder.name_of(seed, label, suffix=suffix) for seed, label in zip(seeds, folders)
     ]
     out = files.located(args.out)
-    made_with = sampling_record(args, model, guide, unlabelled)
-    sample_folder.check(out, made_with)
+    settings = sampling_record(args, model, guide, unlabelled)
+    made_with.check(out / RECORD, settings)
     mine = np.arange(len(names))[processes.process_index() :: processes.process_count()]
     missing = np.array([i for i in mine if not (out / names[i]).exists()], int)
     parts = generation.generate(
@@ -122,18 +123,18 @@ def run(args: argparse.Namespace) -> int:
     )
     main = processes.is_main()
     done = len(mine) - len(missing)
-    alone = sample_folder.alone(out) if main else contextlib.nullcontext()
+    alone = made_with.alone(out) if main else contextlib.nullcontext()
     with alone, Progress(total=len(mine), initial=done, quiet=args.quiet or not main) as report:
         processes.barrier("alone")  # the other processes write nothing where it is refused
         report.say(
             f"{len(names)} images of {'×'.join(map(str, model.image_shape))}, "
-            f"{made_with['solver']}: {sampler.nfe or 'some'} network evaluations each"
+            f"{settings['solver']}: {sampler.nfe or 'some'} network evaluations each"
             f"{' and those of the guide' if guided else ''}, "
             f"{processes.device_summary()}"
         )
         about = {"checkpoint": str(files.absolute(args.checkpoint)), "ema": args.ema, "step": step}
         about |= guided_by(args, guide)
-        record = {"made_with": made_with, "about": about} if main else None
+        record = {"made_with": settings, "about": about} if main else None
         broken = _draw(parts, [names[i] for i in missing], out, record, report, decode)
         processes.barrier("sampled")
         if main:
@@ -185,7 +186,7 @@ def _draw(
         if not done:
             report.at("sampling")
             if record is not None:
-                sample_folder.write_record(out, **record)
+                made_with.write(out / RECORD, **record)
         for name, sample, finite in zip(names[done:], decode(part.images), part.finite):
             if finite:
                 (out / name).parent.mkdir(exist_ok=True)
@@ -235,11 +236,11 @@ def sampling_record(
 ) -> dict[str, Any]:
     """Everything that decides an image, its seed and class aside."""
     return {
-        "weights": sample_folder.digest(model.params),
+        "weights": made_with.digest(model.params),
         **{name: getattr(args, name) for name in SAMPLER_ARGUMENTS},
         "solver": args.solver or generation.default_solver(model),
         "option": with_digests(args.option),
-        **guidance_record(args, None if guide is None else sample_folder.digest(guide.params)),
+        **guidance_record(args, None if guide is None else made_with.digest(guide.params)),
         "decoder": args.decoder,
         "class": "none" if unlabelled else None,  # its images have the names of random classes'
     }

@@ -1,23 +1,19 @@
-"""The folder that samples are written to: names, the record of what they are, labels, a grid."""
+"""The folder that samples are written to: names, labels, a grid."""
 
-import contextlib
-import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
-from PIL import Image
 
 from edm_jax import generation
 from edm_jax.networks.config import ModelConfig
 from edm_jax.runtime import files, pictures
 
-RECORD, LABELS, GRID = "sample.json", "dataset.json", "grid.png"
+LABELS, GRID = "dataset.json", "grid.png"
 GRID_SIDE = 20  # most images in a row, and in a column
 PICTURES, LATENTS = ".png", ".npy"
 IMAGE = re.compile(r"(?:class(?P<label>\d+)/)?(?P<seed>\d+)\.(png|npy)")
@@ -30,74 +26,6 @@ def name_of(seed: int, label: int | None = None, *, suffix: str = PICTURES) -> s
     ('class003/000007.png', '000007.png')
     """
     return f"{'' if label is None else f'class{label:03d}/'}{seed:06d}{suffix}"
-
-
-def digest(tree: Any) -> str:
-    """A hash of all that a tree of arrays holds, names, shapes and types included."""
-    found = hashlib.blake2b(digest_size=16)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
-        values = np.ascontiguousarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {values.shape} {values.dtype}".encode())
-        found.update(values.data)
-    return found.hexdigest()
-
-
-@contextlib.contextmanager
-def alone(folder: epath.Path) -> Iterator[None]:
-    """Makes a folder of samples and keeps other commands out of it; left without files it goes.
-
-    Raises:
-      BlockingIOError: another command is at work there.
-    """
-    files.made(folder)
-    if not files.is_local(folder):
-        yield
-        return
-    lock = folder / files.LOCK
-    with files.locked(lock, wait=False):
-        try:
-            yield
-        finally:
-            if {path.name for path in folder.iterdir()} == {lock.name}:
-                folder.rmtree()
-
-
-def check(folder: epath.Path, made_with: Mapping[str, Any]) -> None:
-    """Raises ValueError where a folder holds images that were made with something else.
-
-    Args:
-      folder: of the images; it need not be there.
-      made_with: name -> value of everything that decides an image, its seed and class aside.
-    """
-    record = folder / RECORD
-    if not record.exists():
-        return
-    before = json.loads(record.read_text())
-    for name, value in json.loads(json.dumps(made_with)).items():
-        if before.get(name) != value:
-            was = repr(before[name]) if name in before else "something that it does not say"
-            raise ValueError(
-                f"--out must be a folder of images made with the {name} {value!r}, got {folder}, "
-                f"made with {was}; choose another folder, or remove that one"
-            )
-
-
-def write_record(
-    folder: epath.Path, made_with: Mapping[str, Any], about: Mapping[str, Any]
-) -> None:
-    """Says what the images of a folder are made with; or checks it, where that is said already.
-
-    Args:
-      folder: of the images.
-      made_with: as for `check`.
-      about: what else to write down, which is not compared.
-
-    Raises:
-      ValueError: the folder holds images of other weights, or made with other settings.
-    """
-    check(folder, made_with)
-    if not (folder / RECORD).exists():
-        files.write(folder / RECORD, json.dumps({**about, **made_with}, indent=1) + "\n")
 
 
 def write_labels(folder: epath.Path, config: ModelConfig, *, labelled: bool = True) -> None:
@@ -157,11 +85,8 @@ def write_grid(
     else:
         chosen, row_labels = names[: GRID_SIDE**2], []
         columns = fitting_columns(len(chosen))
-    pixels = []
-    for name in chosen:
-        with (folder / name).open("rb") as stream, Image.open(stream) as image:
-            pixels.append(np.atleast_3d(np.asarray(image)))
-    pictures.write(pictures.grid(np.stack(pixels), columns, row_labels=row_labels), folder / GRID)
+    pixels = np.stack([pictures.read(folder / name) for name in chosen])
+    pictures.write(pictures.grid(pixels, columns, row_labels=row_labels), folder / GRID)
     return folder / GRID
 
 

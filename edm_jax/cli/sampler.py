@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from edm_jax import generation, schedules, timesteps
 from edm_jax.cli import settings
 from edm_jax.cli.options import add_compilation_cache
@@ -28,10 +30,9 @@ FILES: dict[str, tuple[Callable[[str], Any], str]] = {
     )
 }
 # All that `add_sampler_arguments` adds.
-SAMPLER_ARGUMENTS = (
-    "steps solver option timesteps timesteps_option sigma_min sigma_max rho schedule scaling "
-    "s_churn s_min s_max s_noise"
-).split()
+GRID_ARGUMENTS = "steps timesteps timesteps_option sigma_min sigma_max rho".split()
+SOLVER_ARGUMENTS = "solver option schedule scaling s_churn s_min s_max s_noise".split()
+SAMPLER_ARGUMENTS = GRID_ARGUMENTS + SOLVER_ARGUMENTS
 # Types whose values have arguments of their own.
 ARGUMENTS = {Schedule: "--schedule", Churn: "--s-churn"}
 
@@ -135,22 +136,41 @@ def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | Loop:
       ValueError: an option or a value that is not allowed, or a model that the solver is not for.
       OSError: a file that cannot be read.
     """
+    return generation.sampler_for(
+        model,
+        **_grid_options(args),
+        solver=args.solver,
+        schedule=args.schedule,
+        scaling=args.scaling,
+        options=_solver_options(args, model),
+    )
+
+
+def make_grid(args: argparse.Namespace, model: Model) -> np.ndarray:
+    """The noise levels that the options describe, of those that `model` knows.
+
+    Raises:
+      ValueError: an option or a value that is not allowed, or an option of the solver.
+    """
+    for name in SOLVER_ARGUMENTS:
+        if value := getattr(args, name):
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} must be left out with a method that samples, got {value!r}")
+    return generation.grid_for(model, **_grid_options(args))
+
+
+def _grid_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}")
     given = {name: getattr(args, name) for name in RANGE if getattr(args, name) is not None}
     known = find("grid", args.timesteps, timesteps.GRIDS).options
     given |= read_options("--timesteps-option", f"the grid {args.timesteps!r}", known,
                           args.timesteps_option)  # fmt: skip
-    return generation.sampler_for(
-        model,
-        args.steps,
-        solver=args.solver,
-        timesteps=args.timesteps,
-        timesteps_options=given,
-        schedule=args.schedule,
-        scaling=args.scaling,
-        options=_solver_options(args, model),
-    )
+    return {
+        "num_steps": args.steps,
+        "timesteps": args.timesteps,
+        "timesteps_options": given,
+    }
 
 
 def _solver_options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
@@ -248,15 +268,20 @@ def list_solvers() -> str:
     table = ["  ".join([*(cell.ljust(w) for cell, w in zip(r, widths)), r[4]]) for r in rows]
     lines = [table[0]]
     for line, solver in zip(table[1:], SOLVERS.values()):
-        lines += [line, *_describe(solver.options, "--option")]
+        lines += [line, *describe(solver.options, "--option")]
     lines += ["", "grid (--timesteps)"]
     for name, grid in timesteps.GRIDS.items():
-        lines += [name, *_describe(grid.options, "--timesteps-option")]
+        lines += [name, *describe(grid.options, "--timesteps-option")]
     return "\n".join([*lines, "", "schedule (--schedule)", *schedules.SCHEDULES])
 
 
-def _describe(options: Mapping[str, Option], flag: str) -> list[str]:
-    """The options as they are written: one line of those after `flag`, and one of the others."""
+def describe(options: Mapping[str, Option], flag: str) -> list[str]:
+    """The options as they are written: one line of those after `flag`, and one of the others.
+
+    Args:
+      options: name -> option.
+      flag: what comes before a NAME=VALUE.
+    """
     words, arguments = [], []
     for name, option in options.items():
         if name in FILES:

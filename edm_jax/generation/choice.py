@@ -4,6 +4,8 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from edm_jax import samplers, schedules
 from edm_jax.generation.guided import Guided
 from edm_jax.model import Model
@@ -46,8 +48,7 @@ def sampler_for(
         does not have, or a value of one that is not allowed; a solver that needs what the model
         is not, or more than seeds.
     """
-    if model.config.classifies:
-        raise ValueError("model must be a denoiser to be drawn from, got a classifier")
+    check_denoises(model)
     solver = solver or default_solver(model)
     entry, known = find("solver", solver, SOLVERS), model.preconditioner
     _check_needs(solver, entry.needs, model)
@@ -73,6 +74,42 @@ def sampler_for(
     else:
         sigmas = rounded(sigmas, known.round_sigma)
     return samplers.build(solver, sigmas, **chosen)
+
+
+def grid_for(
+    model: Model,
+    num_steps: int,
+    *,
+    timesteps: str = "edm",
+    timesteps_options: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """A grid of noise levels by its name, of those that a model knows.
+
+    Args:
+      model: what it is for.
+      num_steps: steps of the grid.
+      timesteps: a key of `timesteps.GRIDS`.
+      timesteps_options: what that grid takes beside the number of steps.
+
+    Returns:
+      [N + 1] descending noise levels, the last may be 0; N is less than `num_steps` where a
+      network with a table of levels has fewer of them.
+
+    Raises:
+      ValueError: an unknown name; an option that the grid does not have, or a value of one that is
+        not allowed; a classifier.
+    """
+    check_denoises(model)
+    known = model.preconditioner
+    bounds = known.sigma_min, known.sigma_max
+    sigmas = build(timesteps, num_steps, bounds=bounds, **(timesteps_options or {}))
+    return rounded(sigmas, known.round_sigma)
+
+
+def check_denoises(model: Model | Guided) -> None:
+    """Raises ValueError for a classifier, which nothing can be drawn from."""
+    if model.config.classifies:
+        raise ValueError("model must be a denoiser to be drawn from, got a classifier")
 
 
 def default_solver(model: Model | Guided) -> str:

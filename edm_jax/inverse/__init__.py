@@ -1,6 +1,7 @@
 """Inverse problems: denoisers of the posterior of an image given y = A(x0) + sigma_y n."""
 
 from edm_jax.inverse import steps
+from edm_jax.inverse.methods import DEFAULT_METHOD, METHODS, NEEDS, Method, check_method, condition
 from edm_jax.inverse.operators import (
     adjoint,
     blur,
@@ -26,14 +27,24 @@ from edm_jax.inverse.spectral import (
     mask,
     separable,
 )
+from edm_jax.inverse.tasks import TASKS, Task, build_operator, picture
 
 __all__ = [
+    "DEFAULT_METHOD",
+    "METHODS",
+    "NEEDS",
+    "TASKS",
+    "Method",
     "Particles",
     "Spectral",
+    "Task",
     "adjoint",
     "bicubic_downsample",
     "blur",
     "box_downsample",
+    "build_operator",
+    "check_method",
+    "condition",
     "diffpir",
     "dps",
     "effective_size",
@@ -48,6 +59,7 @@ __all__ = [
     "motion_kernel",
     "particle_filter",
     "phase_retrieval",
+    "picture",
     "pigdm",
     "projection",
     "separable",

@@ -105,7 +105,7 @@ def mmps(
     y: jax.Array,
     sigma_y: Noise,
     *,
-    iterations: int = 1,
+    iterations: int = 5,
     solver: Literal["gmres", "cg"] = "gmres",
 ) -> Denoiser:
     """Moment matching posterior sampling (Rozet et al. 2024, algorithm 3).

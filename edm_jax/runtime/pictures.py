@@ -16,6 +16,12 @@ def to_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
+def read(path: str | os.PathLike) -> np.ndarray:
+    """The uint8 [H, W, C] pixels of a PNG."""
+    with files.located(path).open("rb") as stream, Image.open(stream) as image:
+        return np.atleast_3d(np.asarray(image))
+
+
 def grid(
     images: np.ndarray,
     columns: int,

@@ -15,7 +15,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from edm_jax.cli import sample_folder
+from edm_jax.cli import made_with, sample_folder
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.generation import batches
@@ -71,7 +71,7 @@ def test_another_file_under_the_same_path_is_found(saved, tmp_path, capsys):
 
 def test_a_folder_that_another_command_writes_to_is_refused_and_left_alone(saved, tmp_path, capsys):
     out = tmp_path / "out"
-    with sample_folder.alone(epath.Path(out)):
+    with made_with.alone(epath.Path(out)):
         assert sample(saved, out) == 2
         assert last_line(capsys).endswith("out/.lock: another process is at work here")
         assert [file.name for file in out.iterdir()] == [".lock"]
@@ -91,7 +91,7 @@ def test_the_record_names_the_step_that_the_weights_are_of(model, other, tmp_pat
         assert sample(tmp_path / "run" / inside, tmp_path / name, *words) == 0
         found.append(json.loads((tmp_path / name / "sample.json").read_text()))
     assert [record["step"] for record in found] == [5, 5]
-    wanted = [sample_folder.digest(each.params) for each in (other, model)]
+    wanted = [made_with.digest(each.params) for each in (other, model)]
     assert [record["weights"] for record in found] == wanted
 
 

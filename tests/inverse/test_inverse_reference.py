@@ -26,9 +26,9 @@ def g(golden):
 
 
 MAPS = {
-    "mmps_cg1": lambda *a: inverse.mmps(*a, solver="cg"),
+    "mmps_cg1": lambda *a: inverse.mmps(*a, solver="cg", iterations=1),
     "mmps_cg3": lambda *a: inverse.mmps(*a, solver="cg", iterations=3),
-    "mmps_gmres1": inverse.mmps,
+    "mmps_gmres1": lambda *a: inverse.mmps(*a, iterations=1),
     "tmpd": inverse.tmpd,
     "diffpir": inverse.diffpir,
     "jfps": lambda *a: inverse.jfps(*a, prior_variance=0.25),
