@@ -17,6 +17,7 @@ POSITIONAL = {
     "checks.between": {"high"},
     "checks.check_keys": {"batch"},
     "generation.draw": {"labels"},
+    "generation.grid_for": {"num_steps"},
     "generation.pairs": {"classes"},
     "generation.sampler_for": {"num_steps"},
     "guidance.classifier": {"scale"},

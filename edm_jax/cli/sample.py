@@ -239,6 +239,7 @@ def sampling_record(
         "weights": made_with.digest(model.params),
         **{name: getattr(args, name) for name in SAMPLER_ARGUMENTS},
         "solver": args.solver or generation.default_solver(model),
+        "steps": args.steps or generation.default_steps(model),
         "option": with_digests(args.option),
         **guidance_record(args, None if guide is None else made_with.digest(guide.params)),
         "decoder": args.decoder,

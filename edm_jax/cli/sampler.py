@@ -91,7 +91,12 @@ def _number(text: str) -> float | None:
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
     """The solver, its options, and the grid of noise levels."""
     add = parser.add_argument_group("sampler (names and options: --list-solvers)").add_argument
-    add("--steps", type=int, default=DEFAULT_STEPS, metavar="N", help=f"steps ({DEFAULT_STEPS})")
+    add(
+        "--steps",
+        type=int,
+        metavar="N",
+        help=f"steps ({DEFAULT_STEPS}; 2 for a consistency model)",
+    )
     add(
         "--solver",
         metavar="NAME",
@@ -160,7 +165,7 @@ def make_grid(args: argparse.Namespace, model: Model) -> np.ndarray:
 
 
 def _grid_options(args: argparse.Namespace) -> dict[str, Any]:
-    if args.steps < 1:
+    if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}")
     given = {name: getattr(args, name) for name in RANGE if getattr(args, name) is not None}
     known = find("grid", args.timesteps, timesteps.GRIDS).options

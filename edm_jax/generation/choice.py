@@ -16,7 +16,7 @@ from edm_jax.timesteps import GRIDS, build, noise_range, rounded
 
 def sampler_for(
     model: Model | Guided,
-    num_steps: int = DEFAULT_STEPS,
+    num_steps: int | None = None,
     *,
     solver: str | None = None,
     timesteps: str = "edm",
@@ -29,7 +29,7 @@ def sampler_for(
 
     Args:
       model: what it is for; a network with a table of levels is asked for these alone.
-      num_steps: steps of the grid.
+      num_steps: steps of the grid; None is `samplers.DEFAULT_STEPS`, and 2 for a consistency model.
       solver: a key of `samplers.SOLVERS`; None is `samplers.DEFAULT_SOLVER`, and "consistency" for
         a consistency model.
       timesteps: a key of `timesteps.GRIDS`. For a consistency model the grid ends at the level
@@ -58,7 +58,7 @@ def sampler_for(
         end = {"final": "sigma_min", "sigma_min": known.sigma_min}
         taken = find("grid", timesteps, GRIDS).options
         given = {name: value for name, value in end.items() if name in taken} | given
-    sigmas = build(timesteps, num_steps, bounds=bounds, **given)
+    sigmas = build(timesteps, _steps(model, num_steps), bounds=bounds, **given)
     if "consistency" in entry.needs:
         chosen.setdefault("sigma_min", sigmas[-1])
     if schedule is not None or scaling is not None:
@@ -78,7 +78,7 @@ def sampler_for(
 
 def grid_for(
     model: Model,
-    num_steps: int,
+    num_steps: int | None = None,
     *,
     timesteps: str = "edm",
     timesteps_options: Mapping[str, Any] | None = None,
@@ -87,7 +87,7 @@ def grid_for(
 
     Args:
       model: what it is for.
-      num_steps: steps of the grid.
+      num_steps: steps of the grid; None is as for `sampler_for`.
       timesteps: a key of `timesteps.GRIDS`.
       timesteps_options: what that grid takes beside the number of steps.
 
@@ -102,7 +102,8 @@ def grid_for(
     check_denoises(model)
     known = model.preconditioner
     bounds = known.sigma_min, known.sigma_max
-    sigmas = build(timesteps, num_steps, bounds=bounds, **(timesteps_options or {}))
+    count = _steps(model, num_steps)
+    sigmas = build(timesteps, count, bounds=bounds, **(timesteps_options or {}))
     return rounded(sigmas, known.round_sigma)
 
 
@@ -114,7 +115,20 @@ def check_denoises(model: Model | Guided) -> None:
 
 def default_solver(model: Model | Guided) -> str:
     """The solver that a model is drawn from unless another one is named, a key of `SOLVERS`."""
-    return "consistency" if model.config.preconditioner == "consistency" else DEFAULT_SOLVER
+    return "consistency" if _is_consistency(model) else DEFAULT_SOLVER
+
+
+def default_steps(model: Model | Guided) -> int:
+    """The number of steps that a model is drawn in unless another one is asked for."""
+    return 2 if _is_consistency(model) else DEFAULT_STEPS
+
+
+def _steps(model: Model | Guided, asked: int | None) -> int:
+    return default_steps(model) if asked is None else asked
+
+
+def _is_consistency(model: Model | Guided) -> bool:
+    return model.config.preconditioner == "consistency"
 
 
 def _check_needs(solver: str, needs: frozenset[str], model: Model | Guided) -> None:
@@ -128,7 +142,7 @@ def _check_needs(solver: str, needs: frozenset[str], model: Model | Guided) -> N
             f"edm_jax.sample(denoise, edm_jax.samplers.{solver}(sigmas), images)",
         ),
         "consistency": (
-            config.preconditioner != "consistency",
+            not _is_consistency(model),
             f"for denoisers; it is for consistency functions, and this model has {kind}",
         ),
         "variance": (

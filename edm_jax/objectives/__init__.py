@@ -2,6 +2,7 @@
 
 from edm_jax.objectives.classification import classification
 from edm_jax.objectives.denoising import Examples, denoising, hybrid_loss, loss
+from edm_jax.objectives.ect import Pairs, ect, nearer
 from edm_jax.objectives.elements import Weighted
 from edm_jax.objectives.noise import (
     NoiseDistribution,

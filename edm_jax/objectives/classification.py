@@ -5,8 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from edm_jax import randomness
-from edm_jax.objectives.denoising import Examples, perturbed
+from edm_jax.objectives.denoising import Examples, noise_like, perturbed
 from edm_jax.objectives.levels import Levels
 from edm_jax.objectives.record import Losses, Objective, State
 
@@ -30,7 +29,7 @@ def classification(levels: Levels) -> Objective:
 
     def draw(state: State, keys: jax.Array, y: Any, conditions: dict[str, Any]) -> Examples:
         sigma, level, factor = levels.draw(state.kept, keys[:, 0])
-        return Examples(y, sigma, randomness.normal_like(keys[:, 1], y), conditions, level, factor)
+        return Examples(y, sigma, noise_like(keys[:, 1], y), conditions, level, factor)
 
     def loss(model, state: State, e: Examples) -> Losses:
         told = dict(e.conditions)

@@ -118,6 +118,17 @@ def by_leaf(sigma: Any, y: Any) -> Any:
     return jax.tree.map(lambda leaf: spread(sigma, leaf), y)
 
 
+def data_and_weight(y: Any) -> tuple[Any, Any]:
+    """The data of a batch, and how much each of its elements counts: None is alike."""
+    return y.split() if isinstance(y, Weighted) else (y, None)
+
+
+def noise_like(keys: jax.Array, y: Any) -> Any:
+    """Standard normal noise of y's structure and shapes, float32, each example from its own key."""
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), y)
+    return randomness.normal_like(keys, like)
+
+
 class Examples(NamedTuple):
     """What a denoising objective learns from: data and every draw.
 
@@ -166,11 +177,9 @@ def denoising(
         return State(learned.init() if learned else (), levels.init())
 
     def draw(state: State, keys: jax.Array, y: Any, conditions: dict[str, Any]) -> Examples:
-        y, counts = y.split() if isinstance(y, Weighted) else (y, None)
+        y, counts = data_and_weight(y)
         sigma, level, factor = levels.draw(state.kept, keys[:, 0])
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), y)
-        noise = randomness.normal_like(keys[:, 1], like)
-        return Examples(y, sigma, noise, conditions, level, factor, counts)
+        return Examples(y, sigma, noise_like(keys[:, 1], y), conditions, level, factor, counts)
 
     def errors(model, e: Examples) -> Any:
         if bound is None:

@@ -27,8 +27,8 @@ class Losses(NamedTuple):
     """What is known of each example after its loss, [b] float32 each.
 
     Attributes:
-      minimised: what the gradient is taken of, a sum over the example's elements.
-      logged: what a log shows as the loss, a mean over elements.
+      minimised: what the gradient is taken of, a sum over the example's elements or a norm.
+      logged: what a log shows as the loss: a mean over elements, or that norm.
       each: the loss at `sigma`, a mean over elements, however often such a level is drawn.
       sigma: noise levels.
     """

@@ -12,6 +12,7 @@ from edm_jax.checks import one_of
 from edm_jax.objectives import levels, variational
 from edm_jax.objectives.classification import classification
 from edm_jax.objectives.denoising import denoising
+from edm_jax.objectives.ect import ect
 from edm_jax.objectives.noise import (
     NoiseDistribution,
     cosine,
@@ -167,16 +168,24 @@ def recipe(
     5.0
     """
     made = _call("name", RECIPES, name, preconditioner, **arguments)
-    if weight is None:
-        if weight_arguments:
+    placed = _weight(weight, weight_arguments, preconditioner)
+    return made if placed is None else made._replace(weight=placed)
+
+
+def _weight(
+    name: str | None, arguments: dict[str, float] | None, preconditioner: Preconditioner
+) -> Function | None:
+    """The weight of a name, or None without one."""
+    given: dict[str, Any] = dict(arguments or {})
+    if name is None:
+        if given:
             raise ValueError(
-                f"weight_arguments must be empty where no weight is named, got {weight_arguments}"
+                f"weight_arguments must be empty where no weight is named, got {arguments}"
             )
-        return made
-    given: dict[str, Any] = dict(weight_arguments or {})
-    if weight == "edm":
+        return None
+    if name == "edm":
         given["sigma_data"] = _sigma_data(given.get("sigma_data"), preconditioner)
-    return made._replace(weight=_call("weight", WEIGHTS, weight, **given))
+    return _call("weight", WEIGHTS, name, **given)
 
 
 def _denoising(
@@ -230,10 +239,28 @@ def _classification(model: Model, *, noise: str = "edm", **arguments: Any) -> Ob
     return classification(levels.continuous(made.noise) if table is None else levels.uniform(table))
 
 
+def _ect(
+    model: Model,
+    *,
+    p_mean: float = -1.1,
+    p_std: float = 2.0,
+    weight: str | None = None,
+    weight_arguments: dict[str, float] | None = None,
+    q: float = 2.0,
+    k: float = 8.0,
+    b: float = 1.0,
+    c: float = 0.0,
+    stage_kimg: float = 3200.0,
+) -> Objective:
+    placed = _weight(weight, weight_arguments, model.preconditioner)
+    noise = log_normal(p_mean, p_std)
+    return ect(noise, weight=placed, q=q, k=k, b=b, c=c, stage_kimg=stage_kimg)
+
+
 # What a configuration chooses from: name -> (model, **arguments) -> objective.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     name: functools.partial(_denoising, name) for name in RECIPES
-} | {"classification": _classification}
+} | {"classification": _classification, "ect": _ect}
 
 
 def build(name: str, model: Model, **arguments: Any) -> Objective:
@@ -243,7 +270,8 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
       name: a key of `OBJECTIVES`.
       model: what is to be trained with it; its parameters are not used.
       **arguments: of that objective. "classification" takes noise, a key of `RECIPES` ("edm"
-        without it), and the arguments of its noise levels as below. The others take
+        without it), and the arguments of its noise levels as below. "ect" takes p_mean, p_std,
+        weight and weight_arguments, and q, k, b, c, stage_kimg of `ect`. The others take
         weight, weight_arguments: a key of `WEIGHTS` in place of its own weight, and its arguments;
         uncertainty: learn how much each noise level counts (Karras et al. 2024), by the network's
         own u(sigma) where it has one;

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from edm_jax import schedules
-from edm_jax.checks import check_positive, check_range
+from edm_jax.checks import between, check_positive, check_range
 from edm_jax.preconditioning.coefficients import EPSILON, per_channel, rsqrt, spread_over_channels
 from edm_jax.preconditioning.record import Preconditioner
 from edm_jax.schedules.functions import host_or_device, one
@@ -163,27 +163,33 @@ def trigflow(sigma_data: float = 0.5) -> Preconditioner:
     )
 
 
-def consistency(sigma_data: float = 0.5, *, sigma_min: float = 0.002) -> Preconditioner:
+def consistency(
+    sigma_data: float = 0.5, *, sigma_min: float = 0.002, noise_scale: float = 250.0
+) -> Preconditioner:
     """A consistency function: the identity at sigma_min (Song et al. 2023, appendix C).
 
         c_skip = sd^2 / ((sigma - sigma_min)^2 + sd^2)     c_in = 1 / sqrt(sigma^2 + sd^2)
-        c_out = (sigma - sigma_min) sd / sqrt(sigma^2 + sd^2)     c_noise = 250 ln sigma
+        c_out = (sigma - sigma_min) sd / sqrt(sigma^2 + sd^2)     c_noise = noise_scale ln sigma
+
+    With sigma_min 0 and noise_scale 1/4 it is `edm`: a network made for that can go on as this
+    (Geng et al. 2024, ECT, who train so, and draw with the same noise_scale and sigma_min 0.003).
 
     Args:
       sigma_data: sd, positive.
-      sigma_min: The boundary, positive.
+      sigma_min: The boundary, not negative.
+      noise_scale: Of the conditioning, positive.
 
     Returns:
       The preconditioner.
 
     Raises:
-      ValueError: an argument is not positive.
+      ValueError: an argument out of range.
     """
-    check_positive(sigma_data=sigma_data, sigma_min=sigma_min)
-    sd, low = float(sigma_data), float(sigma_min)
+    check_positive(sigma_data=sigma_data, noise_scale=noise_scale)
+    sd, low = float(sigma_data), between("sigma_min", sigma_min, 0.0)
     return edm(sd)._replace(
         c_skip=host_or_device(lambda xp, s: sd**2 / ((s - low) ** 2 + sd**2)),
         c_out=host_or_device(lambda xp, s: (s - low) * sd * rsqrt(xp, s**2 + sd**2)),
-        c_noise=host_or_device(lambda xp, s: 250.0 * xp.log(s)),
+        c_noise=host_or_device(lambda xp, s: noise_scale * xp.log(s)),
         sigma_min=low,
     )

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edm_jax.checks import check_range
+from edm_jax.checks import check_positive, check_range
 
 Final = Literal["zero", "sigma_min"]
 
@@ -36,9 +36,17 @@ def between(
     sigma_min: float,
     sigma_max: float,
     final: Final,
+    *,
+    from_zero: bool = False,
 ) -> np.ndarray:
-    """The grid uniform in to(sigma), whose inverse is `back`, from sigma_max to sigma_min."""
-    check_range(sigma_min, sigma_max)
+    """The grid uniform in to(sigma), whose inverse is `back`, from sigma_max to sigma_min.
+
+    With `from_zero`, to(0) is a number, and a grid that ends at sigma_min may end at 0.
+    """
+    if from_zero and sigma_min == 0 and final == "sigma_min":
+        check_positive(sigma_max=sigma_max)
+    else:
+        check_range(sigma_min, sigma_max)
     count, end = count_levels(num_steps, final)
     first, last = to(np.float64(sigma_max)), to(np.float64(sigma_min))
     return with_end(back(first + fractions(count) * (last - first)), end)

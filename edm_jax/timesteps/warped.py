@@ -20,7 +20,7 @@ def edm(
 
     Args:
       num_steps: N, the number of steps.
-      sigma_min: The last positive noise level.
+      sigma_min: The last positive noise level; may be 0 where `final` is "sigma_min".
       sigma_max: The first noise level.
       rho: How much the steps shrink towards sigma_min; 1 is uniform in sigma.
       final: "zero" or "sigma_min", the level that the last step reaches.
@@ -35,9 +35,8 @@ def edm(
     array([8.0000e+01, 2.5152e+00, 2.0000e-03, 0.0000e+00])
     """
     check_positive(rho=rho)
-    return between(
-        lambda sigma: sigma ** (1.0 / rho), lambda u: u**rho, num_steps, sigma_min, sigma_max, final
-    )
+    to, back = (lambda sigma: sigma ** (1.0 / rho)), (lambda u: u**rho)
+    return between(to, back, num_steps, sigma_min, sigma_max, final, from_zero=True)
 
 
 def ve(

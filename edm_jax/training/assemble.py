@@ -82,6 +82,7 @@ def assemble(
         eps=config.adam_eps,
         clip=config.clip_gradient,
         weight_decay=config.weight_decay,
+        rectified=config.optimizer == "radam",
         infinite=config.infinite_gradient,
     )._replace(project=model_config.project)
     objective = config.loss.build(model)

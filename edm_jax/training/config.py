@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edm_jax import objectives
+from edm_jax.checks import one_of
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, SongConfig, setting
 from edm_jax.samplers import DEFAULT_STEPS
@@ -63,7 +64,7 @@ class DataConfig:
 class LossConfig:
     """The training objective: which noise levels, how much each counts, what else is learned."""
 
-    name: str = setting("edm", "objective: edm, vp, ve, iddpm, ddpm, flow, v or classification")
+    name: str = setting("edm", "objective: edm, vp, ve, iddpm, ddpm, flow, v, ect, …")
     arguments: dict[str, Any] = setting({}, "its parameters, such as p_mean and p_std for edm")
     weight: str | None = setting(
         None, "instead of its own weight: edm, epsilon, x0, v, flow or min_snr"
@@ -109,6 +110,7 @@ class Config:
     duration_kimg: float = setting(200_000.0, "images to train on")
     batch_size: int = setting(512, "images per step over all devices")
     microbatch: int = setting(0, "images at once on one device; 0: its whole share of the batch")
+    optimizer: str = setting("adam", "adam, or radam, which needs no ramp")
     learning_rate: float = setting(1e-3, "Adam's, after the ramp")
     rampup_kimg: float = setting(10_000.0, "length of the learning rate's ramp")
     decay_steps: float = setting(
@@ -157,6 +159,7 @@ class Config:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
 
+OPTIMIZERS = ("adam", "radam")
 # What is allowed of the numbers, in words; every comparison with NaN is false.
 _ALLOWED: dict[str, Callable[[float], bool]] = {
     "positive and finite": lambda value: 0 < value < math.inf,
@@ -192,6 +195,7 @@ def check(config: Config, devices: int) -> None:
             value = getattr(config, name)
             if not (value is None and name in _OPTIONAL) and not _ALLOWED[rule](value):
                 raise ValueError(f"{name} must be {rule}, got {value!r}")
+    one_of("optimizer", config.optimizer, OPTIMIZERS)
     if config.ema_std:
         averages.by_power(config.ema_std)
     if config.ema_std in config.ema_power:

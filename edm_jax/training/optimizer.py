@@ -1,5 +1,6 @@
-"""Adam as EDM runs it: finite gradients, and a learning rate that ramps up in images."""
+"""Adam as EDM runs it, and RAdam: finite gradients, and a learning rate that ramps up in images."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -76,6 +77,7 @@ def adam(
     clip: float = 0.0,
     weight_decay: float = 0.0,
     infinite: float = 1e5,
+    rectified: bool = False,
 ) -> Optimizer:
     """Adam with non-finite gradients replaced (Karras et al. 2022, Table 7: no weight decay).
 
@@ -88,14 +90,20 @@ def adam(
       weight_decay: of all parameters, this times the learning rate in a step, apart from the
         moments (AdamW, Loshchilov and Hutter 2019); 0 is none, as in the paper.
       infinite: what an infinite gradient becomes, with its sign.
+      rectified: RAdam (Liu et al. 2020): while the second moment is known from too few gradients,
+        it takes small steps or does without, and needs no ramp of the learning rate.
 
     Returns:
       The optimizer, which projects nothing; `_replace(project=...)` for a network that asks.
     """
+    # PyTorch's RAdam begins to divide by the second moment at 5, too.
+    scale = (
+        functools.partial(optax.scale_by_radam, threshold=5.0) if rectified else optax.scale_by_adam
+    )
     chain = optax.chain(
         replace_nonfinite(infinite),
         *([optax.clip_by_global_norm(clip)] if clip else []),
-        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+        scale(b1=b1, b2=b2, eps=eps),
         *([optax.add_decayed_weights(weight_decay)] if weight_decay else []),
         optax.scale_by_learning_rate(schedule),
     )

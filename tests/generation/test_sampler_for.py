@@ -89,6 +89,22 @@ def test_a_consistency_model_ends_at_the_level_that_it_maps_to():
     assert asked == samplers.consistency(grid, sigma_min=grid[-1])
 
 
+def test_a_model_tuned_to_consistency_is_drawn_from_in_two_calls_unless_told_otherwise():
+    """It maps to 0, and the grid goes there: from 80 by 80 / 2^rho in two calls."""
+    model = model_of(preconditioning.consistency(sigma_min=0.0, noise_scale=0.25), "consistency")
+    assert generation.default_steps(model) == 2
+    assert generation.default_steps(EDM) == samplers.DEFAULT_STEPS
+    found = generation.sampler_for(model)
+    assert found == samplers.consistency([80.0, 80.0 / 2**7, 0.0], sigma_min=0.0)
+    assert generation.sampler_for(model, 1) == samplers.consistency([80.0, 0.0], sigma_min=0.0)
+    published = generation.sampler_for(model, timesteps_options={"rho": np.log2(80.0 / 0.821)})
+    np.testing.assert_allclose(published.sigma, [80.0, 0.821])
+    with pytest.raises(ValueError, match="num_steps must be a positive integer, got 0"):
+        generation.sampler_for(model, 0)
+    with pytest.raises(ValueError, match="sigma_min must be positive"):  # ln 0 is no level
+        generation.sampler_for(model, timesteps="exponential")
+
+
 @pytest.mark.parametrize(
     "model, solver, message",
     [

@@ -136,6 +136,16 @@ def test_a_consistency_function_is_the_identity_at_sigma_min():
     assert row.c_noise(1.0) == 0.0 and row.c_noise(np.e) == pytest.approx(250.0)
 
 
+def test_a_consistency_function_that_maps_to_0_is_edm():
+    found = preconditioning.consistency(0.3, sigma_min=0.0, noise_scale=0.25)
+    edm = preconditioning.edm(0.3)
+    for name in ("c_skip", "c_out", "c_in", "c_noise"):
+        np.testing.assert_allclose(
+            getattr(found, name)(SIGMAS), getattr(edm, name)(SIGMAS), rtol=1e-15
+        )
+    assert found.sigma_min == 0.0 and found.sigma_data == 0.3
+
+
 class TestRounding:
     """iDDPM and the discrete rows know the levels of their table."""
 
@@ -270,7 +280,11 @@ class TestDenoiser:
         (lambda: preconditioning.epsilon(levels="cos"), "betas must be one of"),
         (lambda: preconditioning.v(nearest="up"), "nearest must be .*got 'up'"),
         (lambda: preconditioning.flow(0.0), "time_scale must be positive"),
-        (lambda: preconditioning.consistency(sigma_min=-1.0), "sigma_min must be positive"),
+        (
+            lambda: preconditioning.consistency(sigma_min=-1.0),
+            r"sigma_min must lie in \[0.0, inf\]",
+        ),
+        (lambda: preconditioning.consistency(noise_scale=0.0), "noise_scale must be positive"),
     ],
 )
 def test_bad_arguments_are_named(make, message):

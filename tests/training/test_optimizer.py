@@ -1,5 +1,8 @@
 """Adam against its recursion in float64, and the ramp of the learning rate."""
 
+import json
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,6 +47,24 @@ def test_adam_is_its_recursion(options):
         params = {"w": params["w"] + updates["w"]}
         np.testing.assert_allclose(params["w"], wanted, rtol=2e-6)
     assert adam.project(params) is params
+
+
+@pytest.mark.parametrize("name", ["default", "beta2_99"])
+def test_radam_is_pytorch_s(golden, name):
+    """Its first five steps are momentum's, undivided; optax adds epsilon a little later."""
+    reference = golden("few_steps.npz")
+    (case,) = [c for c in json.loads(str(reference["radam/cases"])) if c["name"] == name]
+    b1, b2 = case["betas"]
+    schedule = optimizer.learning_rate(case["lr"], 0, 1)
+    radam = optimizer.adam(schedule, b1=b1, b2=b2, eps=case["eps"], rectified=True)
+    with jax.enable_x64(True):  # how far it is rectified loses four digits in float32 at first
+        params = jnp.zeros(6)
+        state, update, path = radam.init(params), jax.jit(radam.update), []
+        for grads in reference[f"radam/{name}/grads"]:
+            updates, state = update(jnp.asarray(grads), state, params)
+            params = params + updates
+            path.append(np.asarray(params))
+    np.testing.assert_allclose(path, reference[f"radam/{name}/params"], rtol=0, atol=1e-6)
 
 
 def test_the_learning_rate_rises_in_a_line_and_stays():

@@ -1,0 +1,51 @@
+"""The network that the reference's optimizer steps begin with, and what they end with."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from edm_jax.model import Model, init_params
+from edm_jax.networks import ddpmpp
+from edm_jax.weights.official import names
+
+
+def network(golden):
+    """The model without parameters, and the parameters, of ddpmpp_edm_cond_augment.npz."""
+    weights = golden("ddpmpp_edm_cond_augment.npz")
+    net = json.loads(str(weights["config"]))
+    config = ddpmpp(
+        resolution=net["img_resolution"], channels=net["img_channels"], label_dim=net["label_dim"],
+        augment_dim=net["augment_dim"], model_channels=net["model_channels"],
+        channel_mult=tuple(net["channel_mult"]), num_blocks=net["num_blocks"],
+        attn_resolutions=tuple(net["attn_resolutions"]), dropout=0.0,
+    )  # fmt: skip
+    tensors = {
+        k.removeprefix("weights/"): v.astype(np.float32)
+        for k, v in weights.items()
+        if k.startswith("weights/")
+    }
+    like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    params = names.params_from_state_dict(tensors, like)
+    return Model.build(config, None), jax.tree.map(jnp.asarray, params)
+
+
+def compare(tree, wanted, atol=2e-6):
+    """Asserts mean, deviation and first eight entries of every tensor; returns how many there were.
+
+    A key bias has no gradient, and Adam turns its rounding noise into steps: it is left out.
+
+    Args:
+      tree: parameters.
+      wanted: official name -> the ten numbers; others are not compared.
+      atol: the absolute tolerance.
+    """
+    compared = 0
+    for name, tensor in names.state_dict_from_params(jax.device_get(tree)).items():
+        if name in wanted and not name.endswith("qkv.bias"):
+            tensor = np.asarray(tensor, np.float64)
+            found = [tensor.mean(), tensor.std(), *np.resize(tensor, 8)]
+            np.testing.assert_allclose(found, wanted[name], rtol=0, atol=atol, err_msg=name)
+            compared += 1
+    return compared
