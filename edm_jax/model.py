@@ -119,7 +119,7 @@ class Model(struct.PyTreeNode):
         Returns:
           denoise(x, sigma): x [B, H, W, C], sigma [] or [B] -> [B, H, W, C], float32.
         """
-        network = self._network(class_labels, augment_labels, dropout_keys)
+        network = self.prediction(class_labels, augment_labels, dropout_keys=dropout_keys)
         return preconditioning.denoiser(network, self.preconditioner)
 
     def denoiser_with_variance(
@@ -142,7 +142,7 @@ class Model(struct.PyTreeNode):
           (`preconditioning.with_variance`).
           It raises ValueError for a network that predicts no variance.
         """
-        network = self._network(class_labels, augment_labels, dropout_keys)
+        network = self.prediction(class_labels, augment_labels, dropout_keys=dropout_keys)
         return preconditioning.with_variance(network, self.preconditioner)
 
     def classifier(
@@ -158,7 +158,7 @@ class Model(struct.PyTreeNode):
           (x, sigma): x [B, H, W, C], sigma [] or [B] -> [B, label_dim] float32. It raises
           ValueError for a network that is no classifier.
         """
-        network = self._network(None, augment_labels, dropout_keys)
+        network = self.prediction(None, augment_labels, dropout_keys=dropout_keys)
         return preconditioning.classifier(network, self.preconditioner)
 
     @property
@@ -174,12 +174,24 @@ class Model(struct.PyTreeNode):
 
         return log_variance
 
-    def _network(
+    def prediction(
         self,
-        class_labels: jax.Array | None,
-        augment_labels: jax.Array | None,
-        dropout_keys: jax.Array | None,
+        class_labels: jax.Array | None = None,
+        augment_labels: jax.Array | None = None,
+        *,
+        dropout_keys: jax.Array | None = None,
     ) -> preconditioning.Network:
+        """F(x_in; c_noise), what the network itself returns, with the labels closed over.
+
+        Args:
+          class_labels: [B, label_dim] one-hot rows; all zeros, or None, is "no label".
+          augment_labels: [B, augment_dim], or None outside training.
+          dropout_keys: [B] typed keys for training; None turns dropout off.
+
+        Returns:
+          (x_in [B, H, W, C], c_noise [B]) -> the output, of the network's own channels.
+        """
+
         def network(x: jax.Array, c_noise: jax.Array) -> jax.Array:
             labels = class_labels
             if labels is None and self.config.label_inputs:

@@ -16,6 +16,7 @@ from edm_jax.objectives.noise import (
 )
 from edm_jax.objectives.record import Losses, Model, Objective, State, Wrapped
 from edm_jax.objectives.registry import OBJECTIVES, WEIGHTS, Recipe, build, recipe
+from edm_jax.objectives.scm import scm
 from edm_jax.objectives.weighting import (
     edm_weight,
     flow_weight,

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from edm_jax.checks import between, check_positive, column
 from edm_jax.objectives.denoising import data_and_weight, noise_like, perturbed
 from edm_jax.objectives.elements import weighted_mean
 from edm_jax.objectives.noise import NoiseDistribution
 from edm_jax.objectives.record import Losses, Model, Objective, State
+from edm_jax.objectives.weighting import one_number
 from edm_jax.schedules import Function
 
 
@@ -106,8 +106,8 @@ def ect(
     between("c", c, 0.0)
     between("stage_kimg", stage_kimg, 0.0, (2**31 - 1) / 2e3)
     check_positive(b=b)
-    if weight is not None and np.shape(weight(np.ones((1, 1)))) != (1, 1):
-        raise ValueError("weight must be one number at a level, got one for each channel")
+    if weight is not None:
+        one_number(weight)
     length = round(1e3 * stage_kimg)
 
     def init() -> State:

@@ -8,7 +8,7 @@ import jax
 
 from edm_jax import preconditioning
 from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance
-from edm_jax.preconditioning import Preconditioner
+from edm_jax.preconditioning import Network, Preconditioner
 
 
 class State(NamedTuple):
@@ -59,6 +59,10 @@ class Model(Protocol):
         """(**conditions) -> (D, v)(x; sigma) of a network that also predicts a variance."""
 
     @property
+    def prediction(self) -> Callable[..., Network]:
+        """(**conditions) -> F(x_in; c_noise), what the network itself returns."""
+
+    @property
     def classifier(self) -> Callable[..., Classifier]:
         """(**conditions) -> logits(x; sigma) of a network that tells classes apart."""
 
@@ -76,20 +80,21 @@ class Wrapped(NamedTuple):
     preconditioner: Preconditioner
     log_variance: Callable[[jax.Array], jax.Array] | None = None
 
+    def prediction(self, **conditions: Any) -> Network:
+        """F(x_in; c_noise) under the conditions."""
+        return functools.partial(self.network, **conditions)
+
     def denoiser(self, **conditions: Any) -> Denoiser:
         """D(x; sigma) under the conditions, which the network takes as keywords."""
-        network = functools.partial(self.network, **conditions)
-        return preconditioning.denoiser(network, self.preconditioner)
+        return preconditioning.denoiser(self.prediction(**conditions), self.preconditioner)
 
     def denoiser_with_variance(self, **conditions: Any) -> DenoiserWithVariance:
         """(x, sigma) -> (D, v) under the conditions, of a network that predicts a variance too."""
-        network = functools.partial(self.network, **conditions)
-        return preconditioning.with_variance(network, self.preconditioner)
+        return preconditioning.with_variance(self.prediction(**conditions), self.preconditioner)
 
     def classifier(self, **conditions: Any) -> Classifier:
         """(x, sigma) -> logits under the conditions, of a network that tells classes apart."""
-        network = functools.partial(self.network, **conditions)
-        return preconditioning.classifier(network, self.preconditioner)
+        return preconditioning.classifier(self.prediction(**conditions), self.preconditioner)
 
 
 class Objective(NamedTuple):

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from edm_jax.objectives.noise import (
     vp,
 )
 from edm_jax.objectives.record import Model, Objective
-from edm_jax.objectives.uncertainty import BESIDE, OF_NETWORK
+from edm_jax.objectives.scm import scm
+from edm_jax.objectives.uncertainty import BESIDE, OF_NETWORK, Uncertainty
 from edm_jax.objectives.weighting import (
     edm_weight,
     flow_weight,
@@ -221,16 +222,17 @@ def _denoising(
         chosen = (levels.by_importance if importance else levels.uniform)(made.levels)
         if variance_weight:
             bound = variational.bound(made.levels)
-    learned = None
-    if uncertainty:
-        learned = BESIDE if model.log_variance is None else OF_NETWORK
     return denoising(
         chosen,
         made.weight,
         bound=bound,
         bound_weight=variance_weight,
-        learned=learned,
+        learned=_learned(model) if uncertainty else None,
     )
+
+
+def _learned(model: Model) -> Uncertainty:
+    return BESIDE if model.log_variance is None else OF_NETWORK
 
 
 def _classification(model: Model, *, noise: str = "edm", **arguments: Any) -> Objective:
@@ -257,10 +259,33 @@ def _ect(
     return ect(noise, weight=placed, q=q, k=k, b=b, c=c, stage_kimg=stage_kimg)
 
 
+def _scm(
+    model: Model,
+    *,
+    p_mean: float = -1.0,
+    p_std: float = 1.4,
+    teacher: Any = None,
+    warmup_kimg: float = 5120.0,
+    norm: Literal["l2", "rms"] = "l2",
+    weight: str | None = None,
+    weight_arguments: dict[str, float] | None = None,
+    uncertainty: bool = False,
+) -> Objective:
+    return scm(
+        log_normal(p_mean, p_std),
+        model.preconditioner,
+        teacher=teacher,
+        warmup_kimg=warmup_kimg,
+        norm=norm,
+        weight=_weight(weight, weight_arguments, model.preconditioner),
+        learned=_learned(model) if uncertainty else None,
+    )
+
+
 # What a configuration chooses from: name -> (model, **arguments) -> objective.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     name: functools.partial(_denoising, name) for name in RECIPES
-} | {"classification": _classification, "ect": _ect}
+} | {"classification": _classification, "ect": _ect, "scm": _scm}
 
 
 def build(name: str, model: Model, **arguments: Any) -> Objective:
@@ -271,7 +296,9 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
       model: what is to be trained with it; its parameters are not used.
       **arguments: of that objective. "classification" takes noise, a key of `RECIPES` ("edm"
         without it), and the arguments of its noise levels as below. "ect" takes p_mean, p_std,
-        weight and weight_arguments, and q, k, b, c, stage_kimg of `ect`. The others take
+        weight and weight_arguments, and q, k, b, c, stage_kimg of `ect`; "scm" p_mean, p_std,
+        weight, weight_arguments, uncertainty, and teacher, warmup_kimg, norm of `scm`. The others
+        take
         weight, weight_arguments: a key of `WEIGHTS` in place of its own weight, and its arguments;
         uncertainty: learn how much each noise level counts (Karras et al. 2024), by the network's
         own u(sigma) where it has one;

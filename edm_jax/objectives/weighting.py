@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from edm_jax.checks import check_positive
 from edm_jax.preconditioning.coefficients import per_channel, spread_over_channels
 from edm_jax.schedules import Function, host_or_device
@@ -59,3 +61,9 @@ def flow_weight() -> Function:
 def v_weight() -> Function:
     """lambda = (1 + sigma^2) / sigma^2: the squared error of v (Salimans and Ho 2022)."""
     return edm_weight(1.0)
+
+
+def one_number(weight: Function) -> None:
+    """Raises ValueError where a weight differs between channels: a norm has one."""
+    if np.shape(weight(np.ones((1, 1)))) != (1, 1):
+        raise ValueError("weight must be one number at a level, got one for each channel")

@@ -12,6 +12,7 @@ from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, SongConfig, setting
 from edm_jax.samplers import DEFAULT_STEPS
 from edm_jax.training import averages
+from edm_jax.weights import load
 
 
 def choices(text: str, *sets: tuple[str, ...]) -> list[str]:
@@ -75,6 +76,7 @@ class LossConfig:
         0.0, "of L_vlb beside the loss: learns the variance (iddpm: 0.001); 0: none"
     )
     importance: bool = setting(False, "draw levels of large loss more often (iddpm, ddpm)")
+    teacher: str | None = setting(None, "model to distil (scm); none: it learns from data alone")
 
     def build(self, model: Model) -> objectives.Objective:
         """The objective.
@@ -96,6 +98,14 @@ class LossConfig:
             for field in dataclasses.fields(self)
             if field.name not in ("name", "arguments") and getattr(self, field.name)
         }
+        if self.teacher:
+            chosen["teacher"] = teacher = load(self.teacher)
+            for name in ("resolution", "channels", "label_dim"):
+                asked, its = getattr(model.config, name), getattr(teacher.config, name)
+                if asked != its:
+                    raise ValueError(
+                        f"loss.teacher must be a model of {name} {asked}, got one of {its}"
+                    )
         return objectives.build(self.name, model, **self.arguments, **chosen)
 
 

@@ -1,0 +1,80 @@
+"""Runs of consistency tuning and of distillation: what they remember outlives a stop."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from tiny_run import tiny
+
+import edm_jax
+from edm_jax import generation
+from edm_jax.model import Model
+from edm_jax.training import loop
+from edm_jax.training.config import LossConfig
+
+pytestmark = pytest.mark.usefixtures("small_networks")
+CONSISTENCY = dict(
+    preconditioner="consistency",
+    preconditioner_arguments={"sigma_min": 0.0, "noise_scale": 0.25},
+)
+
+
+def model_config(**changes):
+    data = dict(resolution=8, channels=1, label_dim=10)
+    return dataclasses.replace(tiny().model, **data | changes)
+
+
+@pytest.fixture(scope="module")
+def teacher(small_networks, tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "model"
+    edm_jax.save(Model.init(jax.random.key(5), model_config()), path)
+    return path
+
+
+def read(workdir):
+    with ocp.StandardCheckpointer() as reader:
+        return jax.tree.map(np.asarray, reader.restore(workdir / "checkpoints/6/state"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ect", "scm"])
+def test_what_an_objective_remembers_outlives_a_stop(name, teacher, tmp_path):
+    """Six steps at once, and in two parts of which the second begins in the middle of a stage."""
+    if name == "ect":
+        loss = LossConfig(name="ect", arguments={"stage_kimg": 0.048})
+    else:
+        arguments = {"warmup_kimg": 0.08}
+        loss = LossConfig(name="scm", arguments=arguments, uncertainty=True, teacher=str(teacher))
+    config = tiny(
+        model=dataclasses.replace(tiny().model, **CONSISTENCY), loss=loss, optimizer="radam",
+        init=str(teacher), duration_kimg=0.096, ema_more_kimg=(), ema_power=(),
+        ema_snapshot_kimg=0.0,
+    )  # fmt: skip
+    loop.train(config, str(tmp_path / "once"), quiet=True)
+    for duration in (0.064, 0.096):
+        part = dataclasses.replace(config, duration_kimg=duration)
+        loop.train(part, str(tmp_path / "twice"), quiet=True)
+    once, twice = read(tmp_path / "once"), read(tmp_path / "twice")
+    jax.tree.map(np.testing.assert_array_equal, once, twice)
+    kept, params = once["objective"]["kept"], edm_jax.load(teacher).params
+    if name == "ect":
+        assert (kept["number"], kept["images"]) == (2, 0)
+    else:
+        assert kept["images"] == 80
+        jax.tree.map(np.testing.assert_array_equal, kept["teacher"]["params"], params)
+    # It began with the weights of the other model, and is drawn from in two calls.
+    model = edm_jax.load(tmp_path / "once")
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), model.params, params)
+    assert 0 < max(jax.tree.leaves(moved)) < 0.05
+    assert generation.sampler_for(model).nfe == 2
+
+
+def test_a_teacher_of_other_images_is_refused(teacher):
+    loss = LossConfig(name="scm", teacher=str(teacher))
+    model = Model.build(model_config(**CONSISTENCY, label_dim=3), None)
+    with pytest.raises(ValueError, match="teacher must be a model of label_dim 3, got one of 10"):
+        loss.build(model)
+    with pytest.raises(ValueError, match="must be among .*got 'teacher'"):
+        dataclasses.replace(loss, name="edm").build(Model.build(model_config(), None))
