@@ -14,8 +14,9 @@ from edm_jax.objectives.noise import (
     ve,
     vp,
 )
+from edm_jax.objectives.recipes import WEIGHTS, Recipe, recipe
 from edm_jax.objectives.record import Losses, Model, Objective, State, Wrapped
-from edm_jax.objectives.registry import OBJECTIVES, WEIGHTS, Recipe, build, recipe
+from edm_jax.objectives.registry import OBJECTIVES, build
 from edm_jax.objectives.scm import scm
 from edm_jax.objectives.weighting import (
     edm_weight,

@@ -73,8 +73,8 @@ def scm(
     one_of("norm", norm, ("l2", "rms"))
     if weight is not None:
         one_number(weight)
-    if teacher is not None:
-        _angular(teacher.preconditioner)
+    if teacher is not None and (its := _angular(teacher.preconditioner)[0]) != sd:
+        raise ValueError(f"teacher must have the sigma_data of the model, {sd}, got {its}")
     length = round(1e3 * warmup_kimg)
 
     def init() -> State:
@@ -126,9 +126,9 @@ def _angular(preconditioner: Preconditioner) -> tuple[float, float]:
     if isinstance(sd, float):
         edm, row = preconditioning.edm(sd), preconditioner
         same = [np.allclose(getattr(row, c)(sigma), getattr(edm, c)(sigma)) for c in _SHARED]
-        sign = -row.c_out(sigma) / edm.c_out(sigma)
-        if all(same) and np.allclose(sign, sign[0]) and np.isclose(abs(sign[0]), 1.0):
-            return sd, float(np.sign(sign[0]))
+        for sign in (1.0, -1.0):
+            if all(same) and np.allclose(-sign * row.c_out(sigma), edm.c_out(sigma)):
+                return sd, sign
     raise ValueError(
         "preconditioner must be 'edm' or 'trigflow' of one sigma_data, or 'consistency' of "
         f"sigma_min 0, got one of sigma_min {preconditioner.sigma_min}, sigma_data {sd}"

@@ -226,9 +226,15 @@ def test_a_teacher_has_no_dropout_and_the_student_the_conditions():
         (TRIGFLOW, {"norm": "l1"}, "norm must be one of l2, rms, got 'l1'"),
         (TRIGFLOW, {"weight": "one"}, "weight must be one of .*, got 'one'"),
         (TRIGFLOW, {"warmup_kimg": -1.0}, r"warmup_kimg must lie in \[0.0, .*\], got -1.0"),
+        (
+            TRIGFLOW,
+            {"teacher": exact(0.0, 1.0, preconditioning.edm(1.0))[1]},
+            "teacher must have the sigma_data of the model, 0.5, got 1.0",
+        ),
         (preconditioning.flow(), {}, "preconditioner must be 'edm' or 'trigflow'"),
         (preconditioning.consistency(), {}, "preconditioner must be .*got one of sigma_min 0.002"),
         (preconditioning.edm([0.5, 0.4]), {}, "preconditioner must be .* of one sigma_data"),
+        (TRIGFLOW, {"teacher": Wrapped(None, preconditioning.flow())}, "preconditioner must be"),
     ],
 )
 def test_bad_arguments_of_scm_are_named(row, arguments, message):
