@@ -3,11 +3,10 @@
 import argparse
 
 from edm_jax.options import find
-from edm_jax.samplers import DEFAULT_STEPS
 from edm_jax.weights import published
 
 # What a setting decides.
-_DECIDED = ("solver", "guidance", "guide", "ema", "guide_ema", "classifier")
+_DECIDED = ("steps", "solver", "guidance", "guide", "ema", "guide_ema", "classifier")
 
 
 def add_published_argument(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +32,8 @@ def apply_published(args: argparse.Namespace) -> None:
         return
     setting = find("published setting", args.published, published.SETTINGS)
     given = [name for name in _DECIDED if getattr(args, name) is not None]
-    if given or args.steps != DEFAULT_STEPS:
-        name = (given or ["steps"])[0]
+    if given:
+        name = given[0]
         raise ValueError(
             f"--{name.replace('_', '-')} must be left out with --published, which decides it, "
             f"got {getattr(args, name)}"
