@@ -4,6 +4,7 @@ Not torchvision's Inception v3: the average pools count no padding, the last blo
 there are 1008 logits, and images are resized by TensorFlow 1's rule.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -231,6 +232,13 @@ def inputs(images: jax.Array) -> jax.Array:
     return (tf1_bilinear(images, PIXELS) - 128) / 128
 
 
+@functools.cache
+def parameter_shapes() -> Mapping[str, Any]:
+    """The shapes and types of the parameters of `Inception`, by the published names."""
+    image = jax.ShapeDtypeStruct((1, PIXELS, PIXELS, 3), jnp.float32)
+    return cast(Mapping, jax.eval_shape(Inception().init, jax.random.key(0), image)["params"])
+
+
 def from_state_dict(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], np.ndarray]:
     """The parameters of a published file, with each batch norm folded into its convolution.
 
@@ -245,8 +253,6 @@ def from_state_dict(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], 
     Raises:
       WeightsError: a tensor is missing or has another shape.
     """
-    image = jax.ShapeDtypeStruct((1, PIXELS, PIXELS, 3), jnp.float32)
-    shapes = jax.eval_shape(Inception().init, jax.random.key(0), image)["params"]
 
     def read(prefix: str, units: Mapping[str, Any]) -> dict[str, Any]:
         if "conv" not in units:
@@ -256,4 +262,4 @@ def from_state_dict(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], 
         return {"conv": folded(weights, f"{prefix}conv.weight", f"{prefix}bn", shape, _OWNER, EPS)}
 
     head = tensor(weights, "fc.weight", (LOGITS, FEATURES), _OWNER)
-    return read("", shapes), head.astype(np.float32)
+    return read("", parameter_shapes()), head.astype(np.float32)

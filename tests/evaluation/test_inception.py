@@ -32,8 +32,7 @@ def numbers(golden):
 @pytest.fixture(scope="module")
 def weights(numbers):
     """A state dict with the names and shapes of the published file."""
-    image = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
-    shapes = jax.eval_shape(inception.Inception().init, jax.random.key(0), image)["params"]
+    shapes = inception.parameter_shapes()
     wanted = {"fc.weight": (1008, 2048), "fc.bias": (1008,)}
     for prefix, (height, width, inputs, count) in unit_shapes(shapes):
         wanted[f"{prefix}conv.weight"] = count, inputs, height, width
