@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edm_jax.evaluation.features import Extractor
+from edm_jax.evaluation.features import EXTRACTORS, Extractor
 from edm_jax.evaluation.statistics import Statistics, check_features, read_arrays, read_statistics
 from edm_jax.runtime import files
 
@@ -65,6 +65,31 @@ def evenly_spread(whole: int, count: int) -> np.ndarray:
     return np.linspace(0, whole, min(count, whole), endpoint=False).astype(int)
 
 
+def opened(path: str | os.PathLike) -> tuple[Reference, Extractor]:
+    """Reads a reference file, and makes the extractor that its features are by.
+
+    Args:
+      path: the .npz. Of a file of others it is Inception's. Files of weights are those that
+        environment variables name.
+
+    Raises:
+      ValueError: no such file, damaged, or of features that cannot be made here.
+      OSError: it cannot be read.
+    """
+    with files.located(path).open("rb") as file:
+        about = _about(read_arrays(file, ("extractor",), name=os.fspath(path)))
+    name = "inception" if about is None else str(about.get("name"))
+    if name not in EXTRACTORS:
+        known = ", ".join(EXTRACTORS)
+        raise ValueError(f"{os.fspath(path)}: must be of features by one of {known}, got {name!r}")
+    extractor = EXTRACTORS[name]()
+    return load(path, extractor), extractor
+
+
+def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    return json.loads(str(arrays["extractor"])) if "extractor" in arrays else None
+
+
 def load(path: str | os.PathLike, extractor: Extractor) -> Reference:
     """Reads a reference file: one of ours, or `mu` and `sigma` of EDM or ADM.
 
@@ -82,9 +107,8 @@ def load(path: str | os.PathLike, extractor: Extractor) -> Reference:
     content = files.located(path).read_bytes()
     statistics = read_statistics(io.BytesIO(content), name=os.fspath(path))
     arrays = read_arrays(io.BytesIO(content), ("features", "extractor"), name=os.fspath(path))
-    about: dict[str, Any] | None = None
-    if "extractor" in arrays:
-        about = json.loads(str(arrays["extractor"]))
+    about = _about(arrays)
+    if about is not None:
         for part, value in extractor.about().items():
             if about.get(part) != value:
                 raise ValueError(

@@ -64,6 +64,7 @@ def assemble(
         for name, value, allowed in (
             ("augment", config.augment, 0),
             ("sample_kimg", config.sample_kimg, 0),
+            ("eval_kimg", config.eval_kimg, 0),
             ("data.xflip", config.data.xflip, False),
         ):
             if value:

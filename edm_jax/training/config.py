@@ -152,6 +152,11 @@ class Config:
     log_kimg: float = setting(50.0, "between two lines of stats.jsonl")
     sample_kimg: float = setting(2_500.0, "between two grids of samples; 0: none")
     sample_steps: int = setting(DEFAULT_STEPS, "steps of the sampler that draws those grids")
+    eval_kimg: float = setting(0.0, "between two measurements of samples; 0: none")
+    eval_reference: str | None = setting(
+        None, "what they are measured against, a file by edm-jax evaluate reference"
+    )
+    eval_images: int = setting(2_048, "samples that are measured, of seeds 0, 1, ...")
     checkpoint_kimg: float = setting(2_500.0, "between two checkpoints")
     keep_checkpoints: int = setting(2, "how many of the newest checkpoints stay")
 
@@ -180,9 +185,10 @@ _ALLOWED: dict[str, Callable[[float], bool]] = {
 }
 _RULES = {
     "positive and finite": "duration_kimg batch_size learning_rate adam_eps ema_halflife_kimg "
-    "ema_rampup_ratio loss_scale log_kimg sample_steps checkpoint_kimg keep_checkpoints",
+    "ema_rampup_ratio loss_scale log_kimg sample_steps checkpoint_kimg keep_checkpoints "
+    "eval_images",
     "finite and not negative": "microbatch rampup_kimg decay_steps clip_gradient "
-    "infinite_gradient weight_decay ema_snapshot_kimg sample_kimg",
+    "infinite_gradient weight_decay ema_snapshot_kimg sample_kimg eval_kimg",
     "in [0, 1]": "augment",
     "in [0, 1)": "adam_b1 adam_b2",
     "in [0, 2**32)": "seed",  # a key has no more
@@ -218,9 +224,13 @@ def check(config: Config, devices: int) -> None:
             "ema_power must name what snapshots are of, such as (0.05, 0.1), where "
             f"ema_snapshot_kimg is {config.ema_snapshot_kimg}, got {config.ema_power}"
         )
-    if config.model.classifies and config.sample_kimg:
+    for name in ("sample_kimg", "eval_kimg"):
+        if config.model.classifies and (value := getattr(config, name)):
+            raise ValueError(f"{name} must be 0 for a classifier, which draws nothing, got {value}")
+    if config.eval_kimg and not config.eval_reference:
         raise ValueError(
-            f"sample_kimg must be 0 for a classifier, which draws nothing, got {config.sample_kimg}"
+            "eval_reference must name a file by edm-jax evaluate reference where eval_kimg is "
+            f"{config.eval_kimg}, got none"
         )
     averages.shares(config.batch_size, halflives_kimg=config.ema_more_kimg, powers=config.ema_power)
     if config.batch_size % devices:

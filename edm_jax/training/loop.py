@@ -15,7 +15,7 @@ from edm_jax import generation
 from edm_jax.data import loader, storage
 from edm_jax.model import Model, parameter_count
 from edm_jax.runtime import engines, files, pictures, processes
-from edm_jax.training import averages, bins, checkpoint, metrics, posthoc, resume, warm_start
+from edm_jax.training import averages, best, bins, checkpoint, metrics, posthoc, resume, warm_start
 from edm_jax.training.assemble import assemble
 from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
@@ -80,6 +80,7 @@ def train(
     train_step = engine.compile(parts.step, abstract)
     run_key = engine.key(config.seed)
     about = checkpoint.record(config, model.config, dataset)
+    measure = best.Measure(config, model) if config.eval_kimg else None
 
     with contextlib.ExitStack() as stack:
         if processes.is_main() and files.is_local(folder):
@@ -114,6 +115,7 @@ def train(
             files.write(folder / CONFIG, json.dumps(about, indent=1) + "\n")
         log_every = config.every(config.log_kimg)
         sample_every = config.every(config.sample_kimg)
+        eval_every = config.every(config.eval_kimg)
         save_every = config.every(config.checkpoint_kimg)
         snapshot_every = config.every(config.ema_snapshot_kimg)
         due = lambda step, every: every > 0 and (step == total or step % every == 0)
@@ -143,15 +145,15 @@ def train(
             report.step(batch_size)
             last = interrupt.after(step) or step == total
             draw, keep = due(step, sample_every), due(step, snapshot_every)
-            save = last or due(step, save_every)
+            save, score = last or due(step, save_every), due(step, eval_every)
 
-            if save or draw or keep or due(step, log_every):
+            if save or draw or keep or score or due(step, log_every):
                 record = _fetch(pending, config, parts.schedule)
                 record |= watch.lap(len(pending) * batch_size)
                 pending.clear()
                 log.write(record)
                 report.record(record)
-            if (save or draw or keep) and not processes.all_finite(current):
+            if (save or draw or keep or score) and not processes.all_finite(current):
                 raise NonFiniteLossError(
                     f"the state must be finite after step {step}, got NaN or infinity; {_STAYS}"
                 )
@@ -161,6 +163,17 @@ def train(
                 if processes.is_main():
                     image = _grid(model.replace(params=averaged), config)
                     pictures.write(image, folder / f"samples-{step:08d}.png")
+                watch.restart()
+            if score and measure:
+                report.doing("measuring samples")
+                averaged = processes.gather_local(current.ema)
+                if processes.is_main():
+                    averaged_model = model.replace(params=averaged)
+                    if found := measure(averaged_model):
+                        log.write({"step": step, "kimg": step * batch_size / 1e3, **found})
+                        best.keep(averaged_model, folder, step, found)
+                    else:
+                        report.warn(f"samples of step {step} hold NaN or infinity: no scores")
                 watch.restart()
             if keep:
                 for name, tree in _to_choose_from(current, config).items():
@@ -245,14 +258,14 @@ def _done(workdir: str, steps: int, model: Model) -> str:
 
 def _rewind(folder: epath.Path, start: int, report: Progress) -> None:
     """Removes what an earlier attempt left unfinished, drew or averaged after the step `start`."""
-    for unfinished in (folder, folder / posthoc.FOLDER):
+    for unfinished in (folder, folder / posthoc.FOLDER, folder / best.FOLDER):
         files.remove_unfinished(unfinished)
     grids = [(_GRID.fullmatch(path.name), path) for path in folder.glob("samples-*.png")]
     late = [path for match, path in grids if match and int(match[1]) > start]
     for path in late:
         path.unlink()
-    if removed := len(late) + posthoc.rewind(folder, start):
-        report.say(f"removed {removed} grids and snapshots of steps after {start}")
+    if removed := len(late) + posthoc.rewind(folder, start) + best.rewind(folder, start):
+        report.say(f"removed {removed} grids and models of steps after {start}")
 
 
 def _grid(model: Model, config: Config):

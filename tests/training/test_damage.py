@@ -223,7 +223,7 @@ def test_a_run_that_goes_on_removes_the_snapshots_of_the_attempt_before(run, cap
     for step in (8, 12):
         shutil.rmtree(run / f"checkpoints/{step}")
     loop.train(tiny(), str(run))
-    assert "removed 7 grids and snapshots of steps after 4" in capsys.readouterr().err
+    assert "removed 7 grids and models of steps after 4" in capsys.readouterr().err
     assert not stale.exists()
     assert {each.step for each in posthoc.snapshots(str(run))} == {4, 8, 12}
 

@@ -1,0 +1,93 @@
+"""Runs that measure their samples: scores in stats.jsonl, the best model by its step."""
+
+import jax
+import numpy as np
+import pytest
+from tiny_run import tiny
+
+import edm_jax
+from edm_jax.data import archive
+from edm_jax.evaluation import references
+from edm_jax.evaluation.features import Extractor, pixels
+from edm_jax.training import best, loop, metrics
+from edm_jax.training.config import check
+
+pytestmark = pytest.mark.usefixtures("small_networks")
+NAME = "frechet_pixels"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    path = tmp_path_factory.mktemp("references") / "digits.npz"
+    references.save(path, pixels()(archive.load("digits").images[:200]), pixels())
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(small_networks, reference, tmp_path_factory):
+    """A run of 12 steps of 16 images, measured after every fourth."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = tiny(eval_kimg=0.064, eval_reference=reference, eval_images=20, sample_steps=2)
+    loop.train(config, str(workdir), quiet=True)
+    return workdir
+
+
+def scores_of(workdir):
+    return {r["step"]: r[NAME] for r in metrics.read(workdir) if NAME in r}
+
+
+def test_the_scores_are_written_and_the_best_is_a_model(run):
+    found = scores_of(run)
+    assert list(found) == [4, 8, 12] and len(set(found.values())) == 3
+    lowest = min(found, key=found.get)
+    (kept,) = (run / best.FOLDER).iterdir()
+    assert kept.name == f"step-{lowest:08d}"
+    measured = [r for r in metrics.read(run) if r["step"] == lowest and NAME in r]
+    assert {"precision", "coverage", "kernel_pixels", "kimg"} <= set(measured[0])
+
+
+def test_what_is_kept_is_what_was_measured(run, reference):
+    config = tiny(eval_reference=reference, eval_images=20, sample_steps=2)
+    (kept,) = (run / best.FOLDER).iterdir()
+    model = edm_jax.load(kept)
+    found = best.Measure(config, model)(model)
+    assert found[NAME] == pytest.approx(min(scores_of(run).values()), rel=1e-6)
+
+
+def test_only_a_better_one_replaces_it_and_a_later_one_goes(run, tmp_path):
+    (first,) = (run / best.FOLDER).iterdir()
+    model = edm_jax.load(first)
+    folder = loop.files.made(tmp_path)
+    for step, value, names in ((4, 2.0, ["4"]), (8, 3.0, ["4"]), (12, 1.0, ["12"]),
+                               (12, 1.0, ["12"])):  # fmt: skip
+        with metrics.Metrics(folder, step - 1) as log:
+            log.write({"step": step, NAME: value})
+        best.keep(model, folder, step, {NAME: value})
+        kept = sorted(path.name for path in (tmp_path / best.FOLDER).iterdir())
+        assert kept == [f"step-{int(name):08d}" for name in names]
+    assert best.rewind(folder, 12) == 0 and best.rewind(folder, 11) == 1
+    assert not list((tmp_path / best.FOLDER).iterdir())
+
+
+def test_images_that_are_none_are_not_measured(run, reference):
+    config = tiny(eval_reference=reference, eval_images=20, sample_steps=2)
+    (kept,) = (run / best.FOLDER).iterdir()
+    model = edm_jax.load(kept)
+    broken = model.replace(params=jax.tree.map(lambda p: p * np.nan, model.params))
+    assert best.Measure(config, model)(broken) == {}
+
+
+def test_what_cannot_be_measured_stops_a_run_before_it_begins(run, tmp_path):
+    (kept,) = (run / best.FOLDER).iterdir()
+    model = edm_jax.load(kept)
+    with pytest.raises(ValueError, match="eval_reference must name a file"):
+        check(tiny(eval_kimg=1.0), 1)
+    with pytest.raises(FileNotFoundError):
+        best.Measure(tiny(eval_reference=str(tmp_path / "none.npz")), model)
+    mine = Extractor("mine", "", lambda _, images: images)
+    references.save(tmp_path / "mine.npz", np.eye(3, dtype=np.float32), mine)
+    with pytest.raises(ValueError, match="must be of features by one of inception"):
+        best.Measure(tiny(eval_reference=str(tmp_path / "mine.npz")), model)
+    references.save(tmp_path / "small.npz", np.eye(3, dtype=np.float32), pixels())
+    with pytest.raises(ValueError, match="must be of 64 features, .*, got 3"):
+        best.Measure(tiny(eval_reference=str(tmp_path / "small.npz")), model)
