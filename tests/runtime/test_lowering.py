@@ -9,22 +9,23 @@ import pytest
 
 from edm_jax import objectives, samplers, timesteps
 from edm_jax.model import Model
-from edm_jax.networks import ddpmpp
+from edm_jax.networks import ddpmpp, edm2
 from edm_jax.samplers import sample
 from edm_jax.training import averages, optimizer, state
 from edm_jax.training.step import make_train_step
 
-CONFIG = ddpmpp(
+SMALL = dict(
     resolution=8, channels=3, label_dim=3, model_channels=8, channel_mult=(1, 2), num_blocks=1,
     attn_resolutions=(4,), dtype="bfloat16",
 )  # fmt: skip
+CONFIGS = (ddpmpp(**SMALL), edm2(**SMALL, head_channels=8))
 X, LABELS = jax.ShapeDtypeStruct((4, 8, 8, 3), jnp.float32), jnp.eye(4, 3)
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=CONFIGS, ids=lambda config: config.architecture)
+def model(request):
     """A model without numbers."""
-    return jax.eval_shape(lambda key: Model.init(key, CONFIG), jax.random.key(0))
+    return jax.eval_shape(lambda key: Model.init(key, request.param), jax.random.key(0))
 
 
 def programs(function, *arguments):
@@ -51,8 +52,9 @@ def test_a_sampler_holds_the_network_once(model):
 
 @pytest.mark.slow
 def test_a_training_step_convolves_in_the_configured_type(model):
-    objective = objectives.build("edm", model)
+    objective = objectives.build("edm", model, uncertainty=True)
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 4))
+    adam = adam._replace(project=model.config.project)
     average = averages.Averages(averages.by_halflife(4, 1000.0), {})
     step = make_train_step(model, objective, adam, average)
     now = jax.eval_shape(lambda params: state.create(params, objective, adam), model.params)
