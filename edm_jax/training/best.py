@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 class Measure:
-    """Draws images of a model and scores them, as `edm-jax evaluate fid` does."""
+    """Draws images of a model and scores them: `edm-jax evaluate fid` on the way."""
 
     def __init__(self, config: Config, model: Model):
         """Reads the reference, so that one that cannot be used stops a run before it begins.
