@@ -13,7 +13,7 @@ class Estimate(NamedTuple):
 
     Attributes:
       mean: of the parts' values.
-      std: their standard deviation, divided by their number.
+      std: their standard deviation, that of a population.
     """
 
     mean: float
