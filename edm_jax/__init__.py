@@ -12,6 +12,7 @@ from edm_jax import (
     schedules,
     score,
     timesteps,
+    tuning,
 )
 from edm_jax.generation import Guided, generate, guided, guided_by_classifier, sampler_for
 from edm_jax.model import Model
@@ -55,4 +56,5 @@ __all__ = [
     "score",
     "split",
     "timesteps",
+    "tuning",
 ]

@@ -1,0 +1,106 @@
+"""Noise levels moved freely: Gauss-Newton on the distance to the flow's end.
+
+Levels are written as shares of the way from the highest to the lowest in log sigma,
+
+    log(s_i / s_(i+1)) = softmax(v)_i log(s_0 / s_low),    i = 0 ... n - 1,
+
+so that any v is a descending grid. The last share is the gap between the last level and s_low.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+LEAST_SHARE = 1e-3
+STEP = 0.02  # of the differences for the derivative: float32 denoisers are smooth at this scale
+FURTHEST = 1.0  # that a share's logarithm moves at once
+LEAST_GAIN = 5e-3  # of an iteration that is followed by another
+
+# v [n] -> what the samples miss the flow by, [B, d]; None where v makes no grid.
+Residuals = Callable[[np.ndarray], np.ndarray | None]
+
+
+def to_shares(levels: np.ndarray, low: float) -> np.ndarray:
+    """v `[n]` of positive descending levels `[n]`; a share of nothing becomes a small one.
+
+    >>> np.exp(to_shares(np.array([8.0, 4.0]), 1.0)).round(3).tolist()
+    [0.333, 0.667]
+
+    Args:
+      levels: `[n]`, none below `low`.
+      low: the end of the last share.
+    """
+    gaps = -np.diff(np.log(np.append(levels, low))) / np.log(levels[0] / low)
+    gaps = np.maximum(gaps, LEAST_SHARE)
+    return np.log(gaps / gaps.sum())
+
+
+def to_levels(shares: np.ndarray, high: float, low: float) -> np.ndarray:
+    """The levels `[n]` of v `[n]`: the inverse of `to_shares`.
+
+    Args:
+      shares: v.
+      high: the first level.
+      low: the end of the last share.
+    """
+    gaps = np.exp(shares - shares.max())
+    gaps *= np.log(high / low) / gaps.sum()
+    return high * np.exp(-np.append(0.0, np.cumsum(gaps)[:-1]))
+
+
+def mean_distance(residuals: np.ndarray | None) -> float:
+    """The mean over samples of the root mean square of `[B, d]`; infinite where there are none."""
+    if residuals is None or not np.isfinite(residuals).all():
+        return float("inf")
+    return float(np.sqrt((residuals**2).mean(axis=1)).mean())
+
+
+def refine(
+    residuals: Residuals, shares: np.ndarray, *, iterations: int = 4
+) -> tuple[np.ndarray, float]:
+    """Moves the levels of a grid so that the mean distance falls (Levenberg-Marquardt).
+
+    In each iteration the residuals of a sample are divided by the root of their length, so that
+    their squares sum to distances. Derivatives are differences: n calls of `residuals` an
+    iteration, and a few more.
+
+    Args:
+      residuals: v -> `[B, d]`.
+      shares: v to begin with, `[n]`.
+      iterations: at most so many.
+
+    Returns:
+      (the best v, its `mean_distance`), never worse than the first.
+    """
+    now = residuals(shares)
+    error, damping = mean_distance(now), 0.1
+    for _ in range(iterations):
+        if now is None or not 0.0 < error < np.inf or len(shares) < 2:
+            break
+        lengths = np.linalg.norm(now, axis=1, keepdims=True)
+        weights = 1.0 / np.sqrt(np.maximum(lengths, 1e-3 * np.max(lengths)))
+        columns = []
+        for i in range(len(shares)):
+            moved = residuals(shares + STEP * (np.arange(len(shares)) == i))
+            change = np.zeros_like(now) if moved is None else (moved - now) / STEP
+            columns.append((weights * change).ravel())
+        jacobian = np.stack(columns, axis=1)
+        square, slope = jacobian.T @ jacobian, jacobian.T @ (weights * now).ravel()
+        if not np.isfinite(square).all() or not square.any():
+            break
+        for _ in range(4):
+            # A little of the largest entry: to move all shares alike changes nothing.
+            extra = damping * np.diag(square) + 1e-6 * np.max(np.diag(square))
+            move = -np.linalg.solve(square + np.diag(extra), slope)
+            move *= min(1.0, FURTHEST / np.max(np.abs(move)))
+            there = residuals(shares + move)
+            if (found := mean_distance(there)) < error:
+                break
+            damping *= 6.0
+        else:
+            break
+        gain = 1.0 - found / error
+        shares, now, error, damping = shares + move, there, found, damping / 4.0
+        if gain < LEAST_GAIN:
+            break
+    return shares, error
