@@ -109,8 +109,8 @@ def main():
     best = {name: min(times) for name, times in zip(runs, zip(*(
         [run() for run in runs.values()] for _ in range(args.repeats))))}  # fmt: skip
     for name, seconds in best.items():
-        ratio = best["the network"] / seconds
-        print(f"{name:24}{args.batch / seconds:8.1f} images/s   network / this {1 / ratio:5.2f}")
+        speed = seconds / best["the network"]
+        print(f"{name:24}{args.batch / seconds:8.1f} images/s   the network's / this {speed:5.2f}")
     if args.torch:
         process.stdin.close()
         process.wait()
