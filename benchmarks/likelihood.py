@@ -92,7 +92,9 @@ def draw(record, found, out):
     sigma, bits = np.array(terms["sigma"]), np.array(terms["intervals"])
     middle, width = np.sqrt(sigma[1:] * sigma[:-1]), np.log(sigma[:-1] / sigma[1:])
     left.plot(middle, bits / width, color="C0")
+    left.axhline(1 / np.log(2), color="C7", linestyle="--", label="D = x")
     left.set(xscale="log", xlabel="noise level σ", ylabel="bits/dim per unit of log σ")
+    left.legend(fontsize=8)
     text = (
         f"prior {terms['prior']:.4f}, decoder {terms['decoder']:.2f}, sum {bits.sum():.2f} between"
     )
