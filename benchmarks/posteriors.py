@@ -97,6 +97,20 @@ def every_tenth():
     return timesteps.ddpm(100)
 
 
+BY_DEFAULT = "`mmps` by `ipndm`, 18 evaluations"
+
+
+def by_default(prior, operator, y, sigma_y):
+    """Moments of what `edm-jax restore` draws unless it is told otherwise."""
+
+    def denoise(x, sigma):
+        return inverse.mmps(prior, operator, jnp.broadcast_to(y, (len(x), *y.shape)), sigma_y)(
+            x, sigma
+        )
+
+    return drawn_moments(denoise, samplers.ipndm(timesteps.edm(18)))
+
+
 def denoisers(prior, operator, y, sigma_y):
     """name -> (conditioned denoiser of any batch, whether it is affine in x)."""
     row = lambda x: jnp.broadcast_to(y, (len(x), *y.shape))
@@ -174,12 +188,16 @@ def main():
         for name, particles, options in FILTERS:
             found = filtered_moments(prior, operator, y, sigma_y, particles, **options)
             noisy.setdefault(name, []).append(shown(errors(found, mean, cov)))
+        cell = shown(errors(by_default(prior, operator, y, sigma_y), mean, cov))
+        noisy.setdefault(BY_DEFAULT, []).append(cell)
         for name, sampler in step_rules(operator, y, sigma_y, clean=False).items():
             cell = shown(errors(drawn_moments(prior, sampler), mean, cov))
             noisy.setdefault(name, []).append(cell)
         if task == "blur":  # y determines x: there is nothing to draw
             continue
         operator, y, mean, cov = problem(g, task, clean=True)
+        cell = shown(errors(by_default(prior, operator, y, 0.0), mean, cov))
+        clean.setdefault(BY_DEFAULT, []).append(cell)
         for name, sampler in step_rules(operator, y, sigma_y, clean=True).items():
             cell = shown(errors(drawn_moments(prior, sampler), mean, cov))
             clean.setdefault(name, []).append(cell)

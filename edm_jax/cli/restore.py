@@ -31,6 +31,7 @@ from edm_jax.cli.images import (
 from edm_jax.cli.options import add_quiet, add_task
 from edm_jax.cli.restore_folder import RECORD, name_of
 from edm_jax.cli.sampler import (
+    ARGUMENTS,
     SAMPLER_ARGUMENTS,
     add_model_arguments,
     add_sampler_arguments,
@@ -247,5 +248,6 @@ def list_methods() -> str:
     for name, method in METHODS.items():
         needs = ", ".join(need for need in NEEDS if need in method.needs) or "any measurement"
         lines += [f"{name:<16} {needs:<30} {method.source}"]
-        lines += describe(method.options, "--method-option")
+        given = {n: option for n, option in method.options.items() if option.type not in ARGUMENTS}
+        lines += describe(given, "--method-option")
     return "\n".join(lines)

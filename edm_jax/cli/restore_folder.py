@@ -15,7 +15,8 @@ from edm_jax.runtime import files, pictures
 
 RECORD, GRID = "restore.json", "grid.png"
 PARTS = "truth", "measured", "draws", "mean", "deviation"
-GRID_ROWS, GRID_DRAWS = 16, 6  # the most that the picture shows
+GRID_ROWS, GRID_DRAWS = 8, 4  # the most that the picture shows
+GRID_SIZE = 1200  # pixels, about: room for the titles
 
 
 def name_of(part: str, place: int, draw: int | None = None) -> str:
@@ -160,7 +161,8 @@ def finish(folder: epath.Path, places: Iterable[int], draws: int) -> list[dict[s
             tiles += [pictures.read(folder / name) for name in shown]
     titles = ["truth", "measured", *(f"{k + 1}" for k in range(min(draws, GRID_DRAWS)))]
     titles += ["mean", "deviation"] if draws > 1 else []
-    picture = pictures.grid(np.stack(tiles), len(titles), column_labels=titles)
+    tiled = np.stack(tiles)
+    picture = pictures.grid(tiled, len(titles), column_labels=titles, size=GRID_SIZE)
     pictures.write(picture, folder / GRID)
     return rows
 

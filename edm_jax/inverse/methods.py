@@ -51,7 +51,8 @@ class Method(NamedTuple):
 
 
 CLEAN = frozenset({"no noise"})
-SPECTRAL = frozenset({"linear", "singular values"})
+LINEAR = frozenset({"linear"})
+SPECTRAL = LINEAR | {"singular values"}
 DPS = "Chung et al. 2023 (DPS)"
 PIGDM = "Song et al. 2023 (ΠGDM)"
 DDNM = "Wang, Yu, Zhang 2023 (DDNM)"
@@ -74,9 +75,8 @@ METHODS: dict[str, Method] = {
     "steps.ddnm": Method(steps.ddnm, DDNM, CLEAN),
     "steps.ddnm_plus": Method(steps.ddnm_plus, f"{DDNM}, section 3.3", SPECTRAL),
     "steps.ddrm": Method(steps.ddrm, "Kawar et al. 2022 (DDRM)", SPECTRAL),
-    "steps.repaint": Method(
-        steps.repaint, "Lugmayr et al. 2022 (RePaint)", CLEAN | frozenset({"linear"})
-    ),
+    "steps.repaint": Method(steps.repaint, "Lugmayr et al. 2022 (RePaint)", CLEAN | LINEAR),
+    "steps.score_sde": Method(steps.score_sde, "Song et al. 2021 (score SDE)", CLEAN | LINEAR),
 }
 
 

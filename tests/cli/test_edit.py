@@ -92,6 +92,7 @@ def test_guided_edits(model, saved, tmp_path):
     [
         ([], "--sigma-max must be given"),
         (["--sigma-max=1", "--label=12"], "--label must be one of the model's 10 classes"),
+        (["--sigma-max=1", "--label=none"], "--label must be 'own' or a class where"),
         (["--sigma-max=1", "--num=0"], "--num must be at least 1"),
         (["--task=interpolate", "--num=1"], "--num must be at least 2"),
         (["--task=interpolate", "--label=1"], "--label must be left out of --task interpolate"),

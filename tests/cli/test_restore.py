@@ -4,13 +4,12 @@ import dataclasses
 import json
 import sys
 
-import jax
 import numpy as np
 import pytest
 from etils import epath
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from edm_jax import ddpmpp, load
+from edm_jax import load
 from edm_jax.cli import made_with, restore_folder
 from edm_jax.cli import restore as restore_command
 from edm_jax.cli.main import main
@@ -21,20 +20,13 @@ from edm_jax.runtime import pictures
 from edm_jax.runtime.progress import Progress
 from edm_jax.weights import save
 
-CONFIG = ddpmpp(
-    resolution=8, channels=1, label_dim=10, channel_mult=(1,), num_blocks=1, dropout=0.0,
-    label_dropout=0.1,
-)  # fmt: skip
-
-
-def saved_model(path, config=CONFIG):
-    save(jax.jit(Model.init, static_argnums=1)(jax.random.key(0), config), path)
-    return str(path)
-
 
 @pytest.fixture(scope="module")
-def small(small_networks, tmp_path_factory):
-    return saved_model(tmp_path_factory.mktemp("models") / "small")
+def small(model, tmp_path_factory):
+    """A model that may be asked without a label."""
+    path = tmp_path_factory.mktemp("models") / "small"
+    save(model.replace(config=dataclasses.replace(model.config, label_dropout=0.1)), path)
+    return str(path)
 
 
 def restore(checkpoint, out, *options):
@@ -197,10 +189,8 @@ def test_what_is_wrong_is_said_in_one_line(small, tmp_path, capsys, options, mes
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_knows_labels_alone_must_be_told_one(small_networks, tmp_path, capsys):
-    config = dataclasses.replace(CONFIG, label_dropout=0.0)
-    labelled = saved_model(tmp_path / "labelled", config)
-    assert restore(labelled, tmp_path / "out") == 2
+def test_a_model_that_knows_labels_alone_must_be_told_one(saved, tmp_path, capsys):
+    assert restore(saved, tmp_path / "out") == 2
     assert "--label must be 'own' or a class" in last_line(capsys)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_network import instead_of_unets
 
 import edm_jax
 from edm_jax import ideal, normal, objectives, sample_keys
@@ -54,6 +55,17 @@ def test_conditioning_draws_from_a_posterior():
         # Either way what is drawn has the measurement, to its noise.
         left = names["operator"](names["x"]) - names["y"]
         assert float(jnp.sqrt(jnp.mean(left**2))) < 0.1
+
+
+def test_restoring_draws_from_a_problem(monkeypatch):
+    instead_of_unets(monkeypatch)
+    model = jax.jit(Model.init, static_argnums=1)(sample_keys([0])[0], SMALL)
+    images = archive.load("digits").images[:2].astype(np.float32) / 127.5 - 1
+    names = {"model": model, "images": images}
+    (code,) = blocks("restoring.md")
+    exec(code, names)
+    drawn = np.concatenate([part.images for part in names["parts"]])
+    assert drawn.shape == (8, 8, 8, 1) and names["parts"][0].finite.all()
 
 
 def test_data_makes_a_batch(monkeypatch):

@@ -16,7 +16,7 @@ CURVED = inverse.build_operator("phase-retrieval", SHAPE)
 PRIOR = ideal.gaussian(0.0, 0.5)
 GRID = timesteps.edm(4)
 NOISY, CLEAN = 0.1, 0.0
-FOR_CLEAN = "projection steps.pigdm steps.ddnm steps.repaint"
+FOR_CLEAN = "projection steps.pigdm steps.ddnm steps.repaint steps.score_sde"
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -51,8 +51,8 @@ def test_by_name_it_is_the_function_with_its_options():
         (MASK, NOISY, FOR_CLEAN),
         (MASK, CLEAN, "dps"),
         (PLAIN, NOISY, f"{FOR_CLEAN} steps.ddnm_plus steps.ddrm"),
-        (CURVED, CLEAN, "dps steps.repaint steps.ddnm_plus steps.ddrm"),
-        (lambda x: x + 1.0, CLEAN, "dps steps.repaint steps.ddnm_plus steps.ddrm"),
+        (CURVED, CLEAN, "dps steps.repaint steps.score_sde steps.ddnm_plus steps.ddrm"),
+        (lambda x: x + 1.0, CLEAN, "dps steps.repaint steps.score_sde steps.ddnm_plus steps.ddrm"),
     ],
     ids=["a mask with noise", "without", "frequencies", "moduli", "affine"],
 )  # fmt: skip
