@@ -11,6 +11,7 @@ PROGRAM = """
 import sys
 from edm_jax import *
 from edm_jax import load, generate, __version__
+from edm_jax.evaluation import features, frechet
 heavy = ("orbax", "tqdm", "edm_jax.training", "edm_jax.cli")
 print([name for name in sys.modules if name.startswith(heavy)])
 """
