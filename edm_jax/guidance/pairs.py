@@ -201,9 +201,11 @@ def compose(conds: Sequence[Denoiser], uncond: Denoiser, scales: Sequence[Scale]
     scales = [check_scale(scale, name="scales") for scale in scales]
 
     def denoise(x, sigma):
-        base = uncond(x, sigma)
+        base, images = uncond(x, sigma), [cond(x, sigma) for cond in conds]
+        for image in images:
+            check_images(x, uncond=base, conds=image)
         return base + sum(
-            at(scale, sigma, x) * (cond(x, sigma) - base) for cond, scale in zip(conds, scales)
+            at(scale, sigma, x) * (image - base) for image, scale in zip(images, scales)
         )
 
     return denoise
@@ -236,28 +238,39 @@ def paired(
             first, second = main.both(x, sigma)  # type: ignore[attr-defined]
         else:
             first, second = main(x, sigma), guide(x, sigma)
+        check_images(x, main=first, guide=second)
         return combine(x, sigma, first, second)
 
     if interval is None:
         return guided
     low, high = check_interval(interval)
 
+    def of_both(x, sigma, first):
+        second = guide(x, sigma)
+        check_images(x, main=first, guide=second)
+        return combine(x, sigma, first, second)
+
     def limited(x, sigma):
         sigma = jnp.asarray(sigma)
         inside = (low < sigma) & (sigma <= high)
         if sigma.ndim:  # each sample has its own level: all are asked for both
             first = main(x, sigma)
-            return jnp.where(
-                column(inside, x) > 0, combine(x, sigma, first, guide(x, sigma)), first
-            )
+            return jnp.where(column(inside, x) > 0, of_both(x, sigma, first), first)
         if together:
             return jax.lax.cond(inside, guided, lambda x, s: main(x, s), x, sigma)
         first = main(x, sigma)
-        return jax.lax.cond(
-            inside, lambda: combine(x, sigma, first, guide(x, sigma)), lambda: first
-        )
+        return jax.lax.cond(inside, lambda: of_both(x, sigma, first), lambda: first)
 
     return limited
+
+
+def check_images(x: jax.Array, **denoised: jax.Array) -> None:
+    """Raises ValueError unless what denoisers return, by their names, has the shape of x."""
+    for name, images in denoised.items():
+        if jnp.shape(images) != x.shape:
+            raise ValueError(
+                f"{name} must return images of the shape of x, {x.shape}, got {jnp.shape(images)}"
+            )
 
 
 def check_interval(interval: Any) -> Interval:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from edm_jax import checks
 from edm_jax.checks import Denoiser, Remembering, inner
-from edm_jax.guidance.pairs import Interval, check_interval, paired
+from edm_jax.guidance.pairs import Interval, check_images, check_interval, paired
 from edm_jax.guidance.scales import Scale, at, check_scale
 
 
@@ -75,6 +75,7 @@ def adaptive_projected(
 
     def denoise(x, sigma, before):
         main, guide = cond(x, sigma), uncond(x, sigma)
+        check_images(x, cond=main, uncond=guide)
         moved = main - guide + momentum * before
         return result(x, sigma, main, guide, moved), moved
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from edm_jax import checks
 from edm_jax.checks import Denoiser, Remembering
 
 
@@ -48,9 +48,13 @@ def in_steps(
     Raises:
       ValueError: steps the wrong way round or negative, no evaluations.
     """
-    checks.between("start", start, 0)
-    checks.between("stop", stop, start)
-    checks.between("evaluations", evaluations, 1)
+    for name, value, least in (
+        ("start", start, 0),
+        ("stop", stop, start),
+        ("evaluations", evaluations, 1),
+    ):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
     def denoise(x, sigma, calls):
         step = calls // evaluations

@@ -76,9 +76,11 @@ def check_measurement(operator: Operator, x: jax.Array, y: jax.Array) -> jax.Arr
       y: [B, ...], the measurement.
 
     Raises:
-      ValueError: another shape than the operator's output.
+      ValueError: another shape than the operator's output, or an output that is no array.
     """
     made = jax.eval_shape(operator, x)
+    if not isinstance(made, jax.ShapeDtypeStruct):
+        raise ValueError(f"operator must return one array, got {type(made).__name__}")
     if made.shape != jnp.shape(y):
         raise ValueError(f"y must have the shape of operator(x), {made.shape}, got {jnp.shape(y)}")
     return jnp.asarray(y, x.dtype)

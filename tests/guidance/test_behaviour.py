@@ -13,6 +13,7 @@ from edm_jax.checks import Remembering
 MAIN = ideal.gaussian(0.8, 0.3)
 GUIDE = ideal.gaussian(0.1, 0.6)
 NOISE = normal(sample_keys(range(8)), (2, 2, 3))
+GRAY = lambda x, sigma: GUIDE(x, sigma)[..., :1]  # of other images
 LOG_PROB = lambda x, sigma: -jnp.sum((x - 0.5) ** 2, axis=(1, 2, 3)) / (1 + jnp.asarray(sigma) ** 2)
 
 # name -> the guided denoiser at a scale
@@ -206,8 +207,13 @@ def test_scales_over_frames():
         (lambda: guidance.classifier_free(MAIN, GUIDE, float("nan")), "scale must be a finite"),
         (lambda: guidance.classifier_free(MAIN, GUIDE, 1, interval=(2, 1)), "interval must be"),
         (lambda: guidance.classifier_free(MAIN, GUIDE, 1, interval=3), "interval must be"),
-        (lambda: guidance.in_steps(MAIN, lambda main: main, 3, 2), r"stop must lie in \[3"),
-        (lambda: guidance.in_steps(MAIN, lambda main: main, -1, 2), "start must lie"),
+        (lambda: guidance.in_steps(MAIN, lambda main: main, 3, 2), "stop must be an integer of at"),
+        (lambda: guidance.in_steps(MAIN, lambda main: main, 0.5, 2), "start must be an integer"),
+        (lambda: guidance.classifier_free(MAIN, GRAY, 2.0)(NOISE, 1.0),
+         r"guide must return images of the shape of x, \(8, 2, 2, 3\), got \(8, 2, 2, 1\)"),
+        (lambda: guidance.autoguidance(MAIN, GRAY, 2.0, interval=(0, 2))(NOISE, 1.0), "guide must"),
+        (lambda: guidance.compose([MAIN, GRAY], GUIDE, [1.0, 1.0])(NOISE, 1.0), "conds must"),
+        (lambda: draw(guidance.adaptive_projected(MAIN, GRAY, 2.0, momentum=-0.5)), "uncond must"),
         (lambda: guidance.classifier_free(MAIN, GUIDE, 1, rescale=1.5), "rescale must lie"),
         (lambda: guidance.classifier_free(MAIN, GUIDE, 1, rescale_on="x"), "rescale_on must be"),
         (lambda: guidance.compose([MAIN], GUIDE, []), "scales must be one for each"),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edm_jax import checks, randomness
-from edm_jax.inverse.measurement import check_iterations, residual
+from edm_jax.inverse.measurement import check_iterations, check_measurement, residual
 from edm_jax.inverse.operators import Operator
 from edm_jax.inverse.steps.loop import check_travel, loop, travel
 from edm_jax.samplers import Loop, Tableau, predictor_corrector
@@ -142,5 +142,5 @@ def score_sde(
 
 def _to_known(x, operator, y, level, noise, iterations):
     """A^+ (y + level A noise - A x): from x to what is known of it, at a noise level."""
-    noisy = jnp.asarray(y, x.dtype) + level * operator(noise)
+    noisy = check_measurement(operator, x, y) + level * operator(noise)
     return residual(x, operator, noisy, iterations=iterations).invert(0.0, 1.0)
