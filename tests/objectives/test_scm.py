@@ -159,6 +159,31 @@ def test_of_data_as_wide_as_the_network_takes_them_f_is_a_tangent():
     np.testing.assert_allclose(student.network(x_t / SD, t), -np.tan(0.35) / SD * x_t, rtol=1e-5)
 
 
+def test_a_linear_network_learns_it():
+    """F = a(t) x with a polynomial a, by Newton's method for a held tangent; a is -tan(t / 2)."""
+    student, still = exact(0.0, SD)  # the flow stands still: a teacher of 0
+    objective = made(student, teacher=still, warmup_kimg=0.0, weight="x0")
+
+    @jax.jit
+    def descend(t):
+        basis = lambda t: jnp.stack([(t / 1.5) ** k for k in (1, 3, 5, 7)], axis=1)
+        # So small that the normalised tangent is ten times the tangent.
+        y = 1e-3 / jnp.cos(t)[:, None] * jnp.ones((1, 2))
+        examples = Examples(y, SD * jnp.tan(t), 0 * y, {})
+
+        def minimised(w):
+            model = Wrapped(lambda x, t: (basis(t) @ w)[:, None] * x, TRIGFLOW)
+            return objective.loss(model, objective.init(), examples).minimised.sum()
+
+        curvature = 2 * (1e-3 / SD) ** 2 * basis(t).T @ basis(t)
+        newton = lambda w, _: (w - 0.02 * jnp.linalg.solve(curvature, jax.grad(minimised)(w)), None)
+        return basis(t) @ jax.lax.scan(newton, jnp.zeros(4), length=600)[0]
+
+    with jax.enable_x64(True):
+        t = jnp.linspace(0.02, 1.5, 60)
+        np.testing.assert_allclose(descend(t), -jnp.tan(t / 2), atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["trigflow", "edm"])
 def test_the_derivative_is_that_of_differences(name):
     """cos t sin t dF/dt along the path, and so the whole tangent, near both ends."""
