@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Source:
 
     about: dict[str, Any]
     sets: list[Any]
-    images: Any
+    images: Callable[[int, np.ndarray], Iterator[np.ndarray]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
