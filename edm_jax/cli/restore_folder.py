@@ -128,7 +128,7 @@ def finish(folder: epath.Path, places: Iterable[int], draws: int) -> list[dict[s
     """Writes the mean and the deviation of the draws, and the picture; scores all.
 
     Everything is computed from the files of truth and draws, so that it does not depend on how
-    often the command was stopped.
+    often the command was stopped; what was left unfinished then goes.
 
     Args:
       folder: where they all are.
@@ -140,6 +140,8 @@ def finish(folder: epath.Path, places: Iterable[int], draws: int) -> list[dict[s
       decibels of 255, None for equal images.
     """
     psnr, ssim = metrics()
+    for part in PARTS:
+        files.remove_unfinished(folder / part)
     rows, tiles = [], []
     for place in places:
         truth = pictures.read(folder / name_of("truth", place)).astype(np.float64)

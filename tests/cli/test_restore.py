@@ -123,6 +123,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(small, tmp_path, monk
         assert restore(small, tmp_path / "out", *more) == 130
     there = content(tmp_path / "out")
     assert sum("draws" in str(name) for name in there) == 8
+    (tmp_path / "out" / "draws" / ".000000-01.png.7.tmp").write_bytes(b"half")
     assert "average" not in json.loads((tmp_path / "out" / "restore.json").read_text())
     capsys.readouterr()
     assert restore(small, tmp_path / "out", *more) == 0
