@@ -17,6 +17,7 @@ COMMANDS = {
     "restore": "restore images from measurements: inpaint, enlarge, deblur …",
     "edit": "draw images of one's own again, invert and interpolate them",
     "dataset": "make or check a data set",
+    "tune": "tune samplers of few network evaluations to a model",
     "posterior-variance": "measure on data what Analytic-DPM asks for",
     "evaluate": "measure images and models: distances to data, scores, what may be compared",
     "ema": "choose the width of a run's moving average afterwards",

@@ -34,6 +34,7 @@ from edm_jax.cli.sampler import (
     make_sampler,
     with_digests,
 )
+from edm_jax.cli.tuned import add_tuned_argument, tuned_sampler
 from edm_jax.generation.guided import check_unlabelled
 from edm_jax.model import Model
 from edm_jax.runtime import files, pictures, processes
@@ -70,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_quiet(parser)
     add_process_arguments(parser)
     add_sampler_arguments(parser)
+    add_tuned_argument(parser)
     add_guidance_arguments(parser)
 
 
@@ -89,13 +91,14 @@ def run(args: argparse.Namespace) -> int:
         files.made(files.located(args.trajectory).parent)
     processes.initialize(args.coordinator, args.num_processes, args.process_id)
     model, step = load_model(args.checkpoint, args.ema)
-    sampler = make_sampler(args, model)
+    drawn, guide = guided_model(args, model)
+    tuned = tuned_sampler(args, model, guide)
+    sampler = tuned.tableau if tuned else make_sampler(args, model)
     decode = decoder(args.decoder, model)
     if args.trajectory and model.config.latents:
         raise ValueError(f"--trajectory must be left out for latents, got {args.trajectory}")
     if args.trajectory and not isinstance(sampler, Tableau):
         raise ValueError(f"--trajectory must be left out for the loop {args.solver}, got a file")
-    drawn, guide = guided_model(args, model)
     guided = args.guidance not in (None, 0 if args.classifier else 1)
     classes = parse_classes(args.classes, model.config.class_names)
     unlabelled = classes is None and model.config.label_dim > 0
@@ -111,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     out = files.located(args.out)
     settings = sampling_record(args, model, guide, unlabelled)
+    if tuned:
+        settings |= {"solver": f"tuned: {tuned.name}", "tableau": made_with.digest(sampler)}
     made_with.check(out / RECORD, settings)
     mine = np.arange(len(names))[processes.process_index() :: processes.process_count()]
     missing = np.array([i for i in mine if not (out / names[i]).exists()], int)

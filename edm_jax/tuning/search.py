@@ -14,7 +14,7 @@ from edm_jax.tuning.refine import mean_distance, refine, to_levels, to_shares
 from edm_jax.tuning.samples import Samples
 
 GAMMAS = (1.0, 1.15, 1.3)
-FEW, MORE = 12, 24  # samples that show who is far behind, and where levels should go
+FEW, MORE = 16, 32  # samples that show who is far behind, and where levels should go
 SOLVERS_KEPT, FIXED_KEPT, STARTS_KEPT = 8, 6, 2
 FIRST_ROUNDS, LAST_ROUNDS = 2, 6  # of `refine` from each start, and from the best of them
 

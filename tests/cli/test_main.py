@@ -13,7 +13,7 @@ from edm_jax.cli.main import COMMANDS, main, run
 from edm_jax.cli.options import Parser
 
 LESS = "a smaller --batch needs less; "
-BATCHES = [("sample", LESS), ("posterior-variance", LESS)]
+BATCHES = [("sample", LESS), ("posterior-variance", LESS), ("tune", LESS)]
 
 
 def noted(error, note):

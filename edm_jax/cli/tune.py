@@ -1,0 +1,108 @@
+"""Tune samplers of few network evaluations to a model, by distance to the model's own flow.
+
+edm-jax tune --checkpoint runs/digits --nfe 5,6,8,10
+edm-jax sample --checkpoint runs/digits --steps 8 …
+
+It writes samplers.json beside the model, from which `sample` takes the one of as many evaluations
+as --steps says. The errors it prints are those of seeds that nothing was chosen on.
+"""
+
+import argparse
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from edm_jax import generation, randomness, timesteps, tuning
+from edm_jax.cli import made_with
+from edm_jax.cli.guidance import add_guidance_arguments, guided_model
+from edm_jax.cli.options import add_quiet
+from edm_jax.cli.sample import parse_seeds
+from edm_jax.cli.sampler import add_model_arguments, load_model
+from edm_jax.cli.tuned import guidance_of
+from edm_jax.generation.seeds import NOISE, keys_of
+from edm_jax.model import Model
+from edm_jax.runtime.progress import Progress
+from edm_jax.schedules.functions import identity
+from edm_jax.weights import tuned_samplers
+from edm_jax.weights.tuned_samplers import TunedSampler, TunedSamplers
+
+LESS_MEMORY = "a smaller --batch"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    add("--nfe", default="5,6,8,10", metavar="LIST", help="numbers of evaluations (5,6,8,10)")
+    add("--seeds", default="0-63", help="such as 0-99 or 1,2,5-10 (half are held out; 0-63)")
+    add("--batch", type=int, default=16, help="images at once on a device (16)")
+    add_quiet(parser)
+    add_guidance_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tunes, writes the file, and prints a table; returns the exit code."""
+    if args.checkpoint is None:
+        raise ValueError("--checkpoint must be given, got none")
+    if args.batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {args.batch}")
+    asked = parse_seeds(args.seeds)
+    if len(asked) < 4:
+        raise ValueError(f"--seeds must be at least 4, got {len(asked)}")
+    nfes = _numbers(args.nfe)
+    model, _ = load_model(args.checkpoint, args.ema)
+    if generation.default_solver(model) == "consistency":
+        raise ValueError("--checkpoint must be a denoiser, got a consistency model")
+    drawn, guide = guided_model(args, model)
+    found: dict[int, TunedSampler] = {}
+    rows = []
+    about = {"desc": "tuning", "unit": "samplers", "quiet": args.quiet}
+    with Progress(total=len(nfes), **about) as report:
+        for tuned in _tuned(model, drawn, asked, nfes, args.batch):
+            best, fixed = tuned.best, tuned.fixed
+            found[tuned.nfe] = TunedSampler(
+                best.name, best.tableau, best.error, fixed.name, fixed.error
+            )
+            rows.append(_row(tuned))
+            report.update(1)
+    path = tuned_samplers.beside(args.checkpoint)
+    weights = made_with.digest(model.params)
+    tuned_samplers.save(TunedSamplers(weights, guidance_of(args, guide), found), path)
+    if not args.quiet:
+        print("calls  fixed    searched learned  best: ratio, what it is (the best fixed choice)")
+        print(*rows, path, sep="\n")
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and 1 <= int(word) <= 50 for word in words):
+        raise ValueError(f"--nfe must be numbers from 1 to 50, such as 5,6,8,10, got {text!r}")
+    return sorted({int(word) for word in words})
+
+
+def _tuned(
+    model: Model, drawn: Model | generation.Guided, seeds: list[int], nfes: list[int], batch: int
+) -> Iterator[tuning.Tuned]:
+    known = model.preconditioner
+    found, labels = generation.pairs(model, seeds)
+    draw = jax.jit(lambda s: randomness.normal(keys_of(s)[:, NOISE], model.image_shape))
+    ends = timesteps.noise_range("edm", bounds=(known.sigma_min, known.sigma_max))
+    assert ends is not None  # the grid has a range
+    return tuning.tune_each(
+        generation.host_denoiser(drawn, batch_size=batch),
+        np.asarray(draw(found)),
+        nfes,
+        context=np.full(len(found), -1, np.int32) if labels is None else labels,
+        sigma_min=ends[0],
+        sigma_max=ends[1],
+        round_sigma=None if known.round_sigma is identity else known.round_sigma,
+    )
+
+
+def _row(tuned: tuning.Tuned) -> str:
+    three = (tuned.fixed, tuned.searched, tuned.learned)
+    errors = " ".join(f"{one.error:<8.4g}" for one in three)
+    ratio = tuned.best.error / tuned.fixed.error if tuned.fixed.error else 1.0
+    return f"{tuned.nfe:<6} {errors} {ratio:.2f}, {tuned.best.name} ({tuned.fixed.name})"
