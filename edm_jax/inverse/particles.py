@@ -147,6 +147,7 @@ def particle_filter(
       ValueError: a tableau of another kind, an option out of range, arguments of wrong shapes.
     """
     checks.between("threshold", threshold, 0.0, 1.0)
+    noise = jnp.asarray(noise)
     if noise.ndim < 2:
         raise ValueError(f"noise must have shape [B, P, ...], got {noise.shape}")
     table = _check_tableau(tableau, gradient)
