@@ -308,4 +308,6 @@ def _values(option: Option) -> str:
         first = [option.default] if option.default in option.choices else []
         rest = [choice for choice in option.choices if choice not in first]
         return "|".join(map(str, first + rest))
+    if option.type is Sequence and option.default is None:
+        return "A,B,…"
     return option.type.__name__ if option.default is None else str(option.default)

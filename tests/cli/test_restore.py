@@ -243,5 +243,6 @@ def test_the_list_is_the_registries(capsys):
     parts = [part.splitlines() for part in text.strip().split("\n\n")]
     names = [[line.split()[0] for line in p[1:] if not line.startswith(" ")] for p in parts]
     assert names == [list(TASKS), list(METHODS)]
+    assert "--task-option box=A,B,… share=float mask_seed=0\n" in text
     assert "--task-option factor=2 kernel=box|bicubic\n" in text
     assert restore_command.LESS_MEMORY == "a smaller --batch"
