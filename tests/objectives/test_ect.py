@@ -159,6 +159,14 @@ def test_a_row_of_no_residual_and_a_row_that_meets_the_data_have_finite_gradient
     assert np.isfinite(jax.jacobian(loss)(0.3)).all()
 
 
+def test_no_network_is_asked_at_level_0():
+    asked = []
+    model = Given(lambda x, sigma: asked.append(np.asarray(sigma)) or x)
+    pairs = Pairs(np.ones((2, 3)), np.array([1.0, 2.0]), np.array([0.0, 1.5]), np.ones((2, 3)), {})
+    objective_of().loss(model, State(), pairs)
+    assert len(asked) == 2 and np.concatenate(asked).min() > 0
+
+
 def linear(gain, mean=0.0):
     """D = mean + g(sigma) (x - mean)."""
     return Given(lambda x, sigma: mean + gain(sigma)[:, None] * (x - mean))
