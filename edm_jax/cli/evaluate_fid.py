@@ -26,13 +26,14 @@ from edm_jax.cli.guidance import add_guidance_arguments, guided_model
 from edm_jax.cli.latents import add_decoder_argument, decoder
 from edm_jax.cli.options import add_overwrite, add_process_arguments, add_quiet
 from edm_jax.cli.published import add_published_argument, apply_published
-from edm_jax.cli.sample import sampling_record
 from edm_jax.cli.sampler import (
     add_model_arguments,
     add_sampler_arguments,
     load_model,
     make_sampler,
 )
+from edm_jax.cli.sampling_record import sampling_record
+from edm_jax.cli.tuned import add_tuned_argument, tuned_sampler
 from edm_jax.data import archive
 from edm_jax.evaluation import collection, records, references, scores
 from edm_jax.evaluation.features import Extractor
@@ -83,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_quiet(parser)
     add_process_arguments(parser)
     add_sampler_arguments(parser)
+    add_tuned_argument(parser)
     add_guidance_arguments(parser)
     parser.set_defaults(classes="random")
 
@@ -156,8 +158,9 @@ def _model(args: argparse.Namespace) -> Source:
     if model.config.latents and args.decoder is None:
         raise ValueError("--decoder must be given for a model of latents, got none")
     decode = decoder(args.decoder, model)
-    sampler = make_sampler(args, model)
     drawn, guide = guided_model(args, model)
+    tuned = tuned_sampler(args, model, guide)
+    sampler = tuned.tableau if tuned else make_sampler(args, model)
     count = records.FULL if args.num is None else args.num
     ranges = RANGES if args.ranges is None else args.ranges
     firsts = [index * count for index in range(ranges)]
@@ -181,7 +184,7 @@ def _model(args: argparse.Namespace) -> Source:
         "step": step,
         "nfe": sampler.nfe,
         "tableau": made_with.digest(sampler) if isinstance(sampler, Tableau) else None,
-        "made_with": sampling_record(args, model, guide, False),
+        "made_with": sampling_record(args, model, guide, tuned=tuned),
     }
     return Source(about, seeds, images)
 

@@ -18,7 +18,6 @@ from edm_jax.cli import made_with, sample_folder
 from edm_jax.cli.guidance import (
     UNLABELLED,
     add_guidance_arguments,
-    guidance_record,
     guided_by,
     guided_model,
 )
@@ -26,14 +25,13 @@ from edm_jax.cli.latents import add_decoder_argument, decoder, write_sample
 from edm_jax.cli.options import add_process_arguments, add_quiet
 from edm_jax.cli.published import add_published_argument, apply_published
 from edm_jax.cli.sampler import (
-    SAMPLER_ARGUMENTS,
     add_model_arguments,
     add_sampler_arguments,
     list_solvers,
     load_model,
     make_sampler,
-    with_digests,
 )
+from edm_jax.cli.sampling_record import sampling_record
 from edm_jax.cli.tuned import add_tuned_argument, tuned_sampler
 from edm_jax.generation.guided import check_unlabelled
 from edm_jax.model import Model
@@ -113,9 +111,7 @@ def run(args: argparse.Namespace) -> int:
         sample_folder.name_of(seed, label, suffix=suffix) for seed, label in zip(seeds, folders)
     ]
     out = files.located(args.out)
-    settings = sampling_record(args, model, guide, unlabelled)
-    if tuned:
-        settings |= {"solver": f"tuned: {tuned.name}", "tableau": made_with.digest(sampler)}
+    settings = sampling_record(args, model, guide, unlabelled=unlabelled, tuned=tuned)
     made_with.check(out / RECORD, settings)
     mine = np.arange(len(names))[processes.process_index() :: processes.process_count()]
     missing = np.array([i for i in mine if not (out / names[i]).exists()], int)
@@ -234,22 +230,6 @@ def _check_unlabelled(args: argparse.Namespace, model: Model, guide: Model | Non
         raise ValueError(
             f"--guide must be another model with --class none, got {args.guide or UNLABELLED}"
         )
-
-
-def sampling_record(
-    args: argparse.Namespace, model: Model, guide: Model | None, unlabelled: bool
-) -> dict[str, Any]:
-    """Everything that decides an image, its seed and class aside."""
-    return {
-        "weights": made_with.digest(model.params),
-        **{name: getattr(args, name) for name in SAMPLER_ARGUMENTS},
-        "solver": args.solver or generation.default_solver(model),
-        "steps": args.steps or generation.default_steps(model),
-        "option": with_digests(args.option),
-        **guidance_record(args, None if guide is None else made_with.digest(guide.params)),
-        "decoder": args.decoder,
-        "class": "none" if unlabelled else None,  # its images have the names of random classes'
-    }
 
 
 def parse_seeds(text: str) -> list[int]:
