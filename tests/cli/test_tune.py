@@ -57,6 +57,19 @@ def test_another_sampler_or_guidance_leaves_it(tuned, tmp_path, options):
     assert record(tmp_path / "a")["solver"] in ("ipndm", "heun")
 
 
+def test_evaluate_measures_it_and_says_so(tuned, tmp_path):
+    reference = tmp_path / "digits.npz"
+    words = ["--data=digits", f"--dest={reference}", "--features=pixels", "--keep=50", "--quiet"]
+    assert main(["evaluate", "reference", *words]) == 0
+    few = ["--batch=4", "--steps=2", "--num=40", "--fewer", "--quiet", "--features=pixels"]
+    given = [f"--checkpoint={tuned}", f"--reference={reference}", *few]
+    name = tuned_samplers.load(tuned / "samplers.json").samplers[2].name
+    for options, solver in ([], f"tuned: {name}"), (["--untuned"], "ipndm"):
+        out = tmp_path / f"{solver[:5]}.json"
+        assert main(["evaluate", "fid", *given, *options, f"--out={out}"]) == 0
+        assert json.loads(out.read_text())["images"]["made_with"]["solver"] == solver
+
+
 def test_a_file_of_other_weights_is_refused(tuned, model, tmp_path, capsys):
     other = jax.tree.map(lambda p: 1.01 * p, model.params)
     save(model.replace(params=other), tmp_path / "other")
