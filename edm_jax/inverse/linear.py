@@ -18,8 +18,11 @@ def _ratio(a: jax.Array, b: jax.Array, going: jax.Array) -> jax.Array:
 
 
 def _solved(b: jax.Array) -> jax.Array:
-    """The squared residual under which a sample is solved to rounding."""
-    return jnp.finfo(b.dtype).eps ** 2 * inner(b, b)
+    """The squared residual under which a sample is solved to rounding.
+
+    A step from what rounding has left would add nothing, and its derivative is not finite.
+    """
+    return (100 * jnp.finfo(b.dtype).eps) ** 2 * inner(b, b)
 
 
 def conjugate_gradients(matrix: Map, b: jax.Array, iterations: int) -> jax.Array:
@@ -61,21 +64,26 @@ def gmres(matrix: Map, b: jax.Array, iterations: int) -> jax.Array:
     Returns:
       u, of b's shape.
     """
-    least = _solved(b)
+    least, eps = _solved(b), jnp.finfo(b.dtype).eps
     room = jnp.zeros((iterations, *b.shape), b.dtype)
 
     def step(i, state):
         u, r, directions, images = state
         p, q = r, matrix(r)
-        going = inner(r, r) > least
+        whole = inner(q, q)
 
         def orthogonal(j, pair):
             p, q = pair
-            share = _ratio(inner(q, images[j]), inner(images[j], images[j]), going)
+            share = inner(q, images[j])
             return p - share * directions[j], q - share * images[j]
 
         p, q = jax.lax.fori_loop(0, iterations, orthogonal, (p, q))  # those to come are 0
-        alpha = _ratio(inner(r, q), inner(q, q), going)
+        size = inner(q, q)
+        # Solved, or no direction is left but what rounding makes of those that there were.
+        going = (inner(r, r) > least) & (size > eps * whole)
+        scale = jnp.where(going, jax.lax.rsqrt(jnp.where(going, size, 1.0)), 0.0)
+        p, q = scale * p, scale * q
+        alpha = inner(r, q)
         return u + alpha * p, r - alpha * q, directions.at[i].set(p), images.at[i].set(q)
 
     return jax.lax.fori_loop(0, iterations, step, (jnp.zeros_like(b), b, room, room))[0]

@@ -212,6 +212,7 @@ TASKS: dict[str, Task] = {
 def build_operator(name: str, shape: Sequence[int], **options: Any) -> Operator:
     """Builds the operator of a task by its name.
 
+    >>> import jax.numpy as jnp
     >>> build_operator("super-resolve", (8, 8, 1), factor=4)(jnp.ones((1, 8, 8, 1))).shape
     (1, 2, 2, 1)
 

@@ -19,7 +19,7 @@ class Blur:
     """A model of Gaussian data; a label adds its class's number, from 1, to what it sees."""
 
     label_dim: int = 0
-    image_shape = SHAPE
+    image_shape, latents = SHAPE, False
     config = property(lambda self: self)
 
     def denoiser(self, one_hot):

@@ -187,7 +187,7 @@ WRONG_ARGUMENTS = {
         {"precond": "ve"},
         "class_name must be .* where precond is 've', got 'VPPrecond'",
     ),
-    "wrapper": ({"precond": "edm2"}, "precond must be .*, got 'edm2'"),
+    "wrapper": ({"precond": "edm3"}, "precond must be .*, got 'edm3'"),
     "out of range": ({"epsilon_t": 2.0}, "epsilon_t"),
     "a thousand blocks": ({"num_blocks": 1000}, "do not fit the network: 144 tensors"),
     "infinite": ({"img_channels": float("inf")}, "img_channels must be .*, got inf"),
