@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from edm_jax import latents, sample_keys
 from edm_jax.training.examples import prepare
@@ -23,6 +24,7 @@ def test_a_draw_has_its_mean_and_its_deviation():
     assert abs(n.mean()) < 5 / n.size**0.5 and abs(n.std() - 1) < 0.02
 
 
+@pytest.mark.slow
 def test_what_a_step_is_given_is_of_the_example_s_key_alone():
     keys = jax.vmap(lambda key: jax.random.split(key, 2))(sample_keys(range(64)))
     batch = {"images": MOMENTS, "labels": np.zeros((64, 0), np.float32)}

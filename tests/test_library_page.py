@@ -22,6 +22,7 @@ def close(found, wanted):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_ensemble_in_parts_is_the_same(page):
     assert np.std(page["drawn"]) > 0.1
     close(page["in_parts"], page["drawn"])
@@ -38,6 +39,7 @@ def test_one_member_over_eight_devices_is_the_same(page):
     close(page["in_strips"], page["drawn"][:1])
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_without_remat(page):
     sample, denoise, tableau = page["sample"], page["denoise"], page["tableau"]
     total = lambda noise: (sample(denoise, tableau, noise, page["path"]) ** 2).sum()

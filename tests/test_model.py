@@ -18,6 +18,7 @@ def tiny(**changes):
     return Model.init(jax.random.key(0), config)
 
 
+@pytest.mark.slow
 def test_it_says_in_a_line_what_it_is():
     assert repr(tiny(label_dim=3)) == (
         "Model(song, 8x8x1, 3 classes, preconditioner edm, 10,625 parameters)"
@@ -25,6 +26,7 @@ def test_it_says_in_a_line_what_it_is():
     assert "no classes" in repr(Model.build(ddpmpp(), None))
 
 
+@pytest.mark.slow
 def test_a_denoiser_with_a_variance_is_the_denoiser_and_more():
     model = tiny(learned_variance=True)
     params = jax.tree.map(lambda a: a + 0.01, model.params)

@@ -88,6 +88,7 @@ def test_fold_in_broadcasts_keys_against_data():
     np.testing.assert_array_equal(raw(randomness.fold_in(keys[1], 6)), single[1][2])
 
 
+@pytest.mark.slow
 def test_moments():
     keys = randomness.fold_in(jax.random.key(3), jnp.arange(1000))
     normal = np.asarray(randomness.normal(keys, (200,)), np.float64)
@@ -121,6 +122,7 @@ def test_bad_keys_are_named():
         randomness.fold_in(jax.random.key(0), 0.5)
 
 
+@pytest.mark.slow
 def test_split_keys_belong_to_the_sample_and_to_one_draw_each():
     keys = randomness.sample_keys(range(5))
     parts = randomness.split(keys, 3)

@@ -19,6 +19,7 @@ def python(word: str) -> str:
     return block
 
 
+@pytest.mark.slow
 def test_the_example_of_composition_draws_images():
     names: dict = {}
     exec(python("edm_jax.denoiser("), names)
@@ -29,6 +30,7 @@ def test_the_example_of_composition_draws_images():
     assert images.std() == pytest.approx(float(np.sqrt(variance)), rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_three_calls_of_the_command(monkeypatch):
     config = edm_jax.ddpmpp(
         resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,), num_blocks=1,

@@ -39,6 +39,7 @@ def log_density(x, sigma):
 POINTS = np.random.default_rng(0).standard_normal((7, 2)) * 1.5
 
 
+@pytest.mark.slow
 def test_tweedie():
     """(D - x) / sigma^2 is the gradient of log p, and dD/dx the covariance over sigma^2."""
 
@@ -68,6 +69,7 @@ def test_conversions_invert_each_other(prediction):
     np.testing.assert_allclose(back(x, sigma[2])[2], MIXTURE(x, sigma)[2], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_conversions_of_known_data_and_noise():
     """Of a perfect denoiser of one point y, every prediction is its textbook target."""
     rng = np.random.default_rng(1)
@@ -149,6 +151,7 @@ def test_reverse_sde_keeps_the_marginals(name):
         np.testing.assert_allclose(rate, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_reverse_sde_of_vp_is_the_textbook_one():
     schedule, x, t = schedules.vp(), jnp.asarray(POINTS), 0.3
     beta = 0.1 + 19.9 * t

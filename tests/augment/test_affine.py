@@ -16,6 +16,7 @@ def some_maps(count, seed=0):
     return linear, 5 * jax.random.normal(shift_key, (count, 2))
 
 
+@pytest.mark.slow
 def test_products_and_gather_agree():
     images = jax.random.normal(jax.random.key(0), (5, 12, 16, 3))
     places = jax.jit(affine._positions, static_argnums=(2, 3))(*some_maps(5), 12, 16)
@@ -35,6 +36,7 @@ def test_tpu_gets_products_and_others_the_gather():
         assert dots and all("precision = [HIGHEST, HIGHEST]" in line for line in dots)
 
 
+@pytest.mark.slow
 def test_the_identity_is_nearly_exact():
     images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3), minval=-1.0, maxval=1.0)
     linear, shift = jnp.tile(jnp.eye(2), (2, 1, 1)), jnp.zeros((2, 2))
@@ -50,6 +52,7 @@ def test_beyond_the_reflection_lies_zero():
     np.testing.assert_allclose(near, 1.0, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_pass_through():
     """The resampling is linear in the images: its gradient is the adjoint."""
     linear, shift = some_maps(2)

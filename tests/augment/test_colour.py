@@ -23,6 +23,7 @@ def all_amounts(**given):
     return {name: np.float32([value]) for name, value in amounts.items()}
 
 
+@pytest.mark.slow
 def test_each_transform_in_closed_form():
     images = jax.random.uniform(jax.random.key(0), (1, 4, 4, 3), minval=-1.0, maxval=1.0)
     mean = images.mean(-1, keepdims=True)

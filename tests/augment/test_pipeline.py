@@ -87,6 +87,7 @@ def test_matches_the_reference(golden, case):
     )
 
 
+@pytest.mark.slow
 def test_matches_the_reference_at_a_reflected_margin():
     """Shrunk, mirrored, turned, stretched and shifted images of 16 pixels, published numbers."""
     index = np.arange(2 * 3 * 16 * 16)
@@ -148,6 +149,7 @@ def test_images_move_as_the_inverse_map_says():
     np.testing.assert_allclose(np.asarray(out)[inside], smooth(u, v)[inside], rtol=0, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_whole_pixel_shifts_agree_in_both_transforms():
     """A sub-pixel shift of whole pixels is the integer shift, reflection included."""
     images = some_images((3, 16, 16, 2))
@@ -184,6 +186,7 @@ def sixteen():
     return keys, images, jitted(augment.edm())(keys, images, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "size"), [(4, 1), (0, 7)])
 def test_a_sample_is_its_own_affair(sixteen, start, size):
     """Bit for bit the same alone and in any batch."""
@@ -200,6 +203,7 @@ def test_neighbours_do_not_matter(sixteen):
     np.testing.assert_array_equal(alone[0], together[0])
 
 
+@pytest.mark.slow
 def test_eight_devices_draw_and_apply_the_same(sixteen):
     keys, images, expected = sixteen
     rows = NamedSharding(Mesh(np.array(jax.devices()), "data"), PartitionSpec("data"))
@@ -210,6 +214,7 @@ def test_eight_devices_draw_and_apply_the_same(sixteen):
     np.testing.assert_array_equal(sharded[1], expected[1])
 
 
+@pytest.mark.slow
 def test_jit_changes_nothing():
     images = some_images((2, 8, 8, 3))
     drawn = augment.Parameters(yflip=np.float32([1, 0]), rotate_frac=np.float32([0.3, 2.0]))
@@ -218,6 +223,7 @@ def test_jit_changes_nothing():
     np.testing.assert_allclose(eager, apply(images, drawn), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_nothing_drawn_changes_nothing():
     """Bit for bit, also beside neighbours that move; and the labels are zeros."""
     images = some_images((6, 16, 16, 3))
@@ -248,6 +254,7 @@ def draws():
     return make(jax.random.split(jax.random.key(4), COUNT))
 
 
+@pytest.mark.slow
 def test_frequencies_and_widths_of_the_draws(draws):
     drawn = draws[0]
     for name, value in drawn._asdict().items():

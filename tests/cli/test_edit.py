@@ -24,6 +24,7 @@ def pixels(out, row, column):
     return np.asarray(Image.open(out / f"{row:03d}-{column:03d}.png"))[:, :, None]
 
 
+@pytest.mark.slow
 def test_redrawing(saved, tmp_path):
     out = tmp_path / "new" / "redrawn"
     assert edit(saved, out, "--sigma-max=0.8", "--label=3", "--solver=heun") == 0
@@ -44,6 +45,7 @@ def test_redrawing(saved, tmp_path):
     assert (out / "grid.png").exists()
 
 
+@pytest.mark.slow
 def test_interpolation_and_reconstruction(saved, tmp_path, capsys):
     assert edit(saved, tmp_path / "a", "--task=interpolate", "--quiet") == 0
     assert sorted(p.name for p in (tmp_path / "a").glob("0*.png"))[-1] == "001-003.png"
@@ -57,6 +59,7 @@ def test_interpolation_and_reconstruction(saved, tmp_path, capsys):
     assert np.sqrt(np.mean(back**2)) / 127.5 <= record["error"][0] + 0.01
 
 
+@pytest.mark.slow
 def test_guided_edits(model, saved, tmp_path):
     """They are drawn by the guided denoiser, of the model itself or of another."""
     config = dataclasses.replace(model.config, label_dropout=0.1)
@@ -116,6 +119,7 @@ def test_a_folder_that_is_there_is_kept(saved, tmp_path, capsys):
     assert "--out must be a new folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_unlabelled_images_can_be_redrawn_as_a_class(saved, tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -55,6 +55,7 @@ def record(zero, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_network_of_zeros_gives_the_number_that_it_must(record):
     found = json.loads(record.read_text())
     rows = np.linspace(0, 1797, COUNT, endpoint=False).astype(int)
@@ -75,6 +76,7 @@ def test_a_network_of_zeros_gives_the_number_that_it_must(record):
     assert found["images"]["count"] == COUNT and found["settings"]["probes"] == "rademacher"
 
 
+@pytest.mark.slow
 def test_a_stopped_command_goes_on_to_the_same_numbers(zero, record, tmp_path, monkeypatch):
     out = tmp_path / "zero.json"
     batches = likelihoods.batches
@@ -101,6 +103,7 @@ def test_a_stopped_command_goes_on_to_the_same_numbers(zero, record, tmp_path, m
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.slow
 def test_what_may_be_compared(saved, record, tmp_path, capsys):
     other, fewer = tmp_path / "other.json", tmp_path / "fewer.json"
     assert measure(saved, other) == 0
@@ -141,6 +144,7 @@ def test_bad_input_is_one_line_and_code_2(saved, tmp_path, options, message, cap
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_likelihood_that_is_no_number_is_an_error(model, tmp_path, capsys):
     save(model.replace(params=jax.tree.map(lambda p: p + jnp.nan, model.params)), tmp_path / "nan")
     assert measure(tmp_path / "nan", tmp_path / "x.json") == 2
@@ -148,6 +152,7 @@ def test_a_likelihood_that_is_no_number_is_an_error(model, tmp_path, capsys):
     assert not (tmp_path / "x.json").exists()
 
 
+@pytest.mark.slow
 def test_latents_have_no_pixels(small_networks, tmp_path, capsys):
     config = ddpmpp(resolution=8, channels=4, channel_mult=(1,), num_blocks=1)
     save(Model.init(jax.random.key(1), config), tmp_path / "latents")

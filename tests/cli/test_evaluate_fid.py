@@ -30,6 +30,7 @@ def measure(reference, saved, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_killed_measurement_goes_on_to_the_same_bits(measure, monkeypatch, capsys):
     code, whole = measure("whole.json", *SHORT, "--ranges=2")
     assert code == 0

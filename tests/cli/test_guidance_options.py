@@ -61,6 +61,7 @@ def drawn(out, folder="."):
     return np.stack([np.asarray(Image.open(file)) for file in files]).astype(int)
 
 
+@pytest.mark.slow
 def test_guided_images_are_those_of_the_library(models, tmp_path):
     (model, _), (guide, path) = models["dropped"], models["worse"]
     three = jax.nn.one_hot(np.array([3, 3]), 10)
@@ -87,6 +88,7 @@ def test_guided_images_are_those_of_the_library(models, tmp_path):
         assert np.abs(seen[i] - seen[j]).max() > 2
 
 
+@pytest.mark.slow
 def test_a_classifier_guides(models, tmp_path):
     (model, _), (classifier, path) = models["dropped"], models["classifier"]
     log_prob = guidance.log_prob(classifier.classifier(), jax.nn.one_hot(np.array([3, 3]), 10))
@@ -101,6 +103,7 @@ def test_a_classifier_guides(models, tmp_path):
     assert len(record["guide"]) == 32 and record["guided_by"]["checkpoint"] == path
 
 
+@pytest.mark.slow
 def test_the_record_tells_it_and_other_guidance_is_refused(models, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--guidance=2", f"--guide={models['worse'][1]}", "--guidance-interval=0.2,1.6"]
@@ -115,6 +118,7 @@ def test_the_record_tells_it_and_other_guidance_is_refused(models, tmp_path, cap
         assert "choose another folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_of_former_times_goes_on_without_guidance(models, tmp_path):
     assert draw(models, "plain", tmp_path) == 0
     record = json.loads((tmp_path / "sample.json").read_text())
@@ -126,6 +130,7 @@ def test_a_folder_of_former_times_goes_on_without_guidance(models, tmp_path):
     assert draw(models, "plain", tmp_path, "--guidance=1") == 2
 
 
+@pytest.mark.slow
 def test_no_class_draws_without_a_label(models, tmp_path, capsys):
     out = tmp_path / "none"
     assert draw(models, "dropped", out, "--class=none", f"--trajectory={tmp_path}/p.png") == 0

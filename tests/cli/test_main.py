@@ -117,6 +117,7 @@ def test_too_little_memory_is_one_line_in_every_command(name, less, capsys, monk
     )
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_is_no_error():
     words = [sys.executable, "-m", "edm_jax", "sample", "--list-solvers"]
     program = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -40,6 +40,7 @@ def measured(saved, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_file(saved, measured, tmp_path):
     assert measure(saved, tmp_path / "again.npz") == 0
     first, again = (
@@ -70,6 +71,7 @@ def test_a_network_of_zeros_gives_the_number_that_it_must(tmp_path):
     np.testing.assert_allclose(found.sigma**2 * (1 - found.value), error, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_sampling_uses_it(saved, measured, tmp_path, capsys):
     option = f"--option=posterior_variance={measured}"
     assert sample(saved, tmp_path / "a", "--solver=analytic_dpm", option) == 0

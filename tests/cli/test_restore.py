@@ -53,6 +53,7 @@ def pixels(folder, part, place, draw=None):
     return pictures.read(folder / restore_folder.name_of(part, place, draw))
 
 
+@pytest.mark.slow
 def test_the_folder_holds_what_was_measured_and_what_came_of_it(inpainted, small):
     record = json.loads((inpainted / "restore.json").read_text())
     data = archive.load("digits")
@@ -102,6 +103,7 @@ def test_equal_images_have_no_psnr():
     assert [restore_folder.ssim_window((n, n, 1)) for n in (4, 5, 8, 32)] == [3, 5, 7, 7]
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_nothing_else_of_the_call(inpainted, small, tmp_path):
     assert restore(small, tmp_path, "--num=1", "--draws=3", "--batch=2") == 0
     for part, draw in [("measured", None), ("draws", 0), ("draws", 1)]:
@@ -111,6 +113,7 @@ def test_an_image_depends_on_nothing_else_of_the_call(inpainted, small, tmp_path
     assert (first != second).any()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(small, tmp_path, monkeypatch, capsys):
     more = ["--num=6"]  # 12 draws, 8 of them in the first batch
     assert restore(small, tmp_path / "whole", *more) == 0
@@ -133,6 +136,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(small, tmp_path, monk
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_one_draw_has_no_deviation(small, tmp_path):
     options = ["--task=super-resolve", "--noise=0", "--method=steps.ddnm", "--draws=1", "--label=3"]
     assert restore(small, tmp_path, *options) == 0
@@ -195,6 +199,7 @@ def test_a_model_that_knows_labels_alone_must_be_told_one(saved, tmp_path, capsy
     assert "--label must be 'own' or a class" in last_line(capsys)
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_refused_and_left_alone(inpainted, small, tmp_path, capsys):
     before = content(inpainted)
     for options, message in {
@@ -220,6 +225,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(inpainted, small, 
         assert "another process is at work here" in last_line(capsys)
 
 
+@pytest.mark.slow
 def test_images_of_nan_are_named_and_not_written(small, tmp_path, monkeypatch, capsys):
     nothing = lambda self, labels=None: lambda x, sigma: x * np.nan
     with monkeypatch.context() as patch:

@@ -37,11 +37,13 @@ def images_of(model, seeds, classes):
     return np.concatenate([part.images for part in parts])
 
 
+@pytest.mark.slow
 def test_labels_reach_the_network(model):
     three, four = (images_of(model, range(4), [c]) for c in (3, 4))
     assert (three != four).any()
 
 
+@pytest.mark.slow
 def test_a_path_ends_in_its_image(model):
     tableau = heun(timesteps.edm(4))
     paths, sigmas = generation.paths(model, tableau, range(4), columns=3)
@@ -53,6 +55,7 @@ def test_a_path_ends_in_its_image(model):
     assert np.abs(paths[:, -1].astype(int) - part.images).max() <= 1
 
 
+@pytest.mark.slow
 def test_classes(model):
     seeds, labels = generation.pairs(model, [5, 6], "all")
     assert seeds.tolist() == [5, 6] * 10 and labels.tolist() == [c for c in range(10) for _ in "ab"]
@@ -61,6 +64,7 @@ def test_classes(model):
     assert random[7:9] == generation.pairs(model, [7, 8])[1].tolist()
 
 
+@pytest.mark.slow
 def test_each_seed_may_have_its_own_label(model):
     tableau = heun(timesteps.edm(2))
     chosen = dict(seeds=[3, 1, 3], labels=[9, 0, 2], batch_size=4, devices=1)
@@ -108,6 +112,7 @@ def command(saved, out, *options):
     return main(["sample", "--checkpoint", saved, "--out", str(out), "--steps=3", *options])
 
 
+@pytest.mark.slow
 def test_the_command_writes_images_a_grid_and_labels(saved, tmp_path, capsys):
     out = tmp_path / "a"
     options = ["--seeds=0-2", "--class=all", "--batch=4"]
@@ -239,6 +244,7 @@ def test_solvers_for_other_models_are_made_for_those(model):
     assert sampler_of(config, "--solver=improved_ddpm").variance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -261,6 +267,7 @@ def test_any_solver_of_the_list_samples(saved, tmp_path, options):
     assert (first != second).any()
 
 
+@pytest.mark.slow
 def test_a_learned_variance_of_a_conditional_model_samples(model, tmp_path):
     config = dataclasses.replace(model.config, learned_variance=True)
     save(Model.init(jax.random.key(0), config), tmp_path / "learned")
@@ -281,6 +288,7 @@ def test_the_list_is_the_registries(capsys):
     assert "round_sigma" not in text
 
 
+@pytest.mark.slow
 def test_a_solver_of_ones_own_needs_no_change_of_the_command(saved, tmp_path, monkeypatch, capsys):
     def mine(
         sigmas, *, pull: float = 1.0, mode: Literal["a", "b"] = "a", schedule: Schedule = None

@@ -42,6 +42,7 @@ def last_line(capsys):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_images_of_other_weights_under_the_same_path_are_not_mixed(model, other, tmp_path, capsys):
     out = tmp_path / "out"
     save(model, tmp_path / "run")
@@ -58,6 +59,7 @@ def test_images_of_other_weights_under_the_same_path_are_not_mixed(model, other,
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_another_file_under_the_same_path_is_found(saved, tmp_path, capsys):
     file, out = tmp_path / "v.npz", tmp_path / "out"
     words = ["--solver=analytic_dpm", f"--option=posterior_variance={file}"]
@@ -95,6 +97,7 @@ def test_the_record_names_the_step_that_the_weights_are_of(model, other, tmp_pat
     assert [record["weights"] for record in found] == wanted
 
 
+@pytest.mark.slow
 def test_what_decides_no_image_is_no_part_of_the_record(saved, tmp_path):
     assert sample(saved, tmp_path / "out") == 0
     more = ["--batch=1", "--quiet", "--class=3", f"--trajectory={tmp_path / 'p.png'}"]
@@ -152,6 +155,7 @@ def half_broken(model, monkeypatch):
     monkeypatch.setattr(batches, "_mapped", mapped)
 
 
+@pytest.mark.slow
 def test_images_of_nan_are_named_and_not_written(saved, half_broken, tmp_path, capsys):
     out = tmp_path / "out"
     assert sample(saved, out, "--seeds=5-8", "--batch=4") == 1
@@ -162,6 +166,7 @@ def test_images_of_nan_are_named_and_not_written(saved, half_broken, tmp_path, c
     assert not (out / "grid.png").exists()
 
 
+@pytest.mark.slow
 def test_the_folder_is_a_data_set(saved, model, tmp_path, capsys):
     out = tmp_path / "out"
     assert sample(saved, out, "--class=3") == 0
@@ -187,6 +192,7 @@ def test_the_folder_is_a_data_set(saved, model, tmp_path, capsys):
     np.testing.assert_array_equal(again.targets, found.targets)
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_model_without_labels_is_a_data_set(model, tmp_path):
     config = dataclasses.replace(model.config, label_dim=0)
     save(Model.init(jax.random.key(0), config), tmp_path / "plain")
@@ -246,6 +252,7 @@ def test_quiet_is_quiet_and_a_log_has_lines(saved, tmp_path, capsys):
     assert lines[1:] == ["compiling …", "sampling …", "2/2 img", "drawing the grid …"]
 
 
+@pytest.mark.slow
 def test_a_killed_command_leaves_whole_files_and_the_same_command_completes_them(saved, tmp_path):
     out = tmp_path / "out"
     words = [f"--checkpoint={saved}", f"--out={out}", *FEW, "--seeds=0-199", "--batch=4", "--quiet"]

@@ -62,6 +62,7 @@ def test_a_configuration_of_ones_own_imports_ours_and_what_lies_beside_it(tmp_pa
         assert config.batch_size == 3 * size and config.data.archive == "digits"
 
 
+@pytest.mark.slow
 def test_a_configuration_is_found_from_anywhere(tmp_path):
     """As by the installed command: no folder of the checkout is the current one, or on the path."""
     code = (

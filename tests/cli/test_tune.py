@@ -29,6 +29,7 @@ def record(out):
     return json.loads((out / "sample.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_file_holds_a_sampler_of_the_calls_asked_for(tuned):
     file = tuned_samplers.load(tuned / "samplers.json")
     (found,) = file.samplers.values()
@@ -36,6 +37,7 @@ def test_the_file_holds_a_sampler_of_the_calls_asked_for(tuned):
     assert 0 < found.error < found.fixed_error
 
 
+@pytest.mark.slow
 def test_sample_takes_it_by_default_and_says_so(tuned, model, tmp_path, capsys):
     assert drawn(tuned, tmp_path / "a", "--steps=2") == 0
     name = tuned_samplers.load(tuned / "samplers.json").samplers[2].name

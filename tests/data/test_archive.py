@@ -160,6 +160,7 @@ def test_a_failed_decoding_leaves_no_cache(tmp_path, five):
     assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
+@pytest.mark.slow
 def test_workers_decode_the_same(tmp_path):
     files = {f"{i:04d}.png": encoded(picture(i, size=64)) for i in range(300)}
     path = write(tmp_path / "a.zip", files)

@@ -126,6 +126,7 @@ def test_an_image_of_too_many_pixels_for_its_bytes(tmp_path, size, packed):
         assert summary.skipped == {"of too many pixels for a file of its length": (1, "b.png")}
 
 
+@pytest.mark.slow
 def test_a_real_png_of_one_colour_within_pillows_own_limit():
     data = png(Image.new("RGB", (9000, 9000)))
     assert len(data) < 300_000

@@ -57,6 +57,7 @@ class _Deadly:
         return os._exit, (3,)
 
 
+@pytest.mark.slow
 def test_a_worker_imports_no_jax_and_repeats_no_main(folder, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -71,6 +71,7 @@ def test_an_archive_converts_to_itself(folder, tmp_path):
     assert (tmp_path / "x.zip").read_bytes() == (tmp_path / "y.zip").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_workers_or_time(tmp_path):
     for i in range(150):  # more than two chunks
         save(tmp_path / "source" / f"{i:03d}.png", noise(6))
@@ -209,6 +210,7 @@ def test_a_stopped_conversion_goes_on(tmp_path, monkeypatch):
     assert archive.load(tmp_path / "y.zip").resolution == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX")
 def test_a_killed_process_leaves_no_archive_and_is_continued(tmp_path):
     images = noise(16)[None].repeat(1500, 0)

@@ -19,6 +19,7 @@ def test_members_index_like_an_array(small_archive):
     assert lazy[:0].shape == (0, 6, 6, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_batches_are_those_from_memory(small_archive, workers):
     memory, lazy = archive.load(small_archive), streaming.load(small_archive)

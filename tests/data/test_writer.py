@@ -86,6 +86,7 @@ def test_two_writers_at_once_are_refused(tmp_path):
                 pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, 5 << 30])
 def test_sizes_beyond_the_old_limits(tmp_path, start):
     """More than 65,535 members, and places beyond 4 GiB in a file with a hole."""

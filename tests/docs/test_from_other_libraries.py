@@ -47,6 +47,7 @@ def near(got, expected):
     np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_k_diffusion(monkeypatch):
     images = 0.3 * normal(sample_keys(range(100, 116)), (32, 32, 3))
     names = run("k_diffusion.md", denoise=elementwise, images=images)
@@ -107,6 +108,7 @@ def predict_noise(levels):
     return unet
 
 
+@pytest.mark.slow
 def test_diffusers():
     abar = tables.alphas_cumprod("scaled_linear")
     unet = predict_noise(tables.sigmas(abar))
@@ -129,6 +131,7 @@ def test_diffusers():
     assert np.abs(names["edited"] - latents).mean() < np.abs(names["x0"] - latents).mean()
 
 
+@pytest.mark.slow
 def test_generative_models():
     network = predict_noise(tables.sigmas(tables.alphas_cumprod("scaled_linear")))
     y = 0.3 * normal(sample_keys(range(8)), (4, 4, 2))
@@ -149,6 +152,7 @@ def test_generative_models():
     np.testing.assert_allclose(names["value"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_diffrax():
     gaussian = ideal.gaussian(0.2, 0.5)
     names = run("diffrax.md", denoise=gaussian)
@@ -176,6 +180,7 @@ def test_diffrax():
     assert abs(float(np.asarray(names["drawn"]).mean()) - mean) < 4 * math.sqrt(variance / 32)
 
 
+@pytest.mark.slow
 def test_nvlabs_edm(monkeypatch):
     class Model:
         def denoiser(self, labels):

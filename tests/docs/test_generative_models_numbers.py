@@ -130,6 +130,7 @@ def test_weightings(g):
         near(weight(jnp.asarray(g["sigma"])), g[f"weighting/{name}"])
 
 
+@pytest.mark.slow
 def test_noise_distributions(g):
     shares = np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in g["sampling/rand"]])
     near(objectives.log_normal(-1.2, 1.2).quantile(shares), g["sampling/EDMSampling"], 1e-13)
@@ -138,6 +139,7 @@ def test_noise_distributions(g):
     np.testing.assert_allclose(drawn, g["sampling/DiscreteSampling"], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_losses(g):
     network = lambda x, c: jnp.sin(1.3 * x + 0.01 * c[:, None, None, None])
     y, sigma, noise = (jnp.asarray(g[f"loss/{name}"]) for name in ("y", "sigma", "noise"))
@@ -227,6 +229,7 @@ def row_noise(made, draws):
     return jnp.asarray(noise), sum(takes)
 
 
+@pytest.mark.slow
 def test_samplers(g):
     cond, uncond = denoisers(g)
     for case in cases(g):

@@ -8,6 +8,7 @@ import pytest
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "likelihood.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_three_views_give_one_number():
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict = {}

@@ -32,6 +32,7 @@ def model():
     return jax.jit(Model.init, static_argnums=1)(sample_keys([0])[0], SMALL)
 
 
+@pytest.mark.slow
 def test_conditioning_guides(model, monkeypatch):
     monkeypatch.setattr(edm_jax, "load", lambda path: model)
     first, second, *_ = blocks("conditioning.md")
@@ -44,6 +45,7 @@ def test_conditioning_guides(model, monkeypatch):
     assert next(names["parts"]).finite.all()
 
 
+@pytest.mark.slow
 def test_conditioning_draws_from_a_posterior():
     keys = sample_keys(range(3))
     images, noise, start = (normal(sample_keys(range(n, n + 3)), (32, 32, 3)) for n in (10, 20, 30))
@@ -57,6 +59,7 @@ def test_conditioning_draws_from_a_posterior():
         assert float(jnp.sqrt(jnp.mean(left**2))) < 0.1
 
 
+@pytest.mark.slow
 def test_restoring_draws_from_a_problem(monkeypatch):
     instead_of_unets(monkeypatch)
     model = jax.jit(Model.init, static_argnums=1)(sample_keys([0])[0], SMALL)
@@ -89,6 +92,7 @@ def test_training_learns_a_variance():
     assert isinstance(made, objectives.Objective)
 
 
+@pytest.mark.slow
 def test_weights_round_trip(model, monkeypatch):
     from edm_jax.weights.official import nvidia
 

@@ -46,6 +46,7 @@ def run(numbers):
     return jax.jit(functools.partial(dinov2.features, head=head))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_inputs_and_features(numbers, weights, run, place):
     image = numbers[f"image/{numbers['index'][place]}"][None]

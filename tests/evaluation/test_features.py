@@ -41,6 +41,7 @@ def test_no_batch_is_refused():
         MINE(IMAGES, batch_size=0)
 
 
+@pytest.mark.slow
 def test_efficientnet_lite0(golden):
     numbers = golden("inception.npz")
     extractor = features.efficientnet_lite0()

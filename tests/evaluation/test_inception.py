@@ -65,6 +65,7 @@ def assert_close(found, expected, tolerance=1e-5):
         assert np.linalg.norm(np.float64(a) - b) < tolerance * np.linalg.norm(b)
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_of_the_reference(numbers, weights):
     assert len(weights) == 472
     sums = sum(np.array([w.sum(dtype=float), (w.astype(float) ** 2).sum()])
@@ -86,6 +87,7 @@ def test_a_resize_to_the_same_size_changes_nothing(numbers):
     np.testing.assert_array_equal(tf1_bilinear(images, 40), images)
 
 
+@pytest.mark.slow
 def test_features_and_logits(numbers, found):
     head, features, _ = found
     assert_close(features, numbers["features"][:FIRST])

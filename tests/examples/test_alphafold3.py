@@ -6,6 +6,7 @@ import runpy
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from edm_jax import randomness, sample
 
@@ -68,6 +69,7 @@ def literal(noise, z, augment):
     return x
 
 
+@pytest.mark.slow
 def test_the_sampler_is_the_published_loop_with_and_without_augmentation():
     tableau = EXAMPLE["sampler"]()
     assert (tableau.nfe, tableau.registers) == (200, 1)
@@ -87,6 +89,7 @@ def test_the_sampler_is_the_published_loop_with_and_without_augmentation():
     assert np.abs(placed - plain).max() > 1
 
 
+@pytest.mark.slow
 def test_rotations_are_uniform_rotations():
     turns = np.asarray(EXAMPLE["rotations"](randomness.sample_keys(range(3000)), jnp.float32))
     np.testing.assert_allclose(
@@ -97,6 +100,7 @@ def test_rotations_are_uniform_rotations():
     np.testing.assert_allclose((turns**2).mean(0), 1 / 3, atol=0.03)
 
 
+@pytest.mark.slow
 def test_atoms_are_drawn_in_float32_each_from_its_key():
     atoms = EXAMPLE["sample_atoms"](denoise, jnp.asarray(MASK, jnp.float32), KEYS, steps=8)
     assert atoms.shape == (2, 5, 3) and atoms.dtype == jnp.float32

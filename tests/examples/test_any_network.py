@@ -17,6 +17,7 @@ NOISE = normal(sample_keys(range(16)), (2,))
 NETWORKS = example.networks(jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_transformation_gives_the_same_numbers(name):
     network = NETWORKS[name]
@@ -35,6 +36,7 @@ def test_every_transformation_gives_the_same_numbers(name):
     assert np.abs(scaled(NOISE, 1.0) - plain).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_gradient_keeps_few_states():
     def memory(remat):
         network = NETWORKS["plain"]

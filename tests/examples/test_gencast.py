@@ -7,6 +7,7 @@ import runpy
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from edm_jax import randomness, sample, samplers
 
@@ -46,6 +47,7 @@ def literal(noise, z, s_churn=2.5):
     return x, calls
 
 
+@pytest.mark.slow
 def test_the_sampler_is_the_published_loop_on_a_tree_of_fields():
     tableau = EXAMPLE["sampler"]()
     with jax.enable_x64(True):
@@ -65,6 +67,7 @@ def test_the_sampler_is_the_published_loop_on_a_tree_of_fields():
     assert EXAMPLE["sampler"](samplers.Churn()) == samplers.dpmpp_2s(EXAMPLE["LEVELS"])
 
 
+@pytest.mark.slow
 def test_the_noise_is_isotropic_and_of_variance_1_at_every_latitude():
     """By the addition theorem its covariance is sum_n P_n(cos angle) / L, exactly."""
     for latitudes, longitudes in ((7, 12), (19, 36), (31, 60)):
@@ -81,6 +84,7 @@ def test_the_noise_is_isotropic_and_of_variance_1_at_every_latitude():
         np.testing.assert_allclose(covariance, legendre, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_drawn_noise_has_the_variance_of_the_sphere():
     keys = randomness.sample_keys(range(400))
     like = {"levels": jnp.zeros((400, 4, 7, 12)), "surface": jnp.zeros((400, 7, 12))}
@@ -93,6 +97,7 @@ def test_drawn_noise_has_the_variance_of_the_sphere():
     np.testing.assert_allclose(alone["levels"][0], drawn["levels"][5], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_forecast_and_what_the_command_prints(capsys):
     like = {name: jnp.zeros(shape) for name, shape in LIKE.items()}
     drawn = EXAMPLE["forecast"](denoise, like, KEYS)

@@ -28,6 +28,7 @@ def read(name):
     return runpy.run_path(str(ROOT / "examples" / f"{name}.py"))
 
 
+@pytest.mark.slow
 def test_the_loop_learns_the_moons():
     example = read("own_loop")
     denoise, losses = example["train"](400)
@@ -59,6 +60,7 @@ def from_linen(example, layers):
     return train
 
 
+@pytest.mark.slow
 def test_the_three_libraries_learn_the_same():
     linen_example, nnx_example, equinox_example = map(read, EXAMPLES)
     params = linen_example["MLP"]().init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))[
@@ -73,6 +75,7 @@ def test_the_three_libraries_learn_the_same():
         np.testing.assert_allclose(other(x, 0.3), denoise(x, 0.3), atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_command_draws(name, tmp_path, monkeypatch, capsys):
     picture = tmp_path / "moons.png"
@@ -96,6 +99,7 @@ class Network(linen.Module):
         return linen.Dense(x.shape[-1])(x)
 
 
+@pytest.mark.slow
 def test_the_page_s_code_runs():
     """Its pieces one after the other, for a network and data of any kind."""
     key, batch, channels = jax.random.key(0), 4, 2

@@ -23,6 +23,7 @@ class Model:
         return lambda x, sigma: ideal.gaussian(MEAN, STD)(x - shift, sigma) + shift
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stochastic", [False, True])
 def test_redrawing_begins_at_the_first_level(stochastic):
     grid, seeds = timesteps.edm(8, sigma_max=0.7), np.arange(6)
@@ -47,6 +48,7 @@ def test_churn_is_added_to_the_level_that_is_asked_for():
     assert distance(low) < 0.8 * distance(wide)
 
 
+@pytest.mark.slow
 def test_inversion_comes_nearer_with_more_steps():
     errors = []
     for steps in (50, 100, 200):
@@ -65,6 +67,7 @@ def test_inversion_comes_nearer_with_more_steps():
     np.testing.assert_allclose(found.latents, exact, atol=0.05)
 
 
+@pytest.mark.slow
 def test_latents_are_mixed_on_the_sphere():
     a, b = np.asarray(IMAGES[:3]), np.asarray(IMAGES[3:])
     shares = np.array([0.0, 0.25, 0.5, 1.0])
@@ -82,6 +85,7 @@ def test_latents_are_mixed_on_the_sphere():
     np.testing.assert_allclose(same, np.repeat(a[:, None], 4, axis=1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_page_runs():
     page = (pathlib.Path(__file__).parents[2] / "docs" / "editing.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -32,6 +32,7 @@ def keys_of(seeds):
     return jnp.stack([jax.random.split(jax.random.key(int(seed)), 3) for seed in seeds])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("churn", [None, samplers.Churn(2.0)], ids=["plain", "churn"])
 def test_a_seed_s_first_key_draws_the_start_and_the_third_the_path(churn):
     tableau, model = samplers.heun(timesteps.edm(3), churn=churn), Blur()
@@ -43,6 +44,7 @@ def test_a_seed_s_first_key_draws_the_start_and_the_third_the_path(churn):
     assert len(np.unique(jax.random.key_data(keys).reshape(9, -1), axis=0)) == 9
 
 
+@pytest.mark.slow
 def test_a_seed_s_second_key_draws_its_class():
     found = generation.random_classes(range(500), 10)
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(randomness.sample_keys(range(500)))
@@ -51,6 +53,7 @@ def test_a_seed_s_second_key_draws_its_class():
     assert set(found) == set(range(10))
 
 
+@pytest.mark.slow
 def test_labels_become_one_hot_and_negative_ones_none():
     tableau, model = samplers.euler([1.0, 0.0]), Blur(3)
     same = jnp.full(4, 5)
@@ -88,6 +91,7 @@ def test_every_class_with_every_seed_class_by_class():
         generation.pairs(Blur(), [5], 0)
 
 
+@pytest.mark.slow
 def test_a_path_goes_from_the_noise_to_the_image_in_the_data_s_range():
     tableau, model = samplers.euler([8.0, 2.0, 1.0, 0.0]), Blur()
     shown, sigmas = generation.paths(model, tableau, SEEDS, columns=4)
@@ -119,6 +123,7 @@ def test_batches_are_the_pairs_in_their_order_and_the_last_one_is_cut():
     np.testing.assert_array_equal(one[0].images, plain)
 
 
+@pytest.mark.slow
 def test_an_image_that_is_none_is_marked():
     """Seed 6 gives infinity in one pixel: it alone is not finite."""
     model, seeds = Blur(), [5, 6, 7]

@@ -41,6 +41,7 @@ def by_hand(denoise):
     return edm_jax.sample(denoise, HEUN, noise)
 
 
+@pytest.mark.slow
 def test_the_model_itself_without_its_label_is_the_guide(model):
     cond, uncond = model.denoiser(ONE_HOT), model.denoiser(jnp.zeros((4, 3)))
     free = guidance.classifier_free(cond, uncond, 2.0, interval=(0.2, 5.0), rescale=0.7)
@@ -65,6 +66,7 @@ def test_another_model_is_the_guide(model, classes):
     np.testing.assert_array_equal(generation.draw(guided, HEUN, SEEDS, LABELS), expected)
 
 
+@pytest.mark.slow
 def test_scale_one_is_no_guidance_and_asks_for_no_label_dropout(model):
     untrained = model_of(label_dropout=0.0)
     plain = generation.draw(untrained, HEUN, SEEDS, LABELS)
@@ -76,6 +78,7 @@ def test_scale_one_is_no_guidance_and_asks_for_no_label_dropout(model):
     np.testing.assert_allclose(free(x, 0.7), model.denoiser(ONE_HOT)(x, 0.7), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", ["static", 0.9])
 def test_thresholds_come_last(model, threshold):
     free = guidance.classifier_free(model.denoiser(ONE_HOT), model.denoiser(), 4.0)
@@ -91,6 +94,7 @@ def images(model, sampler, devices, **options):
     return np.concatenate([part.images for part in parts])
 
 
+@pytest.mark.slow
 def test_an_image_is_the_same_bytes_on_any_number_of_devices(model):
     guided = generation.guided(model, 2.0, guide=model_of(seed=1), interval=(0.2, 5.0))
     sampler = samplers.euler_ancestral(timesteps.edm(4))
@@ -100,6 +104,7 @@ def test_an_image_is_the_same_bytes_on_any_number_of_devices(model):
     assert (eight != images(guided, sampler, 8, classes=1)).any()
 
 
+@pytest.mark.slow
 def test_a_rule_of_ones_own_with_a_memory(model):
     def rule(labels, model, guide):
         given = model.denoiser(labels), guide.denoiser(labels)

@@ -25,6 +25,7 @@ def shaped(config, **changes):
     return jax.eval_shape(lambda key: Model.init(key, config), jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_it_is_the_rule():
     model, classifier = (
         jax.jit(Model.init, static_argnums=1)(jax.random.key(1), config)

@@ -21,6 +21,7 @@ def model(small_networks):
     return jax.jit(Model.init, static_argnums=1)(jax.random.key(0), config)
 
 
+@pytest.mark.slow
 def test_it_is_the_model_s_denoiser(model):
     found = host_denoiser(model, batch_size=4, devices=2)(X, 1.5, LABELS)
     one_hot = jax.nn.one_hot(LABELS, 10)

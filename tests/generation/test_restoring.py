@@ -30,6 +30,7 @@ def measured(problem, images):
     return generation.measure(problem, jnp.asarray(images), jnp.arange(len(images)))
 
 
+@pytest.mark.slow
 def test_a_measurement_has_its_noise_by_place(truth):
     operator = inverse.build_operator("super-resolve", SHAPE)
     noisy, clean = (Problem(operator, s, "mmps", {}, None, 7) for s in (SIGMA_Y, 0.0))
@@ -40,6 +41,7 @@ def test_a_measurement_has_its_noise_by_place(truth):
     assert (measured(noisy._replace(seed=8), truth) != y).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_draws_are_of_the_exact_posterior(model, truth, name):
     # Independent data, and means of 2 x 2: each block has a posterior of its own, in closed form.
@@ -62,6 +64,7 @@ def test_draws_are_of_the_exact_posterior(model, truth, name):
     assert within == pytest.approx(variance, rel=0.04)
 
 
+@pytest.mark.slow
 def test_batches_are_the_draws_one_by_one(model, truth):
     operator = inverse.build_operator("inpaint", SHAPE, share=0.5)
     problem = Problem(operator, 0.05, "steps.ddrm", {}, timesteps.edm(4), 3)

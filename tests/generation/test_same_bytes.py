@@ -45,6 +45,7 @@ def assert_same_bytes(model, churn, more=()):
     assert np.std(eight.astype(float), axis=0).min() > 0
 
 
+@pytest.mark.slow
 def test_an_image_is_the_same_bytes_on_any_number_of_devices(unet):
     small = SmallNetwork()
     inputs = [np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,))]
@@ -52,5 +53,6 @@ def test_an_image_is_the_same_bytes_on_any_number_of_devices(unet):
     assert_same_bytes(unet.replace(network=small, params=params), Churn(s_churn=2.0), (2,))
 
 
+@pytest.mark.slow
 def test_an_image_of_a_unet_is_the_same_bytes_on_one_device_and_eight(unet):
     assert_same_bytes(unet, None)

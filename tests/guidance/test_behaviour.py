@@ -39,6 +39,7 @@ def draw(rule, noise=NOISE):
     return sample(rule, samplers.dpmpp_2m(timesteps.edm(8)), noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_programs_compose(name):
     rule = RULES[name](2.0)
@@ -60,6 +61,7 @@ def test_programs_compose(name):
     np.testing.assert_allclose(pushed.sum(), (gradient * NOISE).sum(), rtol=2e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classifier_free", "interval", "projected", "classifier"])
 def test_levels_and_scales_of_each_sample(name):
     x = 3.0 * NOISE
@@ -73,6 +75,7 @@ def test_levels_and_scales_of_each_sample(name):
     np.testing.assert_allclose(by_level, RULES[name](1.0 + levels)(x, levels), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_deviations_move_the_mean():
     """D_w of N(m_c, s^2) and N(m_u, s^2) is that of N(m_u + w (m_c - m_u), s^2)."""
     cond, uncond = ideal.gaussian(0.5, 0.4), ideal.gaussian(-0.25, 0.4)
@@ -126,6 +129,7 @@ def labelled(labels):
     return lambda x, sigma: network(x, sigma) + means[:, None, None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [None, (0.2, 5.0)])
 def test_one_call_of_twice_the_batch_is_two_calls(interval):
     labels = jax.nn.one_hot(jnp.arange(8) % 3, 3)
@@ -182,6 +186,7 @@ def test_the_guide_is_called_in_the_steps_alone():
     np.testing.assert_allclose(sorted(asked), np.sort(expected), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_network_is_traced_once():
     calls = []
     main = lambda x, sigma: calls.append("main") or MAIN(x, sigma)

@@ -123,6 +123,7 @@ def mixtures(g):
     }
 
 
+@pytest.mark.slow
 def test_classifier_guidance(g):
     m = mixtures(g)
     x, sigma = jnp.asarray(g["classifier/x"]), jnp.asarray(g["classifier/sigma"])
@@ -136,6 +137,7 @@ def test_classifier_guidance(g):
         near(guided, free, 1e-11)
 
 
+@pytest.mark.slow
 def test_trajectories(g):
     m = mixtures(g)
     cond, uncond, guide = m["cond"], m["uncond"], m["guide"]
@@ -180,6 +182,7 @@ def test_trajectories(g):
         near(got, g[f"traj/out/{case['name']}"], 1e-11)
 
 
+@pytest.mark.slow
 def test_adm(g):
     m = mixtures(g)
     sigmas = g["adm/sigmas"]

@@ -66,6 +66,7 @@ def draw(name, noise=NOISE, y=Y, keys=KEYS):
     return sample(PRIOR, STEPS[name](y), noise, keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MAPS, *STEPS])
 def test_programs_compose(name):
     run = functools.partial(draw, name)
@@ -83,6 +84,7 @@ def test_programs_compose(name):
     np.testing.assert_allclose(pushed, (gradient * Y).sum(), rtol=2e-3, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAPS)
 def test_levels_and_noise_of_each_sample(name):
     levels = jnp.array([0.1, 0.5, 2.0, 9.0])
@@ -93,6 +95,7 @@ def test_levels_and_noise_of_each_sample(name):
         np.testing.assert_allclose(together[i], one[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pigdm", "mmps", "jfps", "tmpd"])
 def test_noise_of_each_measurement(name):
     deviations = jnp.array([0.05, 0.1, 0.2, 1.0])
@@ -112,6 +115,7 @@ def test_independent_pixels_are_exact():
         np.testing.assert_allclose(got, exact, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_what_a_measurement_knows_is_met():
     x = 3.0 * NOISE
     np.testing.assert_allclose(BOX(inverse.projection(PRIOR, BOX, Y)(x, 1.0)), Y, atol=1e-5)
@@ -126,6 +130,7 @@ def test_what_a_measurement_knows_is_met():
     np.testing.assert_allclose(BOX(sample(PRIOR, seen, NOISE, KEYS)), Y, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corrector_steps", [0, 2])
 def test_score_sde_in_few_steps(corrector_steps):
     """Also with fewer steps than beta_max, where the original's 1 - beta is below 0."""
@@ -138,6 +143,7 @@ def test_score_sde_in_few_steps(corrector_steps):
     np.testing.assert_allclose(BOX(drawn), Y, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_without_the_weight_pseudo_inverse_guidance_is_a_denoiser():
     tableau = samplers.ddim(GRID, eta=0.0)
 
@@ -152,6 +158,7 @@ def test_without_the_weight_pseudo_inverse_guidance_is_a_denoiser():
     np.testing.assert_allclose(sample(PRIOR, loop, NOISE), sample(moved, tableau, NOISE), atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, v", [("small", 0.0), ("large", 1.0)])
 def test_learned_variance_has_both_ends(kind, v):
     learned = inverse.steps.dps(BOX, Y, GRID, variance="learned")
@@ -162,6 +169,7 @@ def test_learned_variance_has_both_ends(kind, v):
     np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_nonlinear_measurement():
     """Phase retrieval: the score is that of the derivative, and steps lower the residual."""
     operator = inverse.phase_retrieval(2)

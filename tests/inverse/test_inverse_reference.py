@@ -54,6 +54,7 @@ def test_maps(g, name, task):
     near(got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("solver", ["cg", "gmres"])
 def test_converged_moment_matching_is_exact(g, task, solver):
@@ -78,6 +79,7 @@ def test_conjugate_gradients_replace_singular_values(g, name, task):
     near(got, g[f"D/{name}/{task}"], 1e-9)
 
 
+@pytest.mark.slow
 def test_trajectory_of_moment_matching(g):
     for task in TASKS:
         name = f"mmps-{task}"
@@ -93,6 +95,7 @@ def test_trajectory_of_moment_matching(g):
         near(sample(rule, tableau, latents, row_noise=noise), g[f"out/{name}"], 1e-12)
 
 
+@pytest.mark.slow
 def test_operators(g):
     x = jnp.asarray(g["operators/x"])
     settings = json.loads(str(g["operators/settings"]))
@@ -137,6 +140,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STEPS)
 def test_steps(g, method, monkeypatch):
     for case in cases(g, method):

@@ -19,6 +19,7 @@ NOISY, CLEAN = 0.1, 0.0
 FOR_CLEAN = "projection steps.pigdm steps.ddnm steps.repaint steps.score_sde"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_draws(name):
     sigma_y = CLEAN if "no noise" in METHODS[name].needs else NOISY
@@ -32,6 +33,7 @@ def test_every_method_draws(name):
     assert jnp.isfinite(draw(normal(keys, SHAPE), keys)).all()
 
 
+@pytest.mark.slow
 def test_by_name_it_is_the_function_with_its_options():
     y = MASK(normal(sample_keys([1, 2]), SHAPE))
     x = normal(sample_keys([3, 4]), SHAPE)

@@ -27,6 +27,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SPECTRAL, *FUNCTIONS])
 def test_adjoints(name):
     operator = (SPECTRAL | FUNCTIONS)[name]
@@ -88,6 +89,7 @@ def test_motion_kernels():
     assert diagonal[1, 5] > 0 and diagonal[1, 1] == 0  # it rises to the right
 
 
+@pytest.mark.slow
 def test_all_frequencies_keep_the_norm():
     everything = inverse.fourier_mask(np.ones((8, 8), bool))(X)
     np.testing.assert_allclose((everything**2).sum(), (X**2).sum(), rtol=1e-5)

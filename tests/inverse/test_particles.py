@@ -58,6 +58,7 @@ def exact(name):
     return evidence, mean + gain * misfit, variance * (np.eye(2) - np.outer(gain, A))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILTERS)
 def test_the_evidence_and_what_it_weighs_have_no_bias(name):
     """With four particles alone: the mean over many filters, within its deviation."""
@@ -74,6 +75,7 @@ def test_the_evidence_and_what_it_weighs_have_no_bias(name):
     assert (each.std(0) / np.sqrt(len(each)) < 0.04).all()
 
 
+@pytest.mark.slow
 def test_draws_approach_the_posterior():
     name = "steered ddpm"
     _, mean, cov = exact(name)
@@ -87,6 +89,7 @@ def test_draws_approach_the_posterior():
     np.testing.assert_allclose(np.cov(drawn.T), cov, atol=0.06)
 
 
+@pytest.mark.slow
 def test_the_weights_with_variance_are_of_the_marginal():
     """log N(y; A D, sigma_y^2 + rho^2 A A^T), by the formula."""
     box = inverse.box_downsample((4, 4, 1), 2)
@@ -102,6 +105,7 @@ def test_the_weights_with_variance_are_of_the_marginal():
     )
 
 
+@pytest.mark.slow
 def test_one_particle_is_the_sampler():
     keys = sample_keys(range(3))
     noise = normal(keys, (1, 2))
@@ -116,6 +120,7 @@ def test_one_particle_is_the_sampler():
         np.testing.assert_allclose(found.log_evidence, potential(3, False)(alone, 0.1), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_samples_are_their_own():
     """Of their neighbours, of jit and of vmap nothing depends."""
     keys = sample_keys(range(4))
@@ -129,6 +134,7 @@ def test_samples_are_their_own():
         np.testing.assert_allclose(other[:, 0], one, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_systematic_resampling_rounds():
     log_weights = jnp.log(jnp.array([0.5, 0.26, 0.0, 0.24]))
     draw = jax.vmap(lambda key: inverse.systematic(key, log_weights))
@@ -140,6 +146,7 @@ def test_systematic_resampling_rounds():
     assert float(inverse.effective_size(log_weights)) == pytest.approx(1 / 0.3752, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said():
     keys = sample_keys(range(2))
     noise = normal(keys, (3, 2))

@@ -85,6 +85,7 @@ def given(monkeypatch, rows):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_of_the_original(g, name, monkeypatch):
     (case,) = [c for c in cases(g, "score_sde") if c["name"] == name]

@@ -28,6 +28,7 @@ def test_every_task_measures_and_has_a_picture(name):
     assert inverse.picture(operator, y, SHAPE).shape == X.shape
 
 
+@pytest.mark.slow
 def test_what_each_measures():
     kept = build_operator("inpaint", SHAPE, box=(0, 1, 8, 7))(X)
     np.testing.assert_array_equal(kept, X[:, :, 0].reshape(2, -1))

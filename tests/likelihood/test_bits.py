@@ -17,6 +17,7 @@ def test_pixels_that_are_uniform_cost_eight_bits():
     assert float(bits_per_dim(-400 * np.log(256), 400, cell=1.0)) == pytest.approx(8.0)
 
 
+@pytest.mark.slow
 def test_dequantisation_stays_in_its_cell_and_fills_it():
     y = np.asarray(jax.jit(dequantize)(IMAGES, sample_keys(range(6))), np.float64)
     np.testing.assert_array_equal(np.rint((y + 1) * 127.5), IMAGES)

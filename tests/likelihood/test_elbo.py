@@ -77,6 +77,7 @@ def test_many_steps_bring_the_bound_of_a_datum_to_its_density(variance, toleranc
     np.testing.assert_allclose(-found, density, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_the_continuous_bound_is_the_integral_whatever_the_grid():
     """On average over where in each interval it looks; and no bias by a grid of two levels."""
     y, count = 0.7, 20000
@@ -95,6 +96,7 @@ def test_the_continuous_bound_is_the_integral_whatever_the_grid():
         assert float(terms.sum(0).mean()) == pytest.approx(exact, rel=tolerance)
 
 
+@pytest.mark.slow
 def test_learned_variances_at_their_ends_are_the_two_of_ddpm():
     y, keys = normal(sample_keys(range(3)), (4,), dtype=jnp.float64), sample_keys(range(3))
     y = jnp.rint(y * 40 + 127).clip(0, 255) / 127.5 - 1
@@ -113,6 +115,7 @@ def test_learned_variances_at_their_ends_are_the_two_of_ddpm():
         np.testing.assert_array_equal(other.steps, learned.steps)
 
 
+@pytest.mark.slow
 def test_pixels_cost_the_entropy_of_their_distribution():
     """Independent pixels of 256 values by their exact denoiser: bits per dimension, no offset."""
     values = np.array([20, 22, 23, 200])
@@ -132,6 +135,7 @@ def test_pixels_cost_the_entropy_of_their_distribution():
     assert (terms.prior > 0).all() and float(terms.prior.max()) < 2e-4
 
 
+@pytest.mark.slow
 def test_a_sample_has_its_own_terms():
     y, keys = normal(sample_keys(range(8)), (3,)), sample_keys(range(8))
     call = lambda y, keys: elbo(

@@ -32,6 +32,7 @@ def test_ideal_denoisers_have_none(name, sigma):
     np.testing.assert_allclose(found, 0.0, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_the_density_obeys_the_heat_equation():
     """What the residual stands for, by the densities themselves."""
     density = ideal.mixture_log_prob(np.array([[0.1], [0.9]]), np.array([0.2, 0.5]), np.ones(2))
@@ -41,6 +42,7 @@ def test_the_density_obeys_the_heat_equation():
     assert float(left) == pytest.approx(float(right), rel=1e-10)
 
 
+@pytest.mark.slow
 def test_a_denoiser_of_two_minds_has_what_its_terms_say():
     """D = w(sigma) x with a wrong w: sigma w' x - 2 w (w - 1) x."""
     w = lambda sigma: 1 / (1 + sigma)
@@ -51,6 +53,7 @@ def test_a_denoiser_of_two_minds_has_what_its_terms_say():
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_field_that_turns_is_no_gradient():
     """D = x + 0.1 A x, A antisymmetric: the trace and the level say nothing, the transpose does."""
     turn = np.triu(np.ones((4, 4)), 1) - np.tril(np.ones((4, 4)), -1)
@@ -61,6 +64,7 @@ def test_a_field_that_turns_is_no_gradient():
     np.testing.assert_allclose(found.reshape(-1, 4), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_probes_are_right_on_average():
     call = lambda keys: fokker_planck_residual(
         IDEAL["mixture"], X, 0.7, keys=keys, probes="rademacher", num_probes=20

@@ -33,6 +33,7 @@ def prepared(g, data, sde):
     return ideal.mixture(*parts), ideal.mixture_log_prob(*parts), sigmas, scale, official
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("data", ["gaussian", "mixture"])
 def test_the_bits_of_score_sde(cases, data, sde):

@@ -31,6 +31,7 @@ def coupled_points():
     return COUPLED["mean"] + np.random.default_rng(1).standard_normal((4, 6)) @ ROOT.T
 
 
+@pytest.mark.slow
 def test_a_mixture_is_exact():
     density = ideal.mixture_log_prob(*MIXTURE)
     found = run(ideal.mixture(*MIXTURE), POINTS, solver="dopri5", prior=density)
@@ -38,6 +39,7 @@ def test_a_mixture_is_exact():
     np.testing.assert_array_equal(found.standard_error, 0.0)
 
 
+@pytest.mark.slow
 def test_a_gaussian_with_covariance_is_exact_whatever_the_frame():
     x, density = coupled_points(), ideal.gaussian_log_prob(**COUPLED)
     for options in ({}, {"sigma_data": 1.3}, {"chunk": 4}):
@@ -45,6 +47,7 @@ def test_a_gaussian_with_covariance_is_exact_whatever_the_frame():
         np.testing.assert_allclose(found.nats, density(x, 0.002), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_data_that_stand_still_are_exact_on_any_grid():
     x = np.random.default_rng(2).standard_normal((3, 2, 2))
     found = run(ideal.gaussian(0.0, 0.5), x, [80.0, 0.01])
@@ -67,6 +70,7 @@ def test_a_solver_has_its_order(solver, order):
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance, error", [(1e-4, 1e-2), (1e-9, 1e-8)])
 def test_adaptive_steps_keep_a_tolerance(tolerance, error):
     density = ideal.mixture_log_prob(*MIXTURE)
@@ -76,6 +80,7 @@ def test_adaptive_steps_keep_a_tolerance(tolerance, error):
     assert float(jnp.abs(found.nats - density(POINTS, 0.002)).max()) > error / 1e4
 
 
+@pytest.mark.slow
 def test_the_prior_of_other_data_is_off_by_the_ratio_of_the_two_at_the_end():
     density = ideal.gaussian_log_prob(0.3, 0.2)
     denoise = ideal.gaussian(0.3, 0.2)
@@ -97,6 +102,7 @@ def test_float32_agrees_with_float64():
 # -- probes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probes", ["rademacher", "gaussian"])
 def test_probes_have_the_variance_that_theory_says(probes):
     matrix = jnp.asarray(ROOT @ ROOT.T)
@@ -112,6 +118,7 @@ def test_probes_have_the_variance_that_theory_says(probes):
     assert float(traces.var()) == pytest.approx(float(2 * off), rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probes", ["rademacher", "gaussian"])
 def test_the_mean_over_probes_is_right_within_its_error(probes):
     x, density = coupled_points(), ideal.gaussian_log_prob(**COUPLED)
@@ -121,6 +128,7 @@ def test_the_mean_over_probes_is_right_within_its_error(probes):
     assert (jnp.abs(found.nats - density(x, 0.002)) < 4 * found.standard_error).all()
 
 
+@pytest.mark.slow
 def test_random_signs_are_exact_where_elements_do_not_mix():
     x = np.random.default_rng(3).standard_normal((3, 5))
     denoise, keys = ideal.gaussian(0.1, np.linspace(0.1, 1, 5)), sample_keys(range(3))
@@ -129,6 +137,7 @@ def test_random_signs_are_exact_where_elements_do_not_mix():
     assert jnp.isnan(signs.standard_error).all()  # of one probe there is none
 
 
+@pytest.mark.slow
 def test_gaussian_probes_have_no_noise_of_the_linear_part():
     x = np.random.default_rng(4).standard_normal((3, 5))
     found = run(ideal.gaussian(0.0, 0.5), x, probes="gaussian", keys=sample_keys(range(3)))
@@ -138,6 +147,7 @@ def test_gaussian_probes_have_no_noise_of_the_linear_part():
 # -- programs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sample_has_its_own_likelihood_on_any_number_of_devices():
     x, keys = POINTS[:8] + np.zeros(2), sample_keys(range(8))
     denoise = ideal.mixture(np.hstack([MIXTURE[0]] * 2), *MIXTURE[1:])
@@ -165,6 +175,7 @@ def test_the_network_is_traced_once_or_twice(solver):
     assert len(calls) <= 2 and set(calls) == {(9,) if solver == "adaptive" else ()}
 
 
+@pytest.mark.slow
 def test_it_has_a_gradient():
     density = ideal.gaussian_log_prob(**COUPLED)
     value = lambda x: log_prob(ideal.gaussian(**COUPLED), x, timesteps.edm(40), prior=density)
@@ -176,6 +187,7 @@ def test_it_has_a_gradient():
 # -- there and back ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_gaussian_is_encoded_as_its_whitening_and_decoded():
     x = np.random.default_rng(5).standard_normal((4, 3))
     denoise = ideal.gaussian(0.3, 0.2)
@@ -186,6 +198,7 @@ def test_a_gaussian_is_encoded_as_its_whitening_and_decoded():
     np.testing.assert_allclose(back, x, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"solver": "adaptive", "tolerance": 1e-8}])
 def test_a_mixture_makes_the_round_trip(options):
     denoise = ideal.mixture(*MIXTURE)
@@ -194,6 +207,7 @@ def test_a_mixture_makes_the_round_trip(options):
     assert 1e-14 < float(error) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_latents_of_a_likelihood_are_those_of_encode():
     denoise = ideal.mixture(*MIXTURE)
     found = run(denoise, POINTS, timesteps.edm(18))

@@ -68,6 +68,7 @@ def test_labels_for_a_network_without_are_refused():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make, channels, mult, blocks, nearest",
     [
@@ -95,6 +96,7 @@ def test_widths_that_do_not_divide_name_those_that_do(make, channels, mult, bloc
         assert build(width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [SongUNet, DhariwalUNet])
 def test_every_width_that_is_let_through_can_be_made(make):
     made = 0

@@ -35,6 +35,7 @@ def distance(found, expected):
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 def test_logits_and_their_derivatives(reference):
     arrays, model = reference
     x, labels = jnp.asarray(arrays["x"]), jax.nn.one_hot(arrays["labels"], 10)
@@ -59,6 +60,7 @@ def test_logits_and_their_derivatives(reference):
     np.testing.assert_allclose(tangent, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_preconditioner_says_what_it_is_given(reference):
     arrays, model = reference
     levels = np.sqrt(1 / np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)) - 1)
@@ -68,6 +70,7 @@ def test_the_preconditioner_says_what_it_is_given(reference):
     assert distance(logits, arrays["logits"]) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_mean_begins_without_an_opinion():
     net = small(pool="adaptive").network()
     x, c_noise = jnp.ones((3, 8, 8, 1)), jnp.zeros(3)
@@ -79,6 +82,7 @@ def test_the_mean_begins_without_an_opinion():
     assert logits.shape == (3, 5) and np.std(logits) > 0
 
 
+@pytest.mark.slow
 def test_parameters_have_the_laws_of_the_original():
     params = jax.jit(lambda key: Model.init(key, small(model_channels=64)).params)(
         jax.random.key(0)
@@ -111,6 +115,7 @@ def test_wrong_settings(changes, message):
         small(**changes).network()
 
 
+@pytest.mark.slow
 def test_wrong_inputs():
     model = jax.eval_shape(lambda key: Model.init(key, small()), jax.random.key(0))
     x, labels = jnp.zeros((2, 8, 8, 1)), jnp.zeros((2, 7))

@@ -19,6 +19,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_network(name):
     net, count, tensors = PUBLISHED[name]

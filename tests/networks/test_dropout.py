@@ -14,6 +14,7 @@ from edm_jax.randomness import sample_keys
 ONE_LEVEL = dict(channel_mult=(1,), attn_resolutions=(8,))
 
 
+@pytest.mark.slow
 def test_masks_have_the_rate_and_keep_the_mean():
     keys = sample_keys(range(16))
     mask = np.asarray(layers.keep_mask(keys, 3, 0.13, (32, 32, 5)))
@@ -27,6 +28,7 @@ def test_masks_have_the_rate_and_keep_the_mean():
     np.testing.assert_allclose(dropped[mask], 1 / 0.87, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_an_odd_number_of_elements_is_covered():
     assert layers.keep_mask(sample_keys([0]), 1, 0.5, (3,)).shape == (1, 3)
     assert layers.keep_mask(sample_keys([0, 1]), 1, 0.5, (1,)).shape == (2, 1)
@@ -63,6 +65,7 @@ def test_evaluation_drops_nothing():
     assert inputs.drop_labels(x, None, 0.5) is x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddpmpp", "adm"])
 def test_an_example_does_not_see_its_batch(kind):
     net = cases.small(kind, dropout=0.5, label_dropout=0.5, **ONE_LEVEL)
@@ -84,6 +87,7 @@ def test_an_example_does_not_see_its_batch(kind):
     assert (cases.relative_error(other, whole) > 0.05).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.25, 0.75])
 def test_label_rows_are_dropped_whole(rate):
     labels = jnp.eye(10)[jnp.arange(4000) % 10]
@@ -94,6 +98,7 @@ def test_label_rows_are_dropped_whole(rate):
     np.testing.assert_array_equal(kept[rows == 1], labels[rows == 1])
 
 
+@pytest.mark.slow
 def test_a_dropped_label_is_no_label():
     # The map's bias stays: dropping is feeding zeros, in training as in evaluation.
     net = cases.small("ddpmpp", dropout=0.0, label_dropout=1 - 2**-15, **ONE_LEVEL)

@@ -91,6 +91,7 @@ def test_the_counts_of_all_sizes_lie_on_one_parabola():
     assert found == published
 
 
+@pytest.mark.slow
 def test_a_fresh_network_is_zero_and_its_log_variance_is_not():
     params = jax.device_get(jax.jit(lambda: init_params(jax.random.key(0), TINY))())
     flat = {"/".join(path): leaf for path, leaf in flatten(params).items()}
@@ -117,6 +118,7 @@ def test_a_fresh_network_denoises_a_gaussian_ideally():
     np.testing.assert_allclose(d, (0.25 / (0.25 + sigma**2))[:, None, None, None] * x, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_block_and_the_label_have_a_mask_of_their_own(monkeypatch):
     net = replace(TINY, dropout=0.5, label_dropout=0.5).network()
     params = jax.eval_shape(lambda: init_params(jax.random.key(0), TINY))

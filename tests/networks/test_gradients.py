@@ -42,6 +42,7 @@ def recomputed(net):
     return len(outer), len(convolutions), blocks, text.count("conv_general_dilated")
 
 
+@pytest.mark.slow
 def test_remat_recomputes_each_block():
     settings = dict(channel_mult=(1,), attn_resolutions=(8,))
     _, outside, blocks, stored = recomputed(cases.small("ddpmpp", **settings))
@@ -63,6 +64,7 @@ def test_remat_saves_memory():
     assert sizes[1] < sizes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resample, adaptive", [("up", True), ("down", False)])
 def test_forward_and_backward_derivatives_agree(resample, adaptive):
     # Likelihoods take forward derivatives, training takes backward ones.
@@ -85,6 +87,7 @@ def test_forward_and_backward_derivatives_agree(resample, adaptive):
     np.testing.assert_allclose(forward, backward, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_rematerialised_block_has_the_same_gradient():
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.normal(size=(2, 4, 4, 8)), jnp.float32)
@@ -127,6 +130,7 @@ def test_no_architecture_is_left_out():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_forward_derivatives_of_each_network_are_differences(kind):
     """Inverse problems and likelihoods differentiate a network with respect to its image.

@@ -52,6 +52,7 @@ def distance(values, distribution, scale):
     return math.sqrt(n) * max(np.abs(cdf - steps[1:]).max(), np.abs(cdf - steps[:-1]).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_parameter_is_drawn_as_it_should(kind):
     params = jax.device_get(cases.fresh_params(cases.small(kind)))
@@ -79,6 +80,7 @@ def test_no_two_parameters_share_a_draw():
     assert not np.allclose(blocks[0][..., :16, :], blocks[1][..., :16, :])
 
 
+@pytest.mark.slow
 def test_one_draw_or_many_have_the_same_laws():
     # A layer by itself draws each parameter from its own key.
     x = jax.numpy.zeros((1, 2, 2, 64))
@@ -91,6 +93,7 @@ def test_one_draw_or_many_have_the_same_laws():
     assert not params["bias"].any()
 
 
+@pytest.mark.slow
 def test_jit_changes_no_draw_and_every_key_has_its_own():
     net = cases.small("skip")
     x, c_noise = jax.numpy.zeros((1, 8, 8, 3)), jax.numpy.zeros(1)

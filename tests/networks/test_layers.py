@@ -12,6 +12,7 @@ from edm_jax.networks.initialization import Init
 from edm_jax.networks.resample import downsample
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels, groups", [(16, 4), (96, 24), (128, 32), (256, 32)])
 def test_group_norm_has_the_right_groups(channels, groups):
     x = np.random.default_rng(0).normal(3.0, 2.0, (2, 4, 4, channels))
@@ -28,6 +29,7 @@ def test_group_norm_has_the_right_groups(channels, groups):
     np.testing.assert_allclose(found, expected / (1 + np.exp(-expected)), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_group_norm_survives_a_large_mean():
     x = np.float32(1000 + np.random.default_rng(1).normal(size=(1, 8, 8, 16)))
     exact = np.asarray(x, np.float64).reshape(1, 64, 4, 4)
@@ -36,6 +38,7 @@ def test_group_norm_survives_a_large_mean():
     np.testing.assert_allclose(found, exact.reshape(x.shape), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_group_norm_computes_in_float32_whatever_comes_in():
     x = jnp.asarray(np.random.default_rng(2).normal(50.0, 1.0, (1, 4, 4, 16)), jnp.bfloat16)
     norm = layers.GroupNorm(dtype=jnp.bfloat16)
@@ -70,6 +73,7 @@ def test_fourier_embedding_and_its_frozen_frequencies():
     assert not jax.grad(lambda f: apply(f).sum())(freqs).any()
 
 
+@pytest.mark.slow
 def test_attention_reads_heads_outermost_and_qkv_innermost():
     heads, width, pixels = 2, 3, 5
     channels = heads * width
@@ -107,6 +111,7 @@ def test_attention_logits_are_float32_under_bfloat16():
             assert "f32" in line.split("=")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taps", [(1, 1), (1, 3, 3, 1)])
 def test_fused_down_filters_after_the_convolution(taps):
     # Convolve on a large black canvas, filter it whole, and cut the image's pixels out.
@@ -120,6 +125,7 @@ def test_fused_down_filters_after_the_convolution(taps):
     np.testing.assert_allclose(found, expected + params["bias"], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resample", [None, "up", "down"])
 def test_one_by_one_convolution_is_the_product(resample):
     x = jnp.asarray(np.random.default_rng(5).normal(size=(1, 4, 4, 3)), jnp.float32)

@@ -16,6 +16,7 @@ def draws(*shape, key=0):
     return np.random.default_rng(key).normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_normalize_divides_by_the_root_mean_square_and_a_little():
     x = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
     found = mp.normalize(x, (-1,))
@@ -24,6 +25,7 @@ def test_normalize_divides_by_the_root_mean_square_and_a_little():
     assert rms(mp.normalize(0.9999 * np.ones(8, np.float32), (0,))) == pytest.approx(0.9999)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_normalize_is_finite_everywhere():
     grad = jax.grad(lambda x: (mp.normalize(x, (-1,)) * jnp.arange(4.0)).sum())(jnp.zeros((2, 4)))
     np.testing.assert_allclose(grad, np.tile(np.arange(4.0) / 1e-4, (2, 1)), rtol=1e-6)
@@ -51,6 +53,7 @@ def test_silu_keeps_the_magnitude_of_normal_values():
     assert rms(mp.silu(draws(100_000))) == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [mp.Dense(64), mp.Conv(64, 1)], ids=["dense", "conv"])
 def test_a_layer_keeps_the_magnitude_whatever_its_weights_are_scaled_by(make):
     x = draws(256, 1, 1, 32)
@@ -69,6 +72,7 @@ def test_kernels_are_normalised_by_output_filter_and_nothing_else_is():
         assert rms(found["a"]["kernel"][..., i]) == pytest.approx(1.0, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_fourier_features_are_of_unit_magnitude_and_are_not_trained():
     layer, values = mp.FourierFeatures(512), jnp.linspace(-1.0, 1.0, 16)
     params = layer.init(jax.random.key(0), values)

@@ -64,6 +64,7 @@ def test_up_and_down_are_adjoint(image, taps):
     np.testing.assert_allclose(4 * transpose(small)[0], upsample(small, taps), atol=5e-6)
 
 
+@pytest.mark.slow
 def test_closed_forms():
     x = jnp.asarray([1.0, 2.0, 4.0, 8.0])[None, :, None, None] * jnp.ones((1, 1, 4, 1))
     column = lambda y: y[0, :, y.shape[2] // 2, 0]

@@ -15,6 +15,7 @@ from edm_jax import preconditioning, samplers, timesteps
 SIGMA_DATA = 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddpmpp", "ncsnpp", "skip", "adm"])
 def test_a_fresh_network_is_the_ideal_denoiser_of_a_gaussian(kind):
     net = cases.small(kind)
@@ -27,6 +28,7 @@ def test_a_fresh_network_is_the_ideal_denoiser_of_a_gaussian(kind):
         np.testing.assert_allclose(found, shrink[:, None, None, None] * x, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_sampling_a_fresh_network_is_sampling_a_gaussian():
     net = cases.small("skip")
     params = cases.fresh_params(net)

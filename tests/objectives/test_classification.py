@@ -37,6 +37,7 @@ def conditional_entropy():
     return -np.sum(joint * np.log(joint / joint.sum(0))) * (x[1] - x[0])
 
 
+@pytest.mark.slow
 def test_the_exact_classifier_loses_the_conditional_entropy():
     count = 200_000
     rng = np.random.default_rng(0)
@@ -67,6 +68,7 @@ CONFIG = ClassifierConfig(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_step_trains_one():
     images, targets = digits.read()
     batch = {"images": images[:64], "labels": np.eye(10, dtype=np.float32)[targets[:64]]}
@@ -84,6 +86,7 @@ def test_the_step_trains_one():
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.15
 
 
+@pytest.mark.slow
 def test_levels_are_those_that_are_asked_for():
     model = objectives.Wrapped(lambda x, c_noise: x, preconditioning.edm())
     y, keys = jnp.zeros((1000, 1)), jax.vmap(jax.random.split)(sample_keys(range(1000)))
@@ -94,6 +97,7 @@ def test_levels_are_those_that_are_asked_for():
         np.testing.assert_array_equal(found, denoising.draw(denoising.init(), keys, y, {}).sigma)
 
 
+@pytest.mark.slow
 def test_a_row_without_a_label_teaches_nothing():
     model = objectives.Wrapped(exact, preconditioning.edm(STD))
     made = objectives.build("classification", model)

@@ -40,6 +40,7 @@ def test_the_denoiser_sees_the_data_and_sigma_times_the_noise():
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_tree_weighs_every_element_by_its_own_level():
     rng = np.random.default_rng(3)
     y = {"image": rng.standard_normal((2, 3, 2)), "vector": rng.standard_normal((2, 4))}
@@ -150,6 +151,7 @@ def test_extreme_draws_are_finite(quantiles):
     np.testing.assert_allclose(tails, -1.2 + 1.2 * np.array([-5.295, 5.295]), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_draws(quantiles):
     keys = randomness.fold_in(jax.random.key(1), jnp.arange(40000))
 
@@ -269,6 +271,7 @@ def test_every_objective_weighs_the_network_s_own_error_equally(name, row, argum
     np.testing.assert_allclose(weight(SIGMAS) * made.c_out(SIGMAS) ** 2, 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_flow_draws_the_logit_normal_time():
     u = jnp.array([0.1587, 0.5, 0.8413])
     sigma = objectives.recipe("flow", preconditioning.flow()).noise.quantile(u)
@@ -295,6 +298,7 @@ def test_a_weight_replaces_the_objective_s_own():
         objectives.recipe("vp", row, weight="snr")
 
 
+@pytest.mark.slow
 def test_a_bound_needs_the_levels_of_a_table():
     continuous = objectives.levels.continuous(objectives.log_normal())
     bound = objectives.variational.bound(tables.sigmas(tables.alphas_cumprod()))

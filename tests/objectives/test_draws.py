@@ -26,6 +26,7 @@ def history():
     return importance.History(jnp.asarray(losses), jnp.full(STEPS, importance.DEPTH, jnp.int32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, options",
     [("edm", {}), ("iddpm", {}), ("iddpm", {"importance": True})],
@@ -66,6 +67,7 @@ def examples(factor):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uncertainty", [False, True])
 def test_importance_changes_neither_the_mean_loss_nor_the_mean_gradient(uncertainty):
     objective = made("iddpm", importance=True, uncertainty=uncertainty)
@@ -97,6 +99,7 @@ def test_nothing_is_trained_beside_the_network_unless_asked_for():
     assert plain.init() == State((), ())
 
 
+@pytest.mark.slow
 def test_a_drawn_level_brings_the_factor_of_its_probability():
     objective = made("iddpm", importance=True)
     state = objective.init()._replace(kept=history())
@@ -107,6 +110,7 @@ def test_a_drawn_level_brings_the_factor_of_its_probability():
     np.testing.assert_allclose(found.factor, 1 / (STEPS * p[found.level]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_noted_of_a_batch_is_the_loss_of_each_level():
     objective = made("iddpm", importance=True)
     state = objective.init()
@@ -118,6 +122,7 @@ def test_what_is_noted_of_a_batch_is_the_loss_of_each_level():
     np.testing.assert_array_equal(after.losses[:, :2], np.stack([losses.each] * 2, 1))
 
 
+@pytest.mark.slow
 def test_the_uncertainty_s_gradient_balances_the_loss():
     """d/du of N (L e^-u + u) at u = 0 is N (1 - L), along the features of the level."""
     objective = made("edm", uncertainty=True)

@@ -48,6 +48,7 @@ def test_every_pair_of_levels_is_the_reference_s(reference):
             np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-13, err_msg=case["name"])
 
 
+@pytest.mark.slow
 def test_every_loss_is_the_reference_s(reference):
     mixture = ideal.mixture(*(reference[f"mixture/{n}"] for n in ("means", "stds", "weights")))
     for case in cases(reference, "ect/loss_cases"):
@@ -69,6 +70,7 @@ def test_every_loss_is_the_reference_s(reference):
         np.testing.assert_array_equal(logged, minimised)
 
 
+@pytest.mark.slow
 def test_samples_are_the_reference_s(reference):
     mixture = ideal.mixture(*(reference[f"mixture/{n}"] for n in ("means", "stds", "weights")))
     with jax.enable_x64(True):
@@ -82,6 +84,7 @@ def test_samples_are_the_reference_s(reference):
                 np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_arguments_reach_the_draws():
     keys = jax.random.split(jax.random.key(0), (64, 2))
     y = np.zeros((64, 2), np.float32)
@@ -118,6 +121,7 @@ def test_a_stage_lasts_as_many_images_as_it_says():
     assert state.kept == Stage(0, 0)
 
 
+@pytest.mark.slow
 def test_both_calls_see_one_dropout_and_the_second_no_gradient():
     seen = []
 
@@ -144,6 +148,7 @@ def test_both_calls_see_one_dropout_and_the_second_no_gradient():
     np.testing.assert_allclose(slope, jax.grad(by_hand)(0.7), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [0.0, 0.03])
 def test_a_row_of_no_residual_and_a_row_that_meets_the_data_have_finite_gradients(c):
     y = jnp.ones((3, 4))
@@ -176,6 +181,7 @@ def fixed_point(gain_r, t, r):
     return gain_r * (STD**2 + r * t) / (STD**2 + t**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [0.0, 0.1])
 def test_the_gradient_is_zero_at_the_fixed_point_of_gaussian_data(c):
     """There the residual is independent of x_t: the batch has every residual with x_t and -x_t."""
@@ -242,6 +248,7 @@ def test_the_fixed_point_is_a_chain_of_euler_steps_and_near_the_exact_one(mappin
         np.testing.assert_allclose(np.sqrt(variance), 80.0 * gain, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_linear_denoiser_learns_the_chain():
     """A gain for each level, by gradient descent, on data whose moments are the distribution's."""
     levels = chain(4.0, stage=1)
@@ -272,6 +279,7 @@ def test_a_linear_denoiser_learns_the_chain():
     np.testing.assert_allclose(found, wanted[:0:-1], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_spread_of_samples_in_one_and_two_calls_is_predicted():
     """In `moments` with the gains of a stage, and by the samples of its linear denoiser."""
     gains = dict.fromkeys((80.0, 0.821), 1.0)

@@ -84,6 +84,7 @@ def test_what_is_masked_is_not_scored():
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.slow
 def test_nothing_known_moves_nothing():
     objective = made(learned=uncertainty.BESIDE)
     examples = objective.draw(objective.init(), KEYS, Weighted(DATA, MASK), {})
@@ -99,6 +100,7 @@ def test_nothing_known_moves_nothing():
         assert (of_a != 0) == (i != 2) and of_u.any() == (i != 2)
 
 
+@pytest.mark.slow
 def test_leaves_are_weighed_together():
     y = {"image": DATA, "vector": DATA[:, 0, 0]}
     examples, losses = scored(Weighted(y, {"image": MASK, "vector": 2.0}))
@@ -108,6 +110,7 @@ def test_leaves_are_weighed_together():
     np.testing.assert_allclose(losses.each, wanted, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_a_step_learns_from_what_is_known(rounds):
     """One step of gradient descent on the factor a, written out; a condition is a tree."""

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from edm_jax.objectives import importance
 
@@ -57,6 +58,7 @@ def test_a_batch_is_noted_as_if_one_by_one():
     assert int(batched.count[3]) == 0 and not batched.losses[3].any()
 
 
+@pytest.mark.slow
 def test_no_gradient_flows_into_the_history():
     grad = jax.grad(
         lambda x: importance.update(importance.empty(2), jnp.array([0]), x).losses.sum()

@@ -49,6 +49,7 @@ def state_at(share, teacher=()):
     return State((), Kept(jnp.int32(round(1000 * share)), teacher))
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_are_the_reference_s(reference):
     for case in json.loads(str(reference["loss_cases"])):
         if case.get("form") == "rcm":  # of another warm-up
@@ -153,12 +154,14 @@ def test_the_tangent_is_zero_at_the_consistency_function_of_gaussian_data(name, 
     assert np.abs(slope).max() < 1e-9 and each.min() > 1e-6
 
 
+@pytest.mark.slow
 def test_of_data_as_wide_as_the_network_takes_them_f_is_a_tangent():
     student, _ = exact(0.0, SD)
     x_t, t = np.ones((1, 6)), np.array([0.7])
     np.testing.assert_allclose(student.network(x_t / SD, t), -np.tan(0.35) / SD * x_t, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_linear_network_learns_it():
     """F = a(t) x with a polynomial a, by Newton's method for a held tangent; a is -tan(t / 2)."""
     student, still = exact(0.0, SD)  # the flow stands still: a teacher of 0

@@ -54,6 +54,7 @@ def test_one_level_an_example_may_be_written_either_way():
     np.testing.assert_array_equal(objectives.loss(denoise, Y, sigma, NOISE, weight), written)
 
 
+@pytest.mark.slow
 def test_every_leaf_may_have_its_own_level():
     y, noise = {"a": Y, "b": Y[:, 0]}, {"a": NOISE, "b": NOISE[:, 0]}
     sigma = {"a": FRAMES, "b": jnp.linspace(0.1, 0.9, 6)}

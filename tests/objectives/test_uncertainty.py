@@ -5,12 +5,14 @@ import statistics
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from edm_jax.objectives import uncertainty
 
 SIGMA = np.geomspace(0.01, 50.0, 64, dtype=np.float32)
 
 
+@pytest.mark.slow
 def test_it_starts_as_the_loss_itself():
     each = np.linspace(0.1, 3.0, 64, dtype=np.float32)
     u = uncertainty.log_variance(uncertainty.initial(), SIGMA)
@@ -18,6 +20,7 @@ def test_it_starts_as_the_loss_itself():
     np.testing.assert_array_equal(found, each)
 
 
+@pytest.mark.slow
 def test_its_features_are_cosines_of_the_logarithm():
     """Frequencies at the quantiles of N(0, (2 pi)^2), phases by the golden ratio's fractions."""
     index = np.arange(128)
@@ -30,6 +33,7 @@ def test_its_features_are_cosines_of_the_logarithm():
         np.testing.assert_allclose(found[:, 0], wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_its_optimum_is_the_logarithm_of_the_loss():
     each = 0.2 + 0.8 * jax.nn.sigmoid(jnp.log(SIGMA) + 1.0)
     cost = lambda w: uncertainty.loss(uncertainty.log_variance(w, SIGMA), each).mean()

@@ -88,6 +88,7 @@ def test_the_bound_teaches_the_variance_alone():
     assert float(b[1]) == 0.0 and abs(float(a[1])) > 1e-6
 
 
+@pytest.mark.slow
 def test_the_hybrid_is_the_simple_loss_and_a_share_of_the_bound():
     bound = variational.bound(LEVELS)
     level = jnp.array([0, 3, 400, 900])
@@ -104,6 +105,7 @@ def test_the_hybrid_is_the_simple_loss_and_a_share_of_the_bound():
     np.testing.assert_allclose(found, simple + 0.25 * 1000 * terms, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_of_any_library_learns_the_variance():
     """With `Wrapped`, conditions and all, the objective is the hybrid loss of its own draws."""
 
@@ -143,6 +145,7 @@ def test_a_table_that_is_none_is_refused():
             variational.bound(levels)
 
 
+@pytest.mark.slow
 def test_the_terms_are_the_divergence_of_two_gaussians_and_the_mass_of_a_pixel_in_bits():
     """KL(N(0, 1) || ...) as it stands in every textbook, element by element."""
     levels = np.array([0.2, 0.9, 1.4, 3.0])
@@ -172,6 +175,7 @@ def test_the_terms_are_the_divergence_of_two_gaussians_and_the_mass_of_a_pixel_i
     np.testing.assert_allclose(found[0], -np.log2(mass), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_pixel_far_from_the_mean_has_its_tail_and_a_floor_in_training():
     """At z deviations: log of the Gaussian's tail between the two ends, by its series."""
     for std in (0.02, 0.005):  # 50 and 200 deviations away

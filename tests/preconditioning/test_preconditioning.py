@@ -298,6 +298,7 @@ def test_a_table_of_iddpm_descends_to_0(u):
         preconditioning.iddpm(u)
 
 
+@pytest.mark.slow
 def test_a_sigma_data_for_each_channel_is_that_of_each_channel_alone():
     """Coefficients, weight and, with F = 0, the ideal denoiser of a Gaussian."""
     each = [0.1, 0.5, 16.0]
@@ -323,6 +324,7 @@ def test_a_sigma_data_for_each_channel_is_that_of_each_channel_alone():
         assert row.c_in(jnp.float32(1.0)).dtype == weight(jnp.float32(1.0)).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_the_loss_of_each_channel_has_the_unit_target_of_its_own_deviation():
     """With F = 0 and Gaussian data the weighted loss is 1 in every channel, at every level."""
     each = np.array([0.1, 0.5, 16.0], np.float32)

@@ -41,6 +41,7 @@ def convolved(text):
     return [set(re.findall(r"x([a-z]+\d+)>", types)) for types in found]
 
 
+@pytest.mark.slow
 def test_a_sampler_holds_the_network_once(model):
     one = lambda model, x: model.denoiser(LABELS)(x, jnp.ones(4))
     tableau = samplers.heun(timesteps.edm(18))

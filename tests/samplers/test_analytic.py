@@ -27,6 +27,7 @@ def measured(data):
     return analytic.estimate(ideal, [data[:200], data[200:400], data[400:]], LEVELS, KEY)
 
 
+@pytest.mark.slow
 def test_the_variance_is_that_of_the_posterior(measured):
     exact = STD**2 * LEVELS[:-1] ** 2 / (STD**2 + LEVELS[:-1] ** 2)
     for sigma, variance in zip(LEVELS, exact):
@@ -61,6 +62,7 @@ def test_no_data_is_an_error():
         analytic.estimate(lambda x, s: jnp.zeros_like(x), [], LEVELS, KEY)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_denoiser_adds_its_square(data):
     """E |y - D|^2 grows by e^2 at every sigma; E |eps|^2 would lose what correlates with n."""
     wrong = lambda x, sigma: ideal(x, sigma) + 0.3 * jnp.tanh(x / sigma)

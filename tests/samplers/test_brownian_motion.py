@@ -18,6 +18,7 @@ def increments(num_steps, sigma_max=None, keys=KEYS):
     return np.asarray(rows, np.float64), grid
 
 
+@pytest.mark.slow
 def test_increments_are_independent_standard_normal_draws():
     drawn, _ = increments(9)
     covariance = np.cov(drawn[:, :, 0])
@@ -25,6 +26,7 @@ def test_increments_are_independent_standard_normal_draws():
     assert np.abs(drawn.mean(axis=1)).max() < 5 / np.sqrt(len(KEYS))
 
 
+@pytest.mark.slow
 def test_coarse_noise_is_the_sum_of_the_fine():
     # The levels of 2 N - 1 steps contain those of N.
     coarse, grid = increments(9, keys=KEYS[:50])
@@ -36,6 +38,7 @@ def test_coarse_noise_is_the_sum_of_the_fine():
     np.testing.assert_allclose(coarse, expected, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_samples_of_one_seed_converge_along_the_path():
     denoise = ideal.gaussian(0.3, 0.5)
     keys = KEYS[:200]
@@ -50,6 +53,7 @@ def test_samples_of_one_seed_converge_along_the_path():
     assert apart(64, True) < 0.2 * apart(64, False)
 
 
+@pytest.mark.slow
 def test_two_draws_of_a_step_take_a_half_each():
     tableau = samplers.dpmpp_sde([4.0, 1.0, 0.5], correlation="tree")
     path = samplers.brownian(tableau, sigma_end=0.5)
@@ -61,6 +65,7 @@ def test_two_draws_of_a_step_take_a_half_each():
     np.testing.assert_allclose(whole, np.sqrt(part) * first + np.sqrt(1 - part) * second, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_grids_with_other_beginnings_share_a_path_of_one_range():
     keys = KEYS[:20]
     like = jax.ShapeDtypeStruct((20, 3), np.float32)
@@ -72,6 +77,7 @@ def test_grids_with_other_beginnings_share_a_path_of_one_range():
     assert np.abs(draw(high, 2, None) - draw(low, 1, None)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_tree_draws_each_leaf_from_its_own_path():
     path = samplers.brownian(samplers.euler_ancestral(timesteps.edm(4)))
     like = {name: jax.ShapeDtypeStruct((5, 3), np.float32) for name in "ab"}

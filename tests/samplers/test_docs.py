@@ -6,6 +6,7 @@ import re
 import chex
 import jax
 import jax.numpy as jnp
+import pytest
 
 from edm_jax import sample, sample_keys, samplers, timesteps
 
@@ -33,6 +34,7 @@ def test_every_name_in_the_text_exists():
             found = getattr(found, part)
 
 
+@pytest.mark.slow
 def test_the_examples_run():
     first, hook, second = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     names = {"denoise": lambda x, sigma: x / (1 + sigma**2)}

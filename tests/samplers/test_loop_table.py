@@ -45,6 +45,7 @@ def call(request):
     return lambda noise, keys: samplers.sample(denoiser_for(loop), loop, noise, keys)
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_eight_devices_agree(call):
     expected = call(NOISE, KEYS)
     assert np.isfinite(expected).all()
@@ -59,17 +60,20 @@ def test_jit_vmap_and_eight_devices_agree(call):
     chex.assert_trees_all_close(np.asarray(on_devices)[:, 0], np.asarray(expected), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_differences(call):
     smooth = jax.jit(lambda noise: call(noise, KEYS[:2]))
     check_grads(smooth, (0.3 * NOISE[:2],), order=1, modes=["rev"], atol=0.02, rtol=0.02, eps=3e-3)
 
 
+@pytest.mark.slow
 def test_a_sample_is_the_same_in_another_place_of_another_batch(call):
     whole = jax.jit(call)(NOISE, KEYS)
     part = jax.jit(call)(NOISE[4:1:-1], KEYS[4:1:-1])
     chex.assert_trees_all_close(part, whole[4:1:-1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_bfloat16_denoiser_leaves_the_state_in_float32(name):
     options = {"rtol": 1e-2, "atol": 1e-2} if name == "adaptive" else {}
@@ -82,6 +86,7 @@ def test_a_bfloat16_denoiser_leaves_the_state_in_float32(name):
     chex.assert_trees_all_close(rough, exact, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_conditional_model_in_a_batch_of_labels(name):
     """Labels are closed over for a whole batch: every evaluation must be one of all of it."""

@@ -33,6 +33,7 @@ def recursion(levels, snr, corrector, start):
     return v
 
 
+@pytest.mark.slow
 def test_predictor_corrector_has_the_variance_of_its_recursion():
     levels = timesteps.exponential(60, sigma_min=0.01, sigma_max=50.0)
     noise = randomness.normal(randomness.sample_keys(range(20, 28)), (8192,))
@@ -54,6 +55,7 @@ def test_predictor_corrector_has_the_variance_of_its_recursion():
     )
 
 
+@pytest.mark.slow
 def test_predictor_corrector_without_correction_is_its_predictor():
     levels = timesteps.edm(9)
     noise = randomness.normal(KEYS, (3,))
@@ -69,6 +71,7 @@ def test_predictor_corrector_without_correction_is_its_predictor():
     np.testing.assert_allclose(result, samplers.sample(ideal, euler, noise), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predictor_corrector_is_per_sample_and_counts_its_evaluations():
     levels = timesteps.edm(5)
     noise = randomness.normal(KEYS, (3,))
@@ -92,6 +95,7 @@ def test_predictor_corrector_is_per_sample_and_counts_its_evaluations():
 # -- learned variance --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learned_variance_at_its_ends_is_ddpm():
     levels = timesteps.edm(12)
     noise = randomness.normal(KEYS, (3,))
@@ -102,6 +106,7 @@ def test_learned_variance_at_its_ends_is_ddpm():
         np.testing.assert_allclose(result, expected, atol=3e-5)
 
 
+@pytest.mark.slow
 def test_the_optimal_learned_variance_of_gaussian_data():
     """From 1.3 to 0.7: v = 0.129, 0.424, 1, 1.547 for data of deviation 1/4, 1/2, 1, 2."""
     keys = randomness.sample_keys([1])
@@ -129,6 +134,7 @@ def test_a_network_of_twice_the_channels_becomes_denoiser_and_variance():
         preconditioning.with_variance(lambda x, c: x, preconditioning.edm())(x, 0.7)
 
 
+@pytest.mark.slow
 def test_gradients_through_learned_variance_are_finite():
     noise = randomness.normal(KEYS, (3,))
 
@@ -158,6 +164,7 @@ def adaptive():
     return jax.jit(lambda z: samplers.adaptive(ENDS).run(EACH, z, None))
 
 
+@pytest.mark.slow
 def test_adaptive_reaches_its_tolerance(adaptive, truth):
     result, calls = adaptive(NOISE)
     np.testing.assert_allclose(result, truth, atol=2e-4)
@@ -186,6 +193,7 @@ def test_adaptive_counts_its_evaluations(method):
     assert int(calls[0]) == len(count)
 
 
+@pytest.mark.slow
 def test_adaptive_evaluates_the_whole_batch_at_once():
     """A denoiser may hold labels `[B]`; each sample is as it is alone, with its own label."""
     means = jnp.asarray([[-1.0], [0.0], [0.5], [2.0]])
@@ -204,12 +212,14 @@ def test_adaptive_evaluates_the_whole_batch_at_once():
         np.testing.assert_allclose(together[i : i + 1], alone, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_adaptive_under_vmap():
     loop = samplers.adaptive(ENDS, rtol=1e-3, atol=1e-3)
     nested = jax.vmap(lambda z: samplers.sample(EACH, loop, z))(NOISE[:, None])
     np.testing.assert_allclose(nested[:, 0], samplers.sample(EACH, loop, NOISE), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_adaptive_has_gradients():
     """The flow of Gaussian data is a factor, and that is its derivative."""
     call = lambda z: samplers.sample(ideal, samplers.adaptive(ENDS), z).sum()
@@ -240,6 +250,7 @@ def test_diffrax_is_asked_for_only_when_needed(monkeypatch):
 # -- one signature -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_loop_is_run_as_a_tableau_is():
     noise, keys = randomness.normal(KEYS[:2], (3,)), KEYS[:2]
     levels = timesteps.edm(4)

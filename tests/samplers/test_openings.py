@@ -75,6 +75,7 @@ def lowered(call, arguments):
     return jax.jit(call).lower(*arguments).as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tableau", [HEUN, CHURNED, NOISY_END, samplers.dpmpp_sde(LEVELS)])
 def test_an_identity_between_changes_no_bit(tableau):
     for traced in (False, True):
@@ -92,6 +93,7 @@ def test_an_identity_between_changes_no_bit(tableau):
     )
 
 
+@pytest.mark.slow
 def test_unrolled_rows_give_the_same():
     plain = samplers.sample(ideal, CHURNED, NOISE, KEYS)
     unrolled = samplers.sample(ideal, CHURNED, NOISE, KEYS, unroll=4)
@@ -103,6 +105,7 @@ def test_unrolled_rows_give_the_same():
 # -- any state ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_state_of_two_leaves_gives_what_their_concatenation_gives():
     coupled = lambda x, sigma: 0.1 * jnp.roll(x, 1, axis=-1) / (1 + sigma)
 
@@ -122,6 +125,7 @@ def test_a_state_of_two_leaves_gives_what_their_concatenation_gives():
             np.testing.assert_allclose(joined, array, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_leaf_has_draws_and_a_dtype_of_its_own():
     state = {"a": NOISE[:, :1].astype(jnp.bfloat16), "b": NOISE}
     levels = []
@@ -152,6 +156,7 @@ def test_each_leaf_has_draws_and_a_dtype_of_its_own():
 # -- any noise ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_draw_is_called_with_the_keys_of_each_row_and_what_to_be_like():
     seen = []
 
@@ -182,6 +187,7 @@ def stir(row, keys, registers):
     return tuple((0.9 + 0.01 * row) * y + 0.1 * (i + 1) * noise for i, y in enumerate(registers))
 
 
+@pytest.mark.slow
 def test_between_is_called_before_the_noise_of_each_row():
     rows = np.random.default_rng(0).standard_normal((CHURNED.nfe + 1, *NOISE.shape))
     result, states = samplers.sample(
@@ -210,6 +216,7 @@ def signs(keys, like):
     return randomness.rademacher(keys, like.shape[1:], dtype=like.dtype)
 
 
+@pytest.mark.slow
 def test_with_between_and_draw_jit_vmap_and_eight_devices_agree():
     call = lambda z, k: samplers.sample(ideal, CHURNED, z, k, between=stir, draw=signs)
     traced = lambda t, z, k: samplers.sample(ideal, t, z, k, between=stir, draw=signs)
@@ -232,6 +239,7 @@ def test_with_between_and_draw_jit_vmap_and_eight_devices_agree():
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_between():
     with jax.enable_x64(True):
         noise = jnp.asarray(NOISE, jnp.float64)
@@ -246,6 +254,7 @@ def test_gradients_pass_through_between():
         np.testing.assert_allclose(jax.grad(value)(0.3), finite, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_repaint_keeps_the_known_region():
     """Where y is known, every state is y at the level of its row (Lugmayr et al. 2022)."""
     tableau = samplers.euler_ancestral(LEVELS)
@@ -275,6 +284,7 @@ def test_repaint_keeps_the_known_region():
 # -- a start on the way, chosen states ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_start_is_the_first_register():
     x = LEVELS[0] * NOISE
     for tableau in (HEUN, samplers.ipndm(LEVELS), CHURNED, samplers.unipc(LEVELS)):
@@ -314,6 +324,7 @@ def test_every_register_starts_in_proportion():
     np.testing.assert_allclose(result, 0.5 * NOISE + 3.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_chosen_states_are_those_and_no_others_are_kept():
     given = randomness.normal(randomness.sample_keys(range(CHURNED.nfe + 1)), NOISE.shape)
     call = lambda rows: samplers.sample(ideal, CHURNED, NOISE, row_noise=given, trajectory=rows)
@@ -328,6 +339,7 @@ def test_chosen_states_are_those_and_no_others_are_kept():
     assert "tensor<2x8x3" in text and f"tensor<{HEUN.nfe}x8x3" not in text
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_chosen_states():
     call = lambda z: samplers.sample(ideal, HEUN, z, trajectory=[3])[1].sum()
     every = lambda z: samplers.sample(ideal, HEUN, z, trajectory=True)[1][3].sum()
@@ -422,6 +434,7 @@ def test_a_denoiser_of_another_structure_is_refused():
         samplers.sample(lambda x, sigma: x["a"], HEUN, TREE)
 
 
+@pytest.mark.slow
 def test_a_denoiser_can_remember_its_calls():
     """Each D is averaged with the one before it, which a plain loop can do as well."""
     grid = timesteps.edm(5)

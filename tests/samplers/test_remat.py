@@ -35,6 +35,7 @@ def states_kept(tableau, **options):
     return program.memory_analysis().temp_size_in_bytes / NOISE.nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["euler", "euler_ancestral"])
 def test_memory_grows_with_the_root_of_the_steps(solver):
     grids = {steps: samplers.build(solver, timesteps.edm(steps)) for steps in (16, 64, 256)}
@@ -47,6 +48,7 @@ def test_memory_grows_with_the_root_of_the_steps(solver):
 
 
 # 16 = 4 x 4 rows, and 1, 7 and 18, of which the last chunk is not full.
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 7, 16, 18])
 @pytest.mark.parametrize("options", [{}, {"trajectory": True}, {"trajectory": [0, 1], "unroll": 2}])
 def test_the_gradient_is_the_same(steps, options):

@@ -47,6 +47,7 @@ def golden_tableau(name, arguments):
     )
 
 
+@pytest.mark.slow
 def test_reference_outputs_on_a_mixture(reference):
     exact = mixture(reference["means"], reference["stds"], reference["weights"])
     parameters = [reference[key].astype(np.float32) for key in ("means", "stds", "weights")]
@@ -246,6 +247,7 @@ def test_stochastic_heun_has_its_exact_gaussian_deviation():
             assert abs(np.sqrt(result) / std - rounded) < 6e-4
 
 
+@pytest.mark.slow
 def test_order_of_convergence_in_any_frame():
     """Heun's family is of order 2, Euler's of order 1, in sigma and in the scaled frames."""
     noise = np.array([[-1.3], [-0.4], [0.35], [1.7]])

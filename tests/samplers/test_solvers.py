@@ -152,6 +152,7 @@ def test_gradients_are_finite(solver):
     assert np.abs(by_noise).max() > 0 or name == "consistency"
 
 
+@pytest.mark.slow
 def test_all_solvers_share_one_program():
     """After all of the above for every solver: two traces per shape, with noise and without."""
     for name in NAMES:
@@ -164,6 +165,7 @@ def test_all_solvers_share_one_program():
     assert len(TRACES) == before + 2
 
 
+@pytest.mark.slow
 def test_precision_over_many_steps():
     """256 steps in float32 against float64 on the host."""
     noise = np.random.default_rng(5).standard_normal((64, 1)).astype(np.float32)

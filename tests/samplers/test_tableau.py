@@ -76,6 +76,7 @@ def test_draws_are_those_of_each_key_and_row():
     np.testing.assert_allclose(drawn, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_sample_does_not_know_its_neighbours():
     whole = samplers.sample(ideal, CHURNED, NOISE, KEYS)
     for batch in (slice(0, 1), slice(2, 5)):
@@ -88,6 +89,7 @@ def test_a_sample_does_not_know_its_neighbours():
 # -- transformations ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eager_jit_vmap_and_devices_agree():
     eager = samplers.sample(ideal, CHURNED, NOISE, KEYS)
     call = lambda noise, keys: samplers.sample(ideal, CHURNED, noise, keys)
@@ -106,6 +108,7 @@ def test_eager_jit_vmap_and_devices_agree():
         )
 
 
+@pytest.mark.slow
 def test_vmap_over_tableaux():
     alphas = [samplers.heun(timesteps.edm(6), alpha=alpha) for alpha in (0.5, 2 / 3, 1.0)]
     stacked = jax.tree.map(lambda *fields: np.stack(fields), *alphas)
@@ -114,6 +117,7 @@ def test_vmap_over_tableaux():
         np.testing.assert_allclose(result, samplers.sample(ideal, tableau, NOISE), atol=2e-6)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_right_down_to_sigma_zero():
     """The sampler of Gaussian data is affine, so its slope is known."""
     slope = np.sqrt(samplers.moments(HEUN, 0.0, 0.25)[1])
@@ -178,6 +182,7 @@ def test_trajectory_is_where_the_denoiser_is_evaluated():
 # -- precision ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_float32_agrees_with_float64():
     noise = np.random.default_rng(1).standard_normal((64, 1))
     for steps in (18, 256):

@@ -98,6 +98,7 @@ def run(tmp_path_factory):
 STEPS, STDS = [10, 10, 20, 20, 30, 30], [0.05, 0.1] * 3
 
 
+@pytest.mark.slow
 def test_snapshots_are_found_by_step(run):
     found = posthoc.snapshots(run)
     assert [(each.step, each.std) for each in found] == list(zip(STEPS, STDS))
@@ -121,6 +122,7 @@ def test_exponents_and_weights_are_the_references(golden):
         np.testing.assert_allclose(found, exact, rtol=0, atol=error, err_msg=case)
 
 
+@pytest.mark.slow
 def test_published_snapshots_in_a_folder(tmp_path):
     """The time of each is a multiple of 1024 images; the name has its thousands."""
     config = edm2(
@@ -149,6 +151,7 @@ def test_an_average_is_made_of_the_snapshots_up_to_the_first_that_reaches_it(run
     assert used == count and value_of(model) == pytest.approx(weights @ numbers, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_snapshot_s_own_average_is_that_snapshot(run):
     for step, std in ((20, 0.05), (10, 0.1), (30, 0.1)):
         assert value_of(posthoc.reconstruct(run, std, step=step)[0]) == pytest.approx(
@@ -156,6 +159,7 @@ def test_a_snapshot_s_own_average_is_that_snapshot(run):
         )
 
 
+@pytest.mark.slow
 def test_commands_take_an_average_by_its_width(run):
     for width, step in (("0.07", None), ("0.1", None), (".05", None)):
         model, at = load_model(run, width)

@@ -36,6 +36,7 @@ def scores_of(workdir):
     return {r["step"]: r[NAME] for r in metrics.read(workdir) if NAME in r}
 
 
+@pytest.mark.slow
 def test_the_scores_are_written_and_the_best_is_a_model(run):
     found = scores_of(run)
     assert list(found) == [4, 8, 12] and len(set(found.values())) == 3

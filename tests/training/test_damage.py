@@ -61,6 +61,7 @@ SPOIL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPOIL)
 def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_taken(run, finished, kind, capsys):
     SPOIL[kind](run / "checkpoints/12")
@@ -125,6 +126,7 @@ def test_settings_that_describe_no_network_are_one_short_line(run, change, messa
     assert "\n" not in str(found.value) and len(str(found.value)) < 600
 
 
+@pytest.mark.slow
 def test_the_one_line_of_a_damaged_checkpoint_stands_alone(run, capsys):
     step = run / "checkpoints/12"
     (step / "hashes.json").unlink()
@@ -149,6 +151,7 @@ class Broken:
         raise RuntimeError(self.message)
 
 
+@pytest.mark.slow
 def test_a_closed_event_loop_is_told_nothing_after_the_checkpoints_are_closed(run, monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda given: told.append(str(given.exc_value)))
@@ -167,6 +170,7 @@ def test_all_checkpoints_damaged_is_an_error_that_says_what_to_do(run):
     assert steps(run) == [4, 8, 12]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_an_older_step_when_asked(run, finished):
     with pytest.raises(ValueError, match="from_step must be one of 0, 4, 8, 12, got 5"):
         loop.train(tiny(), str(run), quiet=True, from_step=5)
@@ -200,6 +204,7 @@ def broken(monkeypatch, at, params=lambda tree: tree, loss=jnp.nan):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broke", [{}, {"loss": 1.0, "params": lambda a: a * jnp.inf}], ids=["loss", "state"]
 )
@@ -216,6 +221,7 @@ def test_nothing_is_written_of_a_step_that_is_not_finite(tmp_path, monkeypatch, 
     assert steps(tmp_path) == [4]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_removes_the_snapshots_of_the_attempt_before(run, capsys):
     """They may be of a loss that went off; averaged with the new ones they would spoil the mean."""
     stale = run / "averages/power-0.050-00000011"
@@ -261,6 +267,7 @@ def unfinished(workdir):
     return [p for p in workdir.rglob("*") if p.name.endswith(".tmp") or "orbax-check" in p.name]
 
 
+@pytest.mark.slow
 def test_a_kill_while_checkpoints_are_removed_leaves_whole_ones(tmp_path, finished, monkeypatch):
     monkeypatch.setattr(shutil, "rmtree", remove_half)
     with pytest.raises(Killed):  # at step 12, with 4 and 8 there
@@ -278,6 +285,7 @@ def test_a_kill_while_checkpoints_are_removed_leaves_whole_ones(tmp_path, finish
     )
 
 
+@pytest.mark.slow
 def test_a_kill_while_snapshots_are_removed_leaves_whole_ones(run, monkeypatch):
     for step in (8, 12):
         shutil.rmtree(run / f"checkpoints/{step}")
@@ -314,6 +322,7 @@ def test_an_average_of_a_step_that_has_no_snapshots_yet_is_refused(run, tmp_path
     assert "step must be between 1 and 12, the latest snapshot's, got 13" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_what_was_saved_stays(run, monkeypatch, capfd):
     usage = shutil.disk_usage(run)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
@@ -339,6 +348,7 @@ sys.exit(run(program))
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written_is_one_line(tmp_path):
     pytest.importorskip("resource")
     words = [sys.executable, "-c", FULL, str(tmp_path)]
@@ -350,6 +360,7 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written_is_one_line(tmp_path
     assert ended.stderr == f"error: [Errno 27] File too large: {where}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", ['{"model": [], "config": {}}', '{"model": {}, "config": 3}', "[]"]
 )

@@ -122,6 +122,7 @@ def test_engines_agree_on_edm2():
         assert np.abs(a - b).max() < 2e-2 and np.median(np.abs(a - b)) < 1e-5
 
 
+@pytest.mark.slow
 def test_networks_without_a_projection_keep_their_parameters():
     tree = {"kernel": np.ones(3, np.float32)}
     assert ddpmpp().project(tree) is tree

@@ -19,6 +19,7 @@ def test_keys_are_those_of_the_run_the_step_and_the_place_in_the_batch():
     assert len(np.unique(RAW(found).reshape(12, -1), axis=0)) == 12
 
 
+@pytest.mark.slow
 def test_keys_of_a_spread_batch_are_those_of_the_whole():
     key, step = jax.random.key(3), jnp.int32(2)
     share = lambda _: RAW(example_keys(key, step, 3, axis_name="data"))

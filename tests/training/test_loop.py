@@ -78,6 +78,7 @@ def digits(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_numbers_checkpoints_and_samples(whole):
     records = metrics.read(whole)
     assert [r["step"] for r in records] == [2, 4, 6, 8, 10, 12]
@@ -109,6 +110,7 @@ def test_class_names_stay_with_the_model_and_older_runs_go_on(whole, tmp_path):
     assert restore_model(str(older)).config.class_names == ()
 
 
+@pytest.mark.slow
 def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_path, monkeypatch):
     # The signal comes at step 5: the run saves there, and says which signal it was.
     asked = loop.Interrupt.after
@@ -177,6 +179,7 @@ def test_another_run_s_folder_is_refused(whole, changes, message):
         loop.train(tiny(**changes), str(whole), quiet=True)
 
 
+@pytest.mark.slow
 def test_averages_are_kept_in_checkpoints_and_snapshots(whole):
     found = posthoc.snapshots(str(whole))
     assert [(each.step, each.std) for each in found] == [
@@ -218,6 +221,7 @@ def test_an_average_is_reconstructed_by_a_command(whole, tmp_path, capsys):
     assert "must hold snapshots of averages" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_s_weights(whole, tmp_path, monkeypatch):
     given = restore_model(str(whole)).params
     started = []
@@ -248,6 +252,7 @@ def test_a_run_starts_from_another_s_weights(whole, tmp_path, monkeypatch):
     assert step == 2 and moved > 2e-4
 
 
+@pytest.mark.slow
 def test_the_loss_by_noise_level_is_logged_and_drawn(whole, tmp_path):
     for record in metrics.read(whole):
         counts = np.array(record[bins.COUNTS])
@@ -261,6 +266,7 @@ def test_the_loss_by_noise_level_is_logged_and_drawn(whole, tmp_path):
     assert (tmp_path / "loss.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch):
     def step(state, batch, key):
         del batch, key

@@ -58,6 +58,7 @@ sys.exit(run(program))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line_also_when_the_process_ends(tmp_path):
     words = [sys.executable, "-c", CODE, str(tmp_path)]

@@ -67,6 +67,7 @@ def improved(engine_name, rounds):
     return seen, jax.device_get(processes.gather_local(now))
 
 
+@pytest.mark.slow
 def test_every_option_at_once_under_both_engines_and_in_microbatches():
     (seen, final), (seen_jit, final_jit) = improved("pmap", 1), improved("jit", 2)
     for name in ("loss", bins.SUMS, bins.COUNTS):
@@ -86,6 +87,7 @@ def test_every_option_at_once_under_both_engines_and_in_microbatches():
     assert np.abs(leaf(final.averages["power-0.050"]) - leaf(final.params)).max() < 5e-3
 
 
+@pytest.mark.slow
 def test_half_precision_and_loss_scaling_change_the_gradient_little():
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
 
@@ -111,6 +113,7 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_stays_fresh(tmp_path):
     wide = dataclasses.replace(TINY, label_dim=3)
     params = jax.jit(lambda: init_params(jax.random.key(7), wide))()
@@ -127,6 +130,7 @@ def test_what_does_not_fit_stays_fresh(tmp_path):
     same(found.ema["map_layer0"], given["map_layer0"])
 
 
+@pytest.mark.slow
 def test_noise_levels_fall_into_their_bins():
     centers = bins.centers()
     found = bins.by_sigma(jnp.asarray(centers, jnp.float32), jnp.arange(24.0))

@@ -44,6 +44,7 @@ def rewrite(run, change):
         (path.parents[1] / "hashes.json").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss, message",
     [
@@ -58,6 +59,7 @@ def test_another_objective_is_refused(run, loss, message):
         go_on(run, loss=loss)
 
 
+@pytest.mark.slow
 def test_what_changed_is_said_in_one_line(run, capsys):
     go_on(run, learning_rate=2e-3, ema_halflife_kimg=0.1, loss=LossConfig())
     said = capsys.readouterr().err
@@ -120,6 +122,7 @@ def test_the_settings_lie_at_the_top_of_the_run(half):
         assert checkpoints.record(4) == found
 
 
+@pytest.mark.slow
 def test_a_run_off_the_main_thread_trains(run):
     results = []
     config = tiny(loss=LossConfig(weight="min_snr"), duration_kimg=0.096)
@@ -137,6 +140,7 @@ def test_numbers_that_json_has_no_word_for_are_null(tmp_path):
     assert line == '{"step": 1, "loss": 0.5, "grad_norm": null, "bins": [null, 1.0]}\n'
 
 
+@pytest.mark.slow
 def test_a_log_says_what_takes_the_time(run, capsys):
     go_on(run, duration_kimg=0.096, sample_kimg=0.096)
     lines = capsys.readouterr().err.splitlines()

@@ -101,6 +101,7 @@ def three_steps(engine, **options):
     return losses_seen, now
 
 
+@pytest.mark.slow
 def test_fsdp_and_microbatches_agree_with_pmap():
     # Plain jit, augmentation, other numbers of devices and processes: tests/parallel.
     losses_seen, final = three_steps(engines.engine("jit", fsdp=True), rounds=2)
@@ -117,6 +118,7 @@ def test_fsdp_and_microbatches_agree_with_pmap():
         assert leaf.addressable_shards[0].data.size * 8 == leaf.size
 
 
+@pytest.mark.slow
 def test_gradients_of_microbatches_are_those_of_the_batch():
     def first_moment(rounds):
         step, start = step_of(rounds=rounds, unroll=True)
@@ -178,6 +180,7 @@ def test_the_average_starts_as_a_copy():
     )
 
 
+@pytest.mark.slow
 def test_initial_loss_of_an_edm_model_is_one_for_data_of_its_own_variance():
     # Second moment sigma_data^2 = 1/4 exactly: the images are -1/2 and 1/2, in grey levels.
     images = np.where(np.random.default_rng(5).random((512, 8, 8, 1)) < 0.5, 64, 191)

@@ -79,6 +79,7 @@ def expected(steps):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "devices, options",
     [(1, {}), (1, {"rounds": 2, "shards": 2}), (1, {"rounds": 4, "unroll": True}),

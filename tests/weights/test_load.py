@@ -195,6 +195,7 @@ def test_what_is_no_model_is_described(tmp_path):
             load(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_training_run_is_found_from_any_of_its_folders(tmp_path, model, monkeypatch):
     run = tmp_path / "run"
     with checkpoint.Checkpoints(run) as checkpoints:
@@ -226,6 +227,7 @@ def test_a_url_of_another_kind_is_named():
         load("http://a/x.pkl")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, model, capsys):
     directory.export_safetensors(model, tmp_path / "a.safetensors")
     steps = [("a.safetensors", "new/model"), ("new/model", "new/too/b.safetensors")]
@@ -248,6 +250,7 @@ def test_the_command(tmp_path, model, capsys):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_reading_needs_neither_torch_nor_orbax_nor_safetensors():
     script = (
         "import sys, edm_jax.weights.loading\n"

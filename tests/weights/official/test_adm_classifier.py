@@ -126,6 +126,7 @@ def test_the_adaptive_pool(weights):
     np.testing.assert_array_equal(model.params["out_linear"]["kernel"], kernel.T)
 
 
+@pytest.mark.slow
 def test_strided_convolutions_between_the_levels(weights):
     """`resblock_updown=False`: the second of every two pixels of a convolution is left out."""
     block = "input_blocks.2.0."

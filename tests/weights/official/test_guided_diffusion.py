@@ -132,6 +132,7 @@ def test_the_older_order_of_heads(tiny):
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
 
 
+@pytest.mark.slow
 def test_the_published_network_has_the_parameters_of_the_baseline():
     sizes = shapes(192, (1, 2, 3, 4), 3, {1, 2, 3}, classes=1000)
     assert sum(int(np.prod(shape)) for shape in sizes.values()) == 295_904_454

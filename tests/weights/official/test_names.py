@@ -58,6 +58,7 @@ def block(name, resample=False, skip=True, attention=False):
     return names
 
 
+@pytest.mark.slow
 def test_song_names_in_registration_order(weights):
     both = ("weight", "bias")
     expected = ["map_noise.freqs", *tensors("map_label", *both), "map_augment.weight"]

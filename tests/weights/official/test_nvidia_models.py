@@ -51,6 +51,7 @@ def read_through_a_file(arrays, tmp_path):
     return load(path), weights, arguments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDENS[:3])
 def test_a_snapshot_denoises_as_the_reference(golden, tmp_path, name):
     arrays = golden(f"{name}.npz")

@@ -215,6 +215,7 @@ def mutants(data, count, seed):
         yield bytes(new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("era, protocol", [("2.x", 4), ("1.12", 2)])
 def test_no_mutation_does_more_than_raise_the_error(monkeypatch, era, protocol):
     small = {name: value for name, value in WEIGHTS.items() if value.size < 50}
@@ -232,6 +233,7 @@ def test_no_mutation_does_more_than_raise_the_error(monkeypatch, era, protocol):
     assert min(outcomes.values()) > 100, outcomes
 
 
+@pytest.mark.slow
 def test_no_mutation_takes_more_memory_than_a_small_multiple_of_the_file():
     data = official.snapshot(WEIGHTS, ARGUMENTS)
     tracemalloc.start()
