@@ -148,7 +148,8 @@ def test_the_tangent_is_zero_at_the_consistency_function_of_gaussian_data(name, 
         return whole, half, slope.reshape(2, 5, 6).sum(0), each
 
     with jax.enable_x64(True):
-        whole, half, slope, each = run(jnp.array([0.01, 0.3, 0.8, 1.3, 1.5645]))
+        found = run(jnp.array([0.01, 0.3, 0.8, 1.3, 1.5645]))
+        whole, half, slope, each = map(np.asarray, found)
     assert whole.max() < 1e-16 and half.max() > 1e-3
     # Of one example the tangent is not zero; over its two it is, so the loss has no slope.
     assert np.abs(slope).max() < 1e-9 and each.min() > 1e-6
