@@ -11,7 +11,6 @@ when it is large.
 import contextlib
 import glob
 import hashlib
-import json
 import os
 import pathlib
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from edm_jax.data import decode, digits, moments
+from edm_jax.data import dataset_json, decode, digits, moments
 from edm_jax.quoting import quoted
 from edm_jax.runtime import files
 
@@ -80,7 +79,7 @@ class Dataset(NamedTuple):
     @property
     def label_dim(self) -> int:
         """The width L of a label: the largest class index + 1, or the length of the vectors."""
-        return label_dim(self.targets)
+        return dataset_json.label_dim(self.targets)
 
     @property
     def labels(self) -> np.ndarray:
@@ -122,8 +121,8 @@ def load(
     Args:
       path: "digits" for the embedded set, else the archive. Images are ordered by name.
       labels: True: there must be labels. False: leave them out. None: take them if there are any.
-      cache_dir: where the decoded images of a large archive go; by default edm_jax in
-        $XDG_CACHE_HOME or ~/.cache.
+      cache_dir: where the decoded images of a large archive go; by default edm_jax in the user's
+        cache directory ($XDG_CACHE_HOME or ~/.cache on Linux).
       memory_limit: bytes of decoded images above which they go to a file in `cache_dir`, keyed by
         the archive's content: the checksums of a zip's members; names, sizes and times of the
         last change (ctime) of a folder's files.
@@ -194,11 +193,11 @@ def survey(path: str | os.PathLike, *, labels: bool | None = None) -> Descriptio
         shape = decode.decode_members(read, names[:1]).shape[1:]
         if shape[0] != shape[1]:
             raise ValueError(f"{names[0]}: images must be square, got {shape[1]}x{shape[0]}")
-        table, classes = (None, ()) if labels is False else label_table(read)[:2]
-        known = None if table is None else targets(_looked_up(table, names))
+        table, classes = (None, ()) if labels is False else dataset_json.label_table(read)[:2]
+        known = None if table is None else dataset_json.targets_of(table, names)
         if labels and known is None:
             raise ValueError("dataset.json must hold labels, got none")
-        classes = one_each(classes, known)
+        classes = dataset_json.one_each(classes, known)
     title = path.stem if path.is_file() else path.name
     return Description(names, shape, known, classes, title, fingerprint)
 
@@ -225,7 +224,7 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
     else:
         raise FileNotFoundError(f"{path}: no such file or folder")
     with naming(path), decode.opened(path) as read:
-        left_out = (_about(read) or {}).get("left_out") or []
+        left_out = (dataset_json.about(read) or {}).get("left_out") or []
         if not isinstance(left_out, list):
             raise ValueError(
                 f"dataset.json: left_out must be a list of names, got {quoted(left_out)}"
@@ -272,93 +271,6 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         raise ValueError(f"{path}: {decode.one_line(error)}") from None
 
 
-def label_table(read: Callable[[str], bytes]) -> tuple[dict | None, tuple[str, ...], bool]:
-    """Reads dataset.json.
-
-    Args:
-      read: from a member's name to its bytes.
-
-    Returns:
-      {name: label}, or None if there are no labels; the names of the classes; whether there is a
-      dataset.json at all, which then has the last word on labels.
-
-    Raises:
-      ValueError: it is damaged.
-    """
-    content = _about(read)
-    if content is None:
-        return None, (), False
-    pairs = content.get("labels")
-    if pairs is None:
-        return None, (), True
-    try:
-        table = {name.replace("\\", "/"): label for name, label in pairs}
-    except (TypeError, ValueError, AttributeError):
-        raise ValueError(
-            f"dataset.json: labels must be a list of [name, label], got {quoted(pairs)}"
-        ) from None
-    classes = content.get("classes") or []
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"dataset.json: classes must be a list of names, got {quoted(classes)}")
-    return table, tuple(classes), True
-
-
-def _about(read: Callable[[str], bytes]) -> dict | None:
-    """What dataset.json says, or None where there is none."""
-    try:
-        content = json.loads(read("dataset.json"))
-    except (KeyError, FileNotFoundError):
-        return None
-    except Exception as error:  # damaged zips and texts fail in many ways
-        raise ValueError(f"dataset.json: cannot be read ({decode.one_line(error)})") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _looked_up(table: dict, names: list[str]) -> list:
-    """Looks up the label of every image."""
-    try:
-        return [table[name] for name in names]
-    except KeyError as error:
-        raise ValueError(f"dataset.json: has no label for {error.args[0]}") from None
-
-
-def one_each(classes: tuple[str, ...], targets: np.ndarray | None) -> tuple[str, ...]:
-    """A name for each of `label_dim` classes; those after the last that occurs are dropped."""
-    if targets is None or not classes:
-        return ()
-    count = label_dim(targets)
-    if len(classes) < count:
-        raise ValueError(f"dataset.json: classes must be {count} names or none, got {len(classes)}")
-    return classes[:count]
-
-
-def label_dim(targets: np.ndarray | None) -> int:
-    """The width of a label: the largest class index + 1, or the length of the vectors."""
-    if targets is None:
-        return 0
-    return int(targets.max()) + 1 if targets.ndim == 1 else targets.shape[1]
-
-
-def targets(labels: list) -> np.ndarray:
-    """Makes int32 [N] class indices or float32 [N, L] vectors of the labels in dataset.json.
-
-    >>> targets([3, 0])
-    array([3, 0], dtype=int32)
-    """
-    if all(type(label) is int and 0 <= label < 2**31 for label in labels):
-        return np.array(labels, np.int32)
-    vectors: np.ndarray
-    try:
-        with np.errstate(over="ignore"):  # too large is infinite, and refused below
-            vectors = np.array(labels, np.float32)
-    except (TypeError, ValueError):
-        vectors = np.zeros(())
-    if vectors.ndim != 2 or not vectors.shape[1] or not np.isfinite(vectors).all():
-        wanted = "all integers from 0, or all vectors of one length"
-        raise ValueError(f"dataset.json: labels must be {wanted}, got {quoted(labels)}")
-    return vectors
-
-
 def _decode_into(images, path, names, workers, progress) -> None:
     """Fills [N, H, W, C] with the decoded members."""
     bar = progress(total=len(names), desc=f"reading {path.name}", unit="img") if progress else None
@@ -376,10 +288,8 @@ def _decode_into(images, path, names, workers, progress) -> None:
 
 def _cached(path, found, size, cache_dir, workers, progress) -> np.ndarray:
     """Memory-maps the decoded images, which are written first where they are not yet there."""
-    if cache_dir is None:
-        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        cache_dir = pathlib.Path(base) / "edm_jax"
-    target = pathlib.Path(cache_dir) / f"{found.title}-{found.fingerprint}.npy"
+    folder = files.user_cache() if cache_dir is None else pathlib.Path(cache_dir)
+    target = folder / f"{found.title}-{found.fingerprint}.npy"
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.locked(target.with_suffix(".lock")) as held:
         if not target.is_file():

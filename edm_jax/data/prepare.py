@@ -16,7 +16,7 @@ import PIL
 from PIL import Image
 
 from edm_jax import checks
-from edm_jax.data import archive, decode, moments, pool, sources, writer
+from edm_jax.data import archive, dataset_json, decode, moments, pool, sources, writer
 from edm_jax.runtime import pictures
 
 TRANSFORMS = ("none", "center-crop", "center-crop-wide")
@@ -170,9 +170,9 @@ def _finish(source, dest, images, chosen, format_, out) -> Summary:
         if images.classes:
             content["classes"] = images.classes
         with archive.naming(source):
-            targets = archive.targets(labels)
-            archive.one_each(images.classes, targets)  # a reader would refuse too few
-        label_dim = archive.label_dim(targets)
+            targets = dataset_json.targets(labels)
+            dataset_json.one_each(images.classes, targets)  # a reader would refuse too few
+        label_dim = dataset_json.label_dim(targets)
         if targets.ndim == 1:
             present = set(targets.tolist())
             empty = [i for i in range(max(label_dim, len(images.classes))) if i not in present]

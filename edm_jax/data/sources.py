@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, ImageOps
 
-from edm_jax.data import archive, arrays, cifar, compressed, decode, moments
+from edm_jax.data import archive, arrays, cifar, compressed, dataset_json, decode, moments
 
 KINDS = (
     "a folder or .zip of images or of latents (.npy), a folder of an LSUN lmdb, "
@@ -81,7 +81,7 @@ def _files(path: pathlib.Path) -> Source:
     """A folder or a zip; labels from dataset.json, else from the sub-folders."""
     names, fingerprint = archive.members(path)
     with archive.naming(path), decode.opened(path) as read:
-        table, classes, has_table = archive.label_table(read)
+        table, classes, has_table = dataset_json.label_table(read)
     targets = None if table is None else [table.get(name) for name in names]
     if not has_table:
         tops = [name.split("/")[0] if "/" in name else None for name in names]

@@ -126,6 +126,25 @@ def _mapped_loop(loop: Loop, devices: int) -> Callable:
     return processes.map_local(run, (None, None, 0, 0), devices)
 
 
+def devices_for(batch_size: int, devices: int | None) -> int:
+    """How many devices to use: as many as asked for, or all of this process's.
+
+    Args:
+      batch_size: images per device and batch, checked too.
+      devices: how many; None is all.
+
+    Raises:
+      ValueError: either is out of range.
+    """
+    here = processes.local_device_count()
+    devices = here if devices is None else devices
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not 1 <= devices <= here:
+        raise ValueError(f"devices must be 1 to {here}, those of this process, got {devices}")
+    return devices
+
+
 def generate(
     model: Model | Guided,
     sampler: Tableau | Loop,
@@ -159,12 +178,7 @@ def generate(
         `devices` out of range; a sampler that does not go with the model.
     """
     seeds, labels = with_labels(model, seeds, classes, labels)
-    here = processes.local_device_count()
-    devices = here if devices is None else devices
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if not 1 <= devices <= here:
-        raise ValueError(f"devices must be 1 to {here}, those of this process, got {devices}")
+    devices = devices_for(batch_size, devices)
     each = [jax.ShapeDtypeStruct((batch_size,), dtype) for dtype in (jnp.uint32, jnp.int32)]
     jax.eval_shape(lambda model, *row: _images(model, sampler, *row), model, *each)
     return _batches(model, sampler, seeds, labels, batch_size, devices)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from edm_jax.generation.batches import devices_for
 from edm_jax.generation.guided import Guided
 from edm_jax.model import Model
 from edm_jax.runtime import processes
@@ -49,12 +50,7 @@ def host_denoiser(
     Raises:
       ValueError: `batch_size` or `devices` out of range.
     """
-    here = processes.local_device_count()
-    devices = here if devices is None else devices
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if not 1 <= devices <= here:
-        raise ValueError(f"devices must be 1 to {here}, those of this process, got {devices}")
+    devices = devices_for(batch_size, devices)
     run, step = _mapped(devices), devices * batch_size
     copies = processes.replicate_local(model, devices)
 

@@ -5,6 +5,8 @@ import os
 import pathlib
 import platform
 
+from edm_jax.runtime import files
+
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 OFF = "off"
@@ -47,12 +49,10 @@ def default() -> pathlib.Path:
 
     Programs for a CPU use the instructions that it has, and homes are shared by many.
     """
-    import platformdirs
-
     features = platform.machine()
     known = pathlib.Path("/proc/cpuinfo")
     if known.exists():
         lines = known.read_text().splitlines()
         features += next((line for line in lines if line.startswith(("flags", "Features"))), "")
     machine = hashlib.sha256(features.encode()).hexdigest()[:12]
-    return pathlib.Path(platformdirs.user_cache_dir("edm_jax")) / machine
+    return files.user_cache() / machine

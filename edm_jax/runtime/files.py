@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import os
+import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import platformdirs
 from etils import epath
 
 LOCK = ".lock"  # in a folder that one command at a time writes to
@@ -15,6 +17,11 @@ LOCK = ".lock"  # in a folder that one command at a time writes to
 def is_local(path: str | os.PathLike) -> bool:
     """Whether a path is of this machine's file system, not a URL such as gs://bucket/run."""
     return "://" not in os.fspath(path)
+
+
+def user_cache() -> pathlib.Path:
+    """The project's folder in the user's cache directory; it need not be there."""
+    return pathlib.Path(platformdirs.user_cache_dir("edm_jax"))
 
 
 def located(name: str | os.PathLike) -> epath.Path:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from edm_jax.data import archive, decode, digits
+from edm_jax.data import archive, dataset_json, decode, digits
 
 
 def picture(seed, size=8, mode="RGB"):
@@ -280,7 +280,7 @@ def test_jpeg_members_in_class_folders(jpeg_archive):
     names, _ = archive.members(jpeg_archive)
     assert len(names) == 120
     with decode.opened(jpeg_archive) as read:
-        table, classes, _ = archive.label_table(read)
+        table, classes, _ = dataset_json.label_table(read)
         images = decode.decode_members(read, names[::6])
     assert np.bincount(list(table.values())).tolist() == [40, 40, 40] and classes[1] == "cat"
     with zipfile.ZipFile(jpeg_archive) as file:
