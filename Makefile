@@ -1,5 +1,6 @@
 # make quickstart: a trained model and a picture of its samples.
 # make test: the whole suite.   make check: style, types and the fast part of the suite.
+# make docs: the site, in build/docs.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ RUN ?= runs/digits
 OUT ?= samples/digits
 PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test check check-style clean
+.PHONY: quickstart test check check-style docs clean
 
 quickstart: $(VENV)/installed
 	$(VENV)/bin/python train.py --config configs/digits.py --workdir $(RUN)
@@ -26,6 +27,10 @@ check-style: $(VENV)/installed-for-work
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/installed-for-work
+	rm -rf docs/generated build/docs
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -38,4 +43,4 @@ $(VENV)/installed-for-work: $(VENV)/bin/python setup.cfg pyproject.toml
 	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf .venv .venv-* build *.egg-info .pytest_cache .ruff_cache .mypy_cache .jax_cache
+	rm -rf .venv .venv-* build docs/generated *.egg-info .pytest_cache .ruff_cache .mypy_cache .jax_cache
