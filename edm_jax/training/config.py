@@ -120,6 +120,7 @@ class Config:
     duration_kimg: float = setting(200_000.0, "images to train on")
     batch_size: int = setting(512, "images per step over all devices")
     microbatch: int = setting(0, "images at once on one device; 0: its whole share of the batch")
+    steps_per_call: int = setting(1, "steps in one program, for small networks on accelerators")
     optimizer: str = setting("adam", "adam, or radam, which needs no ramp")
     learning_rate: float = setting(1e-3, "Adam's, after the ramp")
     rampup_kimg: float = setting(10_000.0, "length of the learning rate's ramp")
@@ -186,7 +187,7 @@ _ALLOWED: dict[str, Callable[[float], bool]] = {
 _RULES = {
     "positive and finite": "duration_kimg batch_size learning_rate adam_eps ema_halflife_kimg "
     "ema_rampup_ratio loss_scale log_kimg sample_steps checkpoint_kimg keep_checkpoints "
-    "eval_images",
+    "eval_images steps_per_call",
     "finite and not negative": "microbatch rampup_kimg decay_steps clip_gradient "
     "infinite_gradient weight_decay ema_snapshot_kimg sample_kimg eval_kimg",
     "in [0, 1]": "augment",
@@ -242,6 +243,13 @@ def check(config: Config, devices: int) -> None:
         raise ValueError(
             f"microbatch must divide a device's share of {share} images, got {config.microbatch}"
         )
+    for name in ("log", "sample", "eval", "checkpoint", "ema_snapshot"):
+        every = config.every(getattr(config, f"{name}_kimg"))
+        if every < config.total_steps and every % config.steps_per_call:
+            raise ValueError(
+                f"steps_per_call must divide the {every} steps of {name}_kimg, "
+                f"got {config.steps_per_call}"
+            )
 
 
 def fit(

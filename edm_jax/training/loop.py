@@ -17,6 +17,7 @@ from edm_jax.model import Model, parameter_count
 from edm_jax.runtime import engines, files, pictures, processes
 from edm_jax.training import averages, best, bins, checkpoint, metrics, posthoc, resume, warm_start
 from edm_jax.training.assemble import assemble
+from edm_jax.training.calls import grouped, in_one_call
 from edm_jax.training.config import Config, check
 from edm_jax.training.interrupt import Interrupt
 from edm_jax.training.progress import Progress
@@ -77,7 +78,9 @@ def train(
     )
     model, batch_size, total = parts.model, config.batch_size, config.total_steps
     abstract = jax.eval_shape(parts.initial)
-    train_step = engine.compile(parts.step, abstract)
+    train_steps = engine.compile(
+        in_one_call(parts.step, unroll=processes.loops_are_slow()), abstract
+    )
     run_key = engine.key(config.seed)
     about = checkpoint.record(config, model.config, dataset)
     measure = best.Measure(config, model) if config.eval_kimg else None
@@ -131,6 +134,7 @@ def train(
                 process_count=processes.process_count(),
                 xflip=config.data.xflip,
                 place=engine.put,
+                ahead=config.steps_per_call + 1,
             )
         )
         report.start(start * batch_size, total * batch_size)
@@ -138,18 +142,19 @@ def train(
         pending: list[tuple[int, Any]] = []
         watch = _Stopwatch(batches)
 
-        for step, batch in enumerate(batches, start=start + 1):
+        for step, taken in grouped(batches, start, config.steps_per_call):
             with jax.transfer_guard("disallow"):
-                current, numbers = train_step(current, batch, run_key)
+                current, numbers = train_steps(current, taken, run_key)
             pending.append((step, numbers))
-            report.step(batch_size)
-            last = interrupt.after(step) or step == total
+            report.step(len(taken) * batch_size)
+            # Processes agree on a call to stop after, one after the other.
+            last = interrupt.after(-(-step // config.steps_per_call)) or step == total
             draw, keep = due(step, sample_every), due(step, snapshot_every)
             save, score = last or due(step, save_every), due(step, eval_every)
 
             if save or draw or keep or score or due(step, log_every):
                 record = _fetch(pending, config, parts.schedule)
-                record |= watch.lap(len(pending) * batch_size)
+                record |= watch.lap(sum(len(n["loss"]) for _, n in pending) * batch_size)
                 pending.clear()
                 log.write(record)
                 report.record(record)
@@ -219,7 +224,12 @@ class _Stopwatch:
 
 def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str, Any]:
     # One wait for the device per interval; the steps themselves never wait for the host.
-    values = [(step, processes.to_host(numbers)) for step, numbers in pending]
+    values: list[tuple[int, dict[str, Any]]] = []
+    for last, numbers in pending:
+        numbers = processes.to_host(numbers)
+        first = last - len(numbers["loss"]) + 1
+        each = ({name: a[i] for name, a in numbers.items()} for i in range(last - first + 1))
+        values.extend(enumerate(each, first))
     for step, numbers in values:
         if not np.isfinite(numbers["loss"]):
             loss = numbers["loss"]

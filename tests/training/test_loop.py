@@ -129,6 +129,8 @@ def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_
     # A torn line, and one from a step that the checkpoint does not hold.
     with open(tmp_path / "stats.jsonl", "a") as file:
         file.write('{"step": 7, "loss": 0.0}\n{"step": 8, "lo')
+    # On it goes by two steps in one program, after the one that comes before them.
+    config = dataclasses.replace(config, steps_per_call=2)
     assert loop.train(config, str(tmp_path), quiet=True) is None
     assert_same(final_state(tmp_path), final_state(whole))
     lines = (tmp_path / "stats.jsonl").read_text().splitlines()
@@ -288,6 +290,8 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
     [
         ({"batch_size": 12}, "batch_size must be a multiple of the 8 devices, got 12"),
         ({"microbatch": 3}, "microbatch must divide .*got 3"),
+        ({"steps_per_call": 3}, "steps_per_call must divide the 2 steps of log_kimg, got 3"),
+        ({"steps_per_call": 0}, "steps_per_call must be positive and finite, got 0"),
         ({"duration_kimg": 0.0}, "duration_kimg must be positive and finite, got 0.0"),
         ({"augment": 2.0}, r"augment must be in \[0, 1\], got 2.0"),
         ({"engine": "tpu"}, "engine must be one of auto, pmap, jit, got 'tpu'"),
