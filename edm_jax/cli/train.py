@@ -25,7 +25,9 @@ from edm_jax.training.loop import NonFiniteLossError, train
 
 PREFIX = "--config."
 LESS_MEMORY = "a smaller --config.microbatch or --config.model.remat=True"
-CHECKOUT = str(pathlib.Path(edm_jax.__file__).parents[1])  # where `configs` is
+PACKAGE = pathlib.Path(edm_jax.__file__).parent
+# Where our `configs` is: beside the package in a checkout, inside of it where it is installed.
+SHIPPED = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent
 ABOUT = """
   --config.NAME=VALUE   changes a setting of FILE; an entry of a dictionary is named like a setting:
                         --config.loss.arguments.p_mean=-0.4
@@ -48,7 +50,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--config",
         metavar="FILE",
-        help="a Python file with get_config(); FILE:ARGUMENT passes it an argument",
+        help="a Python file with get_config(), or the name of one of ours, such as digits; "
+        "FILE:ARGUMENT passes it an argument",
     )
     add(
         "--workdir",
@@ -78,24 +81,23 @@ def parser() -> argparse.ArgumentParser:
 def load_config(name: str) -> Config:
     """Calls `get_config()` of a Python file; what follows a colon is its argument.
 
-    The file may import what lies beside it, and this checkout's `configs`.
+    The file may import what lies beside it, and our `configs`.
 
     Args:
-      name: FILE or FILE:ARGUMENT.
+      name: FILE or FILE:ARGUMENT; in place of FILE also the name of one of our configurations.
 
     Raises:
       ValueError: there is no such file, or it does not give a configuration.
     """
     path, colon, argument = name.partition(":")
-    file = pathlib.Path(path).absolute()
+    file = _find(path)
     spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
-    if file.suffix != ".py" or not file.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"--config must be a Python file that is there, got {path!r}")
+    assert spec is not None and spec.loader is not None  # of a file that ends in .py
     own = file.parents[1] if file.with_name("__init__.py").is_file() else file.parent
     if str(own) not in sys.path:
         sys.path.insert(0, str(own))
-    if CHECKOUT not in sys.path:
-        sys.path.append(CHECKOUT)
+    if str(SHIPPED) not in sys.path:
+        sys.path.append(str(SHIPPED))
     module = importlib.util.module_from_spec(spec)
     with _naming_the_line(path, file):
         spec.loader.exec_module(module)
@@ -118,6 +120,20 @@ def load_config(name: str) -> Config:
         found = type(config).__name__
         raise ValueError(f"get_config() of {path} must return a Config, got {found}")
     return config
+
+
+def _find(path: str) -> pathlib.Path:
+    """The file of a path or of a name; `digits`, `digits.py` and `configs/digits.py` name ours."""
+    file = pathlib.Path(path).absolute()
+    if file.suffix == ".py" and file.is_file():
+        return file
+    ours = {run.stem: run for run in sorted((SHIPPED / "configs").glob("[!_]*.py"))}
+    asked = pathlib.PurePath(path.removesuffix(".py"))
+    if asked.parent in (pathlib.PurePath(), pathlib.PurePath("configs")) and asked.name in ours:
+        return ours[asked.name]
+    raise ValueError(
+        f"--config must be a Python file that is there, or one of {', '.join(ours)}, got {path!r}"
+    )
 
 
 @contextlib.contextmanager
@@ -146,7 +162,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     changes, rest = settings.take(words, PREFIX)
     values = parser().parse_args(rest)
     if values.config is None and not values.help:
-        raise ValueError("--config must be the path of a file with get_config(), got none")
+        raise ValueError("--config must be a file with get_config() or the name of one, got none")
     config = Config() if values.config is None else load_config(values.config)
     values.config = settings.replace(config, changes, PREFIX)
     if values.init:

@@ -62,6 +62,18 @@ def test_a_configuration_of_ones_own_imports_ours_and_what_lies_beside_it(tmp_pa
         assert config.batch_size == 3 * size and config.data.archive == "digits"
 
 
+@pytest.mark.parametrize("name", ["cifar10", "cifar10.py", "configs/cifar10.py"])
+def test_ours_are_found_by_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse([f"--config={name}:uncond"]).config.data.conditional is False
+    (tmp_path / "configs").mkdir()  # a file that is there comes first
+    (tmp_path / "configs" / "cifar10.py").write_text(
+        "from configs import digits\ndef get_config(_): return digits.get_config()"
+    )
+    own = name.startswith("configs/")
+    assert (parse([f"--config={name}:uncond"]).config.data.archive == "digits") is own
+
+
 @pytest.mark.slow
 def test_a_configuration_is_found_from_anywhere(tmp_path):
     """As by the installed command: no folder of the checkout is the current one, or on the path."""
@@ -134,10 +146,11 @@ def test_help_lists_every_setting_with_its_value(capsys):
         ([CONFIG, "--wrkdir=x"], "unrecognized arguments: --wrkdir=x"),
         ([CONFIG], "--workdir must be the folder of the run"),
         ([CONFIG, "--num-processes=two"], "--num-processes: invalid int value: 'two'"),
-        (["--workdir=x"], "--config must be the path of a file"),
+        (["--workdir=x"], "--config must be a file with get_config()"),
         ([CONFIG, "--workdir=x", "--config.seed"], "--config.seed must have a value"),
         ([CONFIG, "--workdir=x", "--config.loss.arguments.p_men=1"], "p_men"),
-        (["--config=configs/none.py", "--workdir=x"], "none.py"),
+        (["--config=configs/none.py", "--workdir=x"], "one of ablation, afhqv2, "),
+        (["--config=elsewhere/digits.py", "--workdir=x"], "got 'elsewhere/digits.py'"),
         ([CONFIG, "--workdir=x", "extra"], "unrecognized arguments: extra"),
         ([CONFIG, "--workdir=/proc/none/x"], "/proc/none"),
         ([CONFIG, "--workdir=http://host/x"], "must be on a disk or begin with gs://"),
