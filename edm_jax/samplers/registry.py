@@ -25,7 +25,7 @@ from edm_jax.samplers.tableau import Tableau
 from edm_jax.samplers.unified import unipc
 
 # Nearest to the flow at 18 evaluations, or next to it, of all solvers that were measured on an
-# exact denoiser and on a trained network, and also at half as many: see docs/samplers.md.
+# exact denoiser and on a trained network, and also at half as many: see docs/sampler-notes.md.
 DEFAULT_SOLVER, DEFAULT_STEPS = "ipndm", 18
 
 NEEDS = ("posterior_variance", "image", "variance", "consistency", "diffrax")
