@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import ideal, load, normal, sample_keys
+from edm_jax.cli import plot_levels
 from edm_jax.data import archive
 from edm_jax.likelihood import bits_per_dim, dequantize, fokker_planck_residual
 
@@ -88,17 +89,7 @@ def draw(record, found, out):
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    terms = record["elbo_terms"]
-    sigma, bits = np.array(terms["sigma"]), np.array(terms["intervals"])
-    middle, width = np.sqrt(sigma[1:] * sigma[:-1]), np.log(sigma[:-1] / sigma[1:])
-    left.plot(middle, bits / width, color="C0")
-    left.axhline(1 / np.log(2), color="C7", linestyle="--", label="D = x")
-    left.set(xscale="log", xlabel="noise level σ", ylabel="bits/dim per unit of log σ")
-    left.legend(fontsize=8)
-    text = (
-        f"prior {terms['prior']:.4f}, decoder {terms['decoder']:.2f}, sum {bits.sum():.2f} between"
-    )
-    left.set_title(text, fontsize=9)
+    plot_levels.draw(left, record["elbo_terms"])
     names = "residual", "σ ∂D/∂σ, its left side", "D − y"
     for values, name, style in zip(found.T, names, ("C3-", "C0-", "C7--")):
         right.plot(LEVELS, values, style, label=name)
@@ -106,8 +97,7 @@ def draw(record, found, out):
         xscale="log", yscale="log", xlabel="noise level σ", ylabel="RMS, of pixels in [−1, 1]"
     )
     right.legend(fontsize=8)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
+    right.grid(alpha=0.3)
     figure.savefig(out, dpi=90)
 
 

@@ -4,37 +4,40 @@ edm-jax evaluate bpd --checkpoint runs/digits --data held-out.zip --out bpd.json
 
 By the probability flow, of pixels that are dequantised uniformly, and beside it by the variational
 bound, of the pixels as they are. Models with classes get the images' own labels. A command that was
-stopped goes on where it was when it is given again, to the same numbers.
+stopped goes on where it was when it is given again, to the same numbers. Several processes share
+the work, where the same command runs in each. There is no guidance: the levels of a guided denoiser
+belong to no one density of images.
 """
 
 import argparse
 import dataclasses
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from etils import epath
 
-from edm_jax.cli import images
-from edm_jax.cli.made_with import alone, digest
-from edm_jax.cli.options import add_overwrite, add_quiet
-from edm_jax.cli.sampler import add_model_arguments, load_model
+from edm_jax.cli import images, plot_levels
+from edm_jax.cli.made_with import digest
+from edm_jax.cli.measuring import under_way
+from edm_jax.cli.options import add_overwrite, add_process_arguments, add_quiet
+from edm_jax.cli.sampler import (
+    add_grid_arguments,
+    add_model_arguments,
+    grid_options,
+    load_model,
+)
 from edm_jax.data import archive
-from edm_jax.evaluation import likelihoods, records
+from edm_jax.evaluation import collection, likelihoods, records
 from edm_jax.evaluation.likelihoods import Scores, Settings
 from edm_jax.likelihood.flow import SOLVERS
 from edm_jax.likelihood.trace import PROBES
-from edm_jax.model import Model
-from edm_jax.runtime import files
-from edm_jax.runtime.progress import Progress
+from edm_jax.runtime import files, processes
+from edm_jax.timesteps import RANGE as ENDS
 
 LESS_MEMORY = "a smaller --batch"
-PART = "images.npz"  # of a measurement that is not done: what is known of the first images
-_SETTINGS = (*(field.name for field in dataclasses.fields(Settings)), "batch")
-EVERY = 10.0  # seconds, at least, between two times that it is written
+_SETTINGS = (*(f.name for f in dataclasses.fields(Settings)), "sigma_min", "sigma_max", "batch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num", type=int, metavar="N", help="how many images, evenly spread over the data (all)")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
     add("--seed", type=int, default=0, help="of the noise (0)")
-    add("--sigma-min", type=float, metavar="S", help="lowest noise level (the grid's own)")
-    add("--sigma-max", type=float, metavar="S", help="highest noise level (the grid's own)")
+    add_grid_arguments(add)
     add(
         "--ode-steps",
         type=int,
@@ -82,8 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"noise levels at which the variational bound looks ({default.elbo_levels})",
     )
+    add(
+        "--plot",
+        metavar="X.png",
+        help="draw what each noise level adds to the variational bound (needs matplotlib)",
+    )
     add_overwrite(parser)
     add_quiet(parser)
+    add_process_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,14 +103,20 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f"--{name} must be at least {least}, got {value}")
-    out = files.located(args.out)
-    if out.exists() and not args.overwrite:
-        raise ValueError(f"{out}: exists already; --overwrite replaces it")
-    files.made(out.parent)
+    outputs = [files.located(path) for path in (args.out, args.plot) if path is not None]
+    for path in outputs:
+        if path.exists() and not args.overwrite:
+            raise ValueError(f"{path}: exists already; --overwrite replaces it")
+        files.made(path.parent)
+    if args.plot is not None:
+        plot_levels.check()
+    processes.initialize(args.coordinator, args.num_processes, args.process_id)
+    given = grid_options(args)
     settings = Settings(
-        args.ode_steps, args.ode_solver, args.sigma_min, args.sigma_max, args.probes,
-        args.num_probes, args.elbo_levels, args.seed,
+        args.ode_steps, args.ode_solver, **given, probes=args.probes,
+        num_probes=args.num_probes, elbo_levels=args.elbo_levels, seed=args.seed,
     )  # fmt: skip
+    out = outputs[0]
     model, step = load_model(args.checkpoint, args.ema)
     if model.config.latents:
         raise ValueError("--checkpoint must be a model of pixels, got one of latents")
@@ -117,77 +131,52 @@ def run(args: argparse.Namespace) -> int:
         "data": _digest(dataset, chosen),
         "count": len(chosen),
         **dataclasses.asdict(settings),
+        "timesteps_options": {n: v for n, v in given["timesteps_options"].items() if n not in ENDS},
         "sigma_min": float(levels[-1]),
         "sigma_max": float(levels[0]),
         "batch": args.batch,
     }
     identity = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
     work = out.with_name(f"{out.name}.images-{identity}")
-    with alone(work):
-        scores = _measured(args, model, settings, dataset, chosen, work)
+    labelled = bool(model.config.label_dim)
+
+    def rows(indices: np.ndarray) -> tuple[Any, Any]:
+        return dataset.images[indices], dataset.label_rows(indices) if labelled else None
+
+    def compute(places: np.ndarray) -> Iterator[np.ndarray]:
+        left = chosen[places]
+        for found in likelihoods.batches(model, settings, rows, left, batch_size=args.batch):
+            wrong = ~found.finite
+            if wrong.any():
+                index = left[: len(wrong)][wrong][0]
+                raise ValueError(f"the likelihood of image {index} is not a finite number")
+            left = left[len(wrong) :]
+            yield found.rows()
+
+    with under_way(work, len(chosen), quiet=args.quiet) as report:
+        part = processes.process_index(), processes.process_count()
+        collected = collection.collect(work, len(chosen), args.batch, compute, part=part)
+        for done, number in enumerate(collected):
+            if done == 1:
+                report.at("measuring")
+            report.update(number)
+        processes.barrier("measured")
+        if not processes.is_main():
+            return 0
+        scores = Scores.of_rows(collection.gather(work, len(chosen), args.batch))
         record = _record(scores, made_with, elbo_levels)
         record["images"] |= {
             "path": str(files.absolute(args.data) if args.data != "digits" else args.data),
             "checkpoint": str(files.absolute(args.checkpoint)),
             "step": step,
         }
+        if args.plot is not None:
+            plot_levels.write(record["elbo_terms"], args.plot)
         records.write(out, record)
     files.remove(work)
     if not args.quiet:
-        print("\n".join([*_lines(record), str(out)]))
+        print("\n".join([*_lines(record), *map(str, outputs)]))
     return 0
-
-
-def _measured(
-    args: argparse.Namespace,
-    model: Model,
-    settings: Settings,
-    dataset: archive.Dataset,
-    chosen: np.ndarray,
-    work: epath.Path,
-) -> Scores:
-    """The scores of all images: of the first ones what a stopped command has left."""
-    part = work / PART
-    parts = [_read(part)] if part.exists() else []
-    done = len(parts[0].flow) if parts else 0
-    labelled = bool(model.config.label_dim)
-
-    def rows(indices: np.ndarray) -> tuple[Any, Any]:
-        return dataset.images[indices], dataset.label_rows(indices) if labelled else None
-
-    about = {"total": len(chosen), "initial": done, "quiet": args.quiet}
-    with Progress(desc="compiling", **about) as report:
-        written = time.monotonic()
-        left = likelihoods.batches(model, settings, rows, chosen[done:], batch_size=args.batch)
-        for number, found in enumerate(left):
-            if not number:
-                report.at("measuring")
-            parts.append(found)
-            report.update(len(found.flow))
-            if time.monotonic() - written > EVERY:
-                parts = [_joined(parts)]
-                _write(part, parts[0])
-                written = time.monotonic()
-    scores = _joined(parts)
-    wrong = ~(np.isfinite(scores.flow) & np.isfinite(scores.elbo).all(axis=1))
-    if wrong.any():
-        raise ValueError(f"the likelihood of image {chosen[wrong][0]} is not a finite number")
-    _write(part, scores)
-    return scores
-
-
-def _joined(parts: Sequence[Scores]) -> Scores:
-    return Scores(*(np.concatenate(fields) for fields in zip(*parts)))
-
-
-def _read(path: epath.Path) -> Scores:
-    with path.open("rb") as file, np.load(file) as arrays:
-        return Scores(*(arrays[name] for name in Scores._fields))
-
-
-def _write(path: epath.Path, scores: Scores) -> None:
-    with files.whole(path) as file:
-        np.savez(file, **scores._asdict())
 
 
 def _digest(dataset: archive.Dataset, chosen: np.ndarray) -> str:

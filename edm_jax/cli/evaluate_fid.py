@@ -9,7 +9,6 @@ processes share the work, where the same command runs in each.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,6 +23,7 @@ from edm_jax.cli import made_with
 from edm_jax.cli.features import add_feature_arguments, make_extractor
 from edm_jax.cli.guidance import add_guidance_arguments, guided_model
 from edm_jax.cli.latents import add_decoder_argument, decoder
+from edm_jax.cli.measuring import under_way
 from edm_jax.cli.options import add_overwrite, add_process_arguments, add_quiet
 from edm_jax.cli.published import add_published_argument, apply_published
 from edm_jax.cli.sampler import (
@@ -112,11 +112,8 @@ def run(args: argparse.Namespace) -> int:
     digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
     work = out.with_name(f"{out.name}.features-{digest}")
     chosen = scores.settings(count, reference)
-    main = processes.is_main()
-    alone = made_with.alone(work) if main else contextlib.nullcontext()
-    total = count * len(source.sets)
-    with alone, Progress(total=total, desc="compiling", quiet=args.quiet or not main) as report:
-        processes.barrier("alone")
+    main, total = processes.is_main(), count * len(source.sets)
+    with under_way(work, total, quiet=args.quiet) as report:
         for index in range(len(source.sets)):
             _collect(args, source, index, extractor, _folder(work, index), report)
         processes.barrier("measured")

@@ -35,13 +35,13 @@ from edm_jax.cli.sampler import (
     SAMPLER_ARGUMENTS,
     add_model_arguments,
     add_sampler_arguments,
-    describe,
     load_model,
     make_grid,
     make_sampler,
     read_options,
     with_digests,
 )
+from edm_jax.cli.solver_list import describe
 from edm_jax.generation import Problem
 from edm_jax.inverse import METHODS, NEEDS, TASKS, Method, Task
 from edm_jax.model import Model

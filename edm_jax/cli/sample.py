@@ -27,11 +27,11 @@ from edm_jax.cli.published import add_published_argument, apply_published
 from edm_jax.cli.sampler import (
     add_model_arguments,
     add_sampler_arguments,
-    list_solvers,
     load_model,
     make_sampler,
 )
 from edm_jax.cli.sampling_record import sampling_record
+from edm_jax.cli.solver_list import list_solvers
 from edm_jax.cli.tuned import add_tuned_argument, tuned_sampler
 from edm_jax.generation.guided import check_unlabelled
 from edm_jax.model import Model

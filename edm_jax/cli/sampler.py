@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edm_jax import generation, schedules, timesteps
+from edm_jax import generation, timesteps
 from edm_jax.cli import settings
 from edm_jax.cli.options import add_compilation_cache
 from edm_jax.model import Model
@@ -109,6 +109,21 @@ def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the solver, such as eta=0.5 or order=3; may be repeated",
     )
+    add_grid_arguments(add)
+    add("--schedule", metavar="NAME", help="sigma(t), for solvers that have one (their own)")
+    add("--scaling", choices=("none", "vp"), help="s(t), likewise (the schedule's own)")
+    add("--s-churn", type=float, metavar="X", help="noise on the way, for solvers with churn (0)")
+    add("--s-min", type=float, metavar="S", help="lowest sigma that gets noise (0)")
+    add("--s-max", type=float, metavar="S", help="highest sigma that gets noise (inf)")
+    add("--s-noise", type=float, metavar="X", help="size of that noise (1)")
+
+
+def add_grid_arguments(add: Callable[..., Any]) -> None:
+    """The grid of noise levels, without their number.
+
+    Args:
+      add: the `add_argument` of a parser or of a group.
+    """
     add(
         "--timesteps",
         "--discretization",
@@ -126,12 +141,6 @@ def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sigma-min", type=float, metavar="S", help="lowest noise level (the grid's own)")
     add("--sigma-max", type=float, metavar="S", help="highest noise level (the grid's own)")
     add("--rho", type=float, metavar="X", help="exponent of the grid (its own)")
-    add("--schedule", metavar="NAME", help="sigma(t), for solvers that have one (their own)")
-    add("--scaling", choices=("none", "vp"), help="s(t), likewise (the schedule's own)")
-    add("--s-churn", type=float, metavar="X", help="noise on the way, for solvers with churn (0)")
-    add("--s-min", type=float, metavar="S", help="lowest sigma that gets noise (0)")
-    add("--s-max", type=float, metavar="S", help="highest sigma that gets noise (inf)")
-    add("--s-noise", type=float, metavar="X", help="size of that noise (1)")
 
 
 def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | Loop:
@@ -143,7 +152,8 @@ def make_sampler(args: argparse.Namespace, model: Model) -> Tableau | Loop:
     """
     return generation.sampler_for(
         model,
-        **_grid_options(args),
+        _steps(args),
+        **grid_options(args),
         solver=args.solver,
         schedule=args.schedule,
         scaling=args.scaling,
@@ -161,21 +171,26 @@ def make_grid(args: argparse.Namespace, model: Model) -> np.ndarray:
         if value := getattr(args, name):
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} must be left out with a method that samples, got {value!r}")
-    return generation.grid_for(model, **_grid_options(args))
+    return generation.grid_for(model, _steps(args), **grid_options(args))
 
 
-def _grid_options(args: argparse.Namespace) -> dict[str, Any]:
+def _steps(args: argparse.Namespace) -> int | None:
     if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}")
+    return args.steps
+
+
+def grid_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of the grid: its name by `timesteps`, the rest by `timesteps_options`.
+
+    Raises:
+      ValueError: a grid that is unknown, or an option that it does not have.
+    """
     given = {name: getattr(args, name) for name in RANGE if getattr(args, name) is not None}
     known = find("grid", args.timesteps, timesteps.GRIDS).options
     given |= read_options("--timesteps-option", f"the grid {args.timesteps!r}", known,
                           args.timesteps_option)  # fmt: skip
-    return {
-        "num_steps": args.steps,
-        "timesteps": args.timesteps,
-        "timesteps_options": given,
-    }
+    return {"timesteps": args.timesteps, "timesteps_options": given}
 
 
 def _solver_options(args: argparse.Namespace, model: Model) -> dict[str, Any]:
@@ -261,53 +276,3 @@ def _read(text: str, option: Option, name: str) -> Any:
             return text
         return value if isinstance(value, (tuple, list)) else text
     raise ValueError(f"{name} must be given in Python, got {text!r}")
-
-
-def list_solvers() -> str:
-    """The solvers, the grids and the schedules, each with its options."""
-    rows = [("solver", "order", "calls a step", "noise", "source")]
-    for name, solver in SOLVERS.items():
-        order, calls = ("–" if n is None else str(n) for n in (solver.order, solver.nfe_per_step))
-        rows.append((name, order, calls, "yes" if solver.stochastic else "no", solver.source))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    table = ["  ".join([*(cell.ljust(w) for cell, w in zip(r, widths)), r[4]]) for r in rows]
-    lines = [table[0]]
-    for line, solver in zip(table[1:], SOLVERS.values()):
-        lines += [line, *describe(solver.options, "--option")]
-    lines += ["", "grid (--timesteps)"]
-    for name, grid in timesteps.GRIDS.items():
-        lines += [name, *describe(grid.options, "--timesteps-option")]
-    return "\n".join([*lines, "", "schedule (--schedule)", *schedules.SCHEDULES])
-
-
-def describe(options: Mapping[str, Option], flag: str) -> list[str]:
-    """The options as they are written: one line of those after `flag`, and one of the others.
-
-    Args:
-      options: name -> option.
-      flag: what comes before a NAME=VALUE.
-    """
-    words, arguments = [], []
-    for name, option in options.items():
-        if name in FILES:
-            words.append(f"{name}=FILE")
-        elif option.type in ARGUMENTS:
-            arguments.append(ARGUMENTS[option.type])
-        elif flag == "--timesteps-option" and name in RANGE:
-            own = "" if option.default is None else f" {option.default:g}"
-            arguments.append(f"--{name.replace('_', '-')}{own}")
-        elif option.type in (float, int, bool, str, Sequence):
-            words.append(f"{name}={_values(option)}")
-    lines = [" ".join(words) and f"    {flag} {' '.join(words)}", "    " + "  ".join(arguments)]
-    return [line for line in lines if line.strip()]
-
-
-def _values(option: Option) -> str:
-    """The choices, the default one first; or the default; or the type."""
-    if option.choices:
-        first = [option.default] if option.default in option.choices else []
-        rest = [choice for choice in option.choices if choice not in first]
-        return "|".join(map(str, first + rest))
-    if option.type is Sequence and option.default is None:
-        return "A,B,…"
-    return option.type.__name__ if option.default is None else str(option.default)

@@ -1,4 +1,7 @@
-"""Features kept in files as they come: a measurement that was killed goes on where it was."""
+"""Numbers of images kept in files as they come: what was killed goes on where it was.
+
+The numbers of an image are a row: its features, or its likelihoods.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -16,16 +19,16 @@ def collect(
     *,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[int]:
-    """Computes the features that are not there yet, and writes a file for every `rows` of them.
+    """Computes the rows that are not there yet, and writes a file for every `rows` of them.
 
     Where `rows` is a multiple of the batch, an image has the same place in its batch whatever was
-    there before: its features are the same to the last bit.
+    there before: its numbers are the same to the last bit.
 
     Args:
       folder: of the files, which is there. It must be of this measurement alone.
       count: how many images there are, 0 … count - 1.
       rows: images in a file.
-      compute: ascending indices of images -> their features, in that order and in parts.
+      compute: ascending indices of images -> their rows, in that order and in parts.
       part: (which, of how many): the files that this process computes.
 
     Yields:
@@ -40,9 +43,9 @@ def collect(
     start = next(starts)
     held: list[np.ndarray] = []
     indices = np.concatenate([np.arange(s, min(s + rows, count)) for s in missing])
-    for features in compute(indices):
-        yield len(features)
-        held.append(features)
+    for found in compute(indices):
+        yield len(found)
+        held.append(found)
         while sum(map(len, held)) >= (length := min(rows, count - start)):
             whole = np.concatenate(held)
             with files.whole(_file(folder, start)) as file:
@@ -54,7 +57,7 @@ def collect(
 
 
 def gather(folder: epath.Path, count: int, rows: int) -> np.ndarray:
-    """All features, float32 [count, d]; `collect` must have ended in every process.
+    """All rows [count, d]; `collect` must have ended in every process.
 
     Args:
       folder: of the files.
@@ -80,4 +83,4 @@ def gather(folder: epath.Path, count: int, rows: int) -> np.ndarray:
 
 
 def _file(folder: epath.Path, start: int) -> epath.Path:
-    return folder / f"features-{start:09d}.npy"
+    return folder / f"rows-{start:09d}.npy"

@@ -1,7 +1,8 @@
 """Bits per dimension of images under a model, over the devices of this process."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,10 +25,11 @@ class Settings:
     """All that a likelihood depends on beside the model and the image.
 
     Attributes:
-      steps: of the ODE, on EDM's grid.
+      steps: of the ODE.
       solver: of the ODE.
-      sigma_min: the lowest level, whose density is taken; None is the grid's own.
-      sigma_max: the highest, where the prior is; None is the grid's own.
+      timesteps: the grid of both views, a key of `timesteps.GRIDS`. Its lowest level is where the
+        density is taken, its highest where the prior is.
+      timesteps_options: what that grid takes beside the number of steps.
       probes: of the trace.
       num_probes: random ones of each image.
       elbo_levels: where the variational bound looks, a level drawn in each interval between.
@@ -36,8 +38,9 @@ class Settings:
 
     steps: int = 40
     solver: Solver = "rk4"
-    sigma_min: float | None = None
-    sigma_max: float | None = None
+    timesteps: str = "edm"
+    # Compared, but no part of the hash, which a dictionary has not.
+    timesteps_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     probes: Probes = "rademacher"
     num_probes: int = 1
     elbo_levels: int = 100
@@ -60,6 +63,21 @@ class Scores(NamedTuple):
     elbo: np.ndarray
     round_trip: np.ndarray
 
+    @property
+    def finite(self) -> np.ndarray:
+        """[n] whether the flow's and the bound's numbers are neither NaN nor infinite."""
+        return np.isfinite(self.flow) & np.isfinite(self.elbo).all(axis=1)
+
+    def rows(self) -> np.ndarray:
+        """All numbers of an image in a row, [n, elbo_levels + 4]."""
+        return np.column_stack([self.flow, self.probe_error, self.round_trip, self.elbo])
+
+    @classmethod
+    def of_rows(cls, rows: np.ndarray) -> "Scores":
+        """What `rows` made rows of."""
+        flow, probe_error, round_trip = rows[:, :3].T
+        return cls(flow, probe_error, rows[:, 3:], round_trip)
+
 
 def grids(model: Model, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     """The noise levels of the ODE and of the bound, within those that the model knows.
@@ -78,15 +96,19 @@ def grids(model: Model, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     checks.one_of("probes", settings.probes, PROBES)
     for name, least in (("steps", 1), ("num_probes", 1), ("elbo_levels", 2), ("seed", 0)):
         checks.between(name, getattr(settings, name), least)
+    if "final" in settings.timesteps_options:
+        raise ValueError(
+            "timesteps_options must leave out final, since a likelihood's grid ends at its lowest "
+            f"level, got {settings.timesteps_options['final']!r}"
+        )
     known = model.preconditioner
 
     def grid(num_levels: int) -> np.ndarray:
         levels = timesteps.build(
-            "edm",
+            settings.timesteps,
             num_levels,
             bounds=(known.sigma_min, known.sigma_max),
-            sigma_min=settings.sigma_min,
-            sigma_max=settings.sigma_max,
+            **settings.timesteps_options,
         )
         return timesteps.rounded(levels, known.round_sigma)[:-1]
 
@@ -169,10 +191,7 @@ def batches(
     grids(model, settings)
     devices = processes.local_device_count()
     step = devices * batch_size
-    # Labels may be None, which no axis is mapped of.
-    run = processes.map_local(
-        lambda model, *batch: image_scores(model, settings, *batch), (None, 0, 0, 0), devices
-    )
+    run = compiled(settings, devices)
     everywhere = processes.replicate_local(model, devices)
     for start in range(0, len(indices), step):
         chosen = indices[start : start + step]
@@ -181,6 +200,20 @@ def batches(
         batch = processes.split_local((images, labels, padded.astype(np.uint32)), devices)
         found = run(everywhere, *batch)
         yield Scores(*(np.asarray(a).reshape(step, *a.shape[2:])[: len(chosen)] for a in found))
+
+
+@functools.cache
+def compiled(settings: Settings, devices: int) -> Callable:
+    """`image_scores` over this process's devices; equal settings share one program.
+
+    Args:
+      settings: all but the model and its images.
+      devices: how many of them, a leading axis of images, labels and indices.
+    """
+    # Labels may be None, which no axis is mapped of.
+    return processes.map_local(
+        lambda model, *batch: image_scores(model, settings, *batch), (None, 0, 0, 0), devices
+    )
 
 
 def mean(values: np.ndarray) -> dict[str, float]:

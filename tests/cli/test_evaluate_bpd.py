@@ -1,19 +1,22 @@
 """The command evaluate bpd: its numbers, going on after a stop, what may be compared, errors."""
 
+import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from edm_jax import ideal, likelihood, randomness
-from edm_jax.cli import evaluate_bpd
+from edm_jax.cli import plot_levels
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.evaluation import likelihoods
 from edm_jax.model import Model
 from edm_jax.networks import ddpmpp
+from edm_jax.runtime import pictures, processes
 from edm_jax.weights import save
 
 COUNT = 12  # on eight devices: two batches
@@ -86,7 +89,6 @@ def test_a_stopped_command_goes_on_to_the_same_numbers(zero, record, tmp_path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate_bpd, "EVERY", 0.0)
         patch.setattr(likelihoods, "batches", stopped)
         assert measure(zero, out) == 130
     assert not out.exists() and len(list(tmp_path.iterdir())) == 1
@@ -104,9 +106,50 @@ def test_a_stopped_command_goes_on_to_the_same_numbers(zero, record, tmp_path, m
 
 
 @pytest.mark.slow
+def test_processes_share_the_images(zero, record, tmp_path, monkeypatch):
+    out = tmp_path / "zero.json"
+    monkeypatch.setattr(processes, "process_count", lambda: 2)
+    for index in (1, 0):  # the second begins, and waits for nobody
+        monkeypatch.setattr(processes, "process_index", lambda index=index: index)
+        monkeypatch.setattr(processes, "is_main", lambda index=index: index == 0)
+        assert not out.exists() and measure(zero, out) == 0
+    assert json.loads(out.read_text()) == json.loads(record.read_text())
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_grid_is_the_one_that_is_asked_for(model):
+    by_name = likelihoods.Settings(
+        steps=5, elbo_levels=4, timesteps="exponential", timesteps_options={"sigma_min": 0.02}
+    )
+    levels, elbo_levels = likelihoods.grids(model, by_name)
+    np.testing.assert_allclose(levels, np.geomspace(80.0, 0.02, 6), rtol=1e-12)
+    np.testing.assert_allclose(elbo_levels, np.geomspace(80.0, 0.02, 4), rtol=1e-12)
+    # One program serves equal settings, and another grid has another one.
+    again = likelihoods.Settings(
+        steps=5, elbo_levels=4, timesteps="exponential", timesteps_options={"sigma_min": 0.02}
+    )
+    other = dataclasses.replace(by_name, timesteps_options={"sigma_min": 0.03})
+    made = [likelihoods.compiled(settings, 1) for settings in (by_name, again, other)]
+    assert made[0] is made[1] and made[0] is not made[2]
+
+
+def test_a_plot_of_the_terms_by_level(tmp_path):
+    terms = {"sigma": [4.0, 2.0, 1.0], "intervals": [0.5, 1.0], "prior": 0.1, "decoder": 0.2}
+    axes = Figure().subplots()
+    plot_levels.draw(axes, terms)
+    x, y = axes.lines[0].get_xydata().T
+    np.testing.assert_allclose(x, [8**0.5, 2**0.5])
+    np.testing.assert_allclose(y, np.array([0.5, 1.0]) / np.log(2))
+    plot_levels.write(terms, tmp_path / "x.png")
+    assert pictures.read(tmp_path / "x.png").shape[2] >= 3
+
+
+@pytest.mark.slow
 def test_what_may_be_compared(saved, record, tmp_path, capsys):
     other, fewer = tmp_path / "other.json", tmp_path / "fewer.json"
-    assert measure(saved, other) == 0
+    picture = tmp_path / "levels.png"
+    assert measure(saved, other, f"--plot={picture}", "--sigma-min=0.002") == 0
+    assert picture.exists()
     assert json.loads(other.read_text())["scores"]["bits_per_dim"]["probe_error"] > 0
     assert "bits/dim by the probability flow" in capsys.readouterr().out
     assert main(["evaluate", "compare", str(record), str(other)]) == 0
@@ -116,7 +159,11 @@ def test_what_may_be_compared(saved, record, tmp_path, capsys):
     assert "the numbers of images differ: 12 and 9" in capsys.readouterr().out
 
 
-def test_a_record_is_not_replaced_unasked(saved, record, capsys):
+def test_a_record_is_not_replaced_unasked(saved, record, tmp_path, capsys):
+    picture = tmp_path / "levels.png"
+    picture.touch()
+    assert measure(saved, tmp_path / "x.json", f"--plot={picture}") == 2
+    assert "levels.png: exists already" in capsys.readouterr().err
     before = record.read_bytes()
     assert measure(saved, record) == 2
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
@@ -132,6 +179,10 @@ def test_a_record_is_not_replaced_unasked(saved, record, capsys):
         (["--ode-steps=0"], "steps must lie in [1"),
         (["--ode-solver=euler"], "invalid choice: 'euler'"),
         (["--elbo-levels=1"], "elbo_levels must lie in [2"),
+        (["--timesteps=edn"], "grid must be one of"),
+        (["--timesteps-option=final=sigma_min"], "timesteps_options must leave out final"),
+        (["--timesteps-option=shift=2"], "an option of the grid 'edm'"),
+        (["--coordinator=localhost:1"], "must be given together"),
         (["--num-probes=0"], "num_probes must lie in [1"),
         (["--data=/none.zip"], "/none.zip"),
         (["--checkpoint=/none"], "/none"),
