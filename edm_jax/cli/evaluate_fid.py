@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not args.overwrite:
         raise ValueError(f"{out}: exists already; --overwrite replaces it")
     processes.initialize(args.coordinator, args.num_processes, args.process_id)
-    extractor = make_extractor(args)
+    extractor = make_extractor(args, pca=lambda: references.fitted(args.reference))
     reference = references.load(args.reference, extractor)
     source = _model(args) if args.images is None else _files(args)
     count = source.about["count"]

@@ -13,7 +13,7 @@ import numpy as np
 from edm_jax.cli.features import add_feature_arguments, make_extractor
 from edm_jax.cli.options import add_overwrite, add_quiet
 from edm_jax.data import archive
-from edm_jax.evaluation import references
+from edm_jax.evaluation import features, principal, references
 from edm_jax.runtime import files
 from edm_jax.runtime.progress import Progress
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch", type=int, default=64, help="images at once on a device (64)")
     add_feature_arguments(parser)
+    add("--components", type=int, metavar="N", help=f"of pca ({principal.COUNT})")
     add_overwrite(parser)
     add_quiet(parser)
 
@@ -49,9 +50,26 @@ def run(args: argparse.Namespace) -> int:
     dest = files.located(args.dest)
     if dest.exists() and not args.overwrite:
         raise ValueError(f"{dest}: exists already; --overwrite replaces it")
-    extractor = make_extractor(args)
+    if args.components is not None and args.features != "pca":
+        raise ValueError(f"--components must be left out with --features {args.features}")
     images = archive.load(args.data, labels=False).images
+
+    def fitted() -> features.Extractor:
+        count = principal.COUNT if args.components is None else args.components
+        return features.pca(principal.fit(_measured(features.pixels(), images, args), count=count))
+
+    extractor = make_extractor(args, pca=fitted)
     files.made(dest.parent)
+    found = _measured(extractor, images, args)
+    references.save(dest, found, extractor, keep=args.keep)
+    if not args.quiet:
+        print(f"{dest}: {extractor.name} features of {len(images)} images")
+    return 0
+
+
+def _measured(
+    extractor: features.Extractor, images: archive.Images, args: argparse.Namespace
+) -> np.ndarray:
     with Progress(total=len(images), desc="compiling", quiet=args.quiet) as report:
         found: list[np.ndarray] = []
         for part in extractor.over(parts_of(images, args.batch), batch_size=args.batch):
@@ -59,10 +77,7 @@ def run(args: argparse.Namespace) -> int:
                 report.at("measuring")
             found.append(part)
             report.update(len(part))
-    references.save(dest, np.concatenate(found), extractor, keep=args.keep)
-    if not args.quiet:
-        print(f"{dest}: {extractor.name} features of {len(images)} images")
-    return 0
+    return np.concatenate(found)
 
 
 def parts_of(images: archive.Images, size: int) -> Iterator[np.ndarray]:

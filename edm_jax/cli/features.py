@@ -1,6 +1,7 @@
 """What a command line says of the features in which images are compared."""
 
 import argparse
+from collections.abc import Callable
 
 from edm_jax.evaluation.features import EXTRACTORS, FILES, Extractor
 
@@ -19,8 +20,12 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", metavar="X.pth", help=words)
 
 
-def make_extractor(args: argparse.Namespace) -> Extractor:
+def make_extractor(args: argparse.Namespace, *, pca: Callable[[], Extractor]) -> Extractor:
     """The extractor that the options name.
+
+    Args:
+      args: the options.
+      pca: makes the one that is fitted on data.
 
     Raises:
       ValueError: its weights are missing or damaged, or the file of another one is given.
@@ -28,5 +33,5 @@ def make_extractor(args: argparse.Namespace) -> Extractor:
     for name in FILES:
         if name != args.features and getattr(args, name) is not None:
             raise ValueError(f"--{name} must be left out with --features {args.features}")
-    make = EXTRACTORS[args.features]
+    make = EXTRACTORS[args.features] if args.features != "pca" else pca
     return make(getattr(args, args.features)) if args.features in FILES else make()

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax.evaluation import dinov2 as transformer
-from edm_jax.evaluation import efficientnet
+from edm_jax.evaluation import efficientnet, principal
 from edm_jax.evaluation import inception as network
 from edm_jax.runtime import files, processes
 from edm_jax.weights.errors import naming
@@ -232,9 +232,23 @@ def _pixels(_: Any, images: jax.Array) -> jax.Array:
     return images.reshape(len(images), -1).astype(jnp.float32) / 255
 
 
+def pca(components: principal.Components) -> Extractor:
+    """Principal components of pixels, fitted on a data set: `principal.fit(pixels()(data))`.
+
+    Args:
+      components: of the data that images are compared with; a reference file keeps them.
+
+    Returns:
+      The extractor; its hash is that of the fit.
+    """
+    about = f"x / 255, {components.axes.shape[1]} principal components of the reference"
+    return Extractor("pca", about, principal.features, components, components.sha256)
+
+
 EXTRACTORS: dict[str, Callable[..., Extractor]] = {
     "inception": inception,
     "dinov2": dinov2,
     "efficientnet_lite0": efficientnet_lite0,
     "pixels": pixels,
+    "pca": pca,
 }

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edm_jax.evaluation.features import EXTRACTORS, Extractor
+from edm_jax.evaluation.features import EXTRACTORS, Extractor, pca
+from edm_jax.evaluation.principal import Components
 from edm_jax.evaluation.statistics import Statistics, check_features, read_arrays, read_statistics
+from edm_jax.quoting import quoted
 from edm_jax.runtime import files
 
 
@@ -57,6 +59,7 @@ def save(
             count=np.int64(len(features)),
             features=np.float32(features[evenly_spread(len(features), keep)]),
             extractor=np.array(json.dumps(extractor.about())),
+            **(extractor.params._asdict() if isinstance(extractor.params, Components) else {}),
         )
 
 
@@ -82,8 +85,28 @@ def opened(path: str | os.PathLike) -> tuple[Reference, Extractor]:
     if name not in EXTRACTORS:
         known = ", ".join(EXTRACTORS)
         raise ValueError(f"{os.fspath(path)}: must be of features by one of {known}, got {name!r}")
-    extractor = EXTRACTORS[name]()
+    extractor = fitted(path) if name == "pca" else EXTRACTORS[name]()
     return load(path, extractor), extractor
+
+
+def fitted(path: str | os.PathLike) -> Extractor:
+    """The extractor of principal components that a reference file was made by.
+
+    Args:
+      path: the .npz.
+
+    Raises:
+      ValueError: no such file, damaged, or of features that were not fitted.
+      OSError: it cannot be read.
+    """
+    with files.located(path).open("rb") as file:
+        arrays = read_arrays(file, (*Components._fields, "extractor"), name=os.fspath(path))
+    about = _about(arrays) or {"name": "inception"}
+    if about.get("name") != "pca" or not set(Components._fields) <= set(arrays):
+        raise ValueError(
+            f"{os.fspath(path)}: must be of features by pca, got {quoted(about.get('name'))}"
+        )
+    return pca(Components(*(arrays[part] for part in Components._fields)))
 
 
 def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
@@ -91,10 +114,10 @@ def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
 
 
 def load(path: str | os.PathLike, extractor: Extractor) -> Reference:
-    """Reads a reference file: one of ours, or `mu` and `sigma` of EDM or ADM.
+    """Reads a reference file: one of ours, or `mu` and `sigma` of EDM, EDM2 or ADM.
 
     Args:
-      path: the .npz; nothing in it is executed.
+      path: the .npz or .pkl; nothing in it is executed.
       extractor: what is going to be compared with it.
 
     Returns:
@@ -104,18 +127,20 @@ def load(path: str | os.PathLike, extractor: Extractor) -> Reference:
       ValueError: no such file, damaged, or of the features of something else.
       OSError: it cannot be read.
     """
-    content = files.located(path).read_bytes()
-    statistics = read_statistics(io.BytesIO(content), name=os.fspath(path))
-    arrays = read_arrays(io.BytesIO(content), ("features", "extractor"), name=os.fspath(path))
+    content, name = files.located(path).read_bytes(), os.fspath(path)
+    statistics = read_statistics(io.BytesIO(content), name=name, features=extractor.name)
+    arrays = read_arrays(
+        io.BytesIO(content), ("features", "extractor"), name=name, features=extractor.name
+    )
     about = _about(arrays)
     if about is not None:
         for part, value in extractor.about().items():
             if about.get(part) != value:
                 raise ValueError(
-                    f"{os.fspath(path)}: must be of features whose {part} is {value!r}, got "
+                    f"{name}: must be of features whose {part} is {value!r}, got "
                     f"{about.get(part)!r}"
                 )
     features = arrays.get("features")
     if features is not None and check_features(features).shape[1] != len(statistics.mean):
-        raise ValueError(f"{os.fspath(path)}: features must have the width of mu")
+        raise ValueError(f"{name}: features must have the width of mu")
     return Reference(statistics, features, about, hashlib.sha256(content).hexdigest())

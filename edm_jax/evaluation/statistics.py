@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edm_jax.runtime import files
+from edm_jax.weights.errors import WeightsError, naming
+from edm_jax.weights.official import numpy_records
+from edm_jax.weights.official.pickle_records import parse
 
 ROWS = 1024  # at once
+# What the statistics of each kind of features are called in EDM2's files.
+EDM2 = {"inception": "fid", "dinov2": "fd_dinov2"}
 
 
 class Statistics(NamedTuple):
@@ -116,34 +121,36 @@ def check_widths(a: Statistics, b: Statistics) -> None:
         )
 
 
-def load_statistics(path: str | os.PathLike) -> Statistics:
+def load_statistics(path: str | os.PathLike, *, features: str = "inception") -> Statistics:
     """Reads a reference file in the field's layout, `mu` [d] and `sigma` [d, d].
 
     Args:
-      path: an .npz, of ours, EDM's or ADM's. `count` in it is taken too.
+      path: an .npz, of ours, EDM's or ADM's, or a .pkl of EDM2's, in which nothing is executed.
+      features: which statistics to take of EDM2's, "inception" or "dinov2".
 
     Returns:
-      The statistics.
+      The statistics; how many images they are of, where the file says so.
 
     Raises:
       ValueError: no such arrays in it, or of other shapes, or NaN or infinity.
       OSError: it cannot be read.
     """
     with files.located(path).open("rb") as file:
-        return read_statistics(file, name=os.fspath(path))
+        return read_statistics(file, name=os.fspath(path), features=features)
 
 
-def read_statistics(file: BinaryIO, *, name: str) -> Statistics:
+def read_statistics(file: BinaryIO, *, name: str, features: str = "inception") -> Statistics:
     """Reads an open reference file; `load_statistics` says of which kind.
 
     Args:
       file: the file.
       name: what messages call it.
+      features: which statistics to take of EDM2's.
 
     Raises:
       ValueError: it is none.
     """
-    arrays = read_arrays(file, ("mu", "sigma", "count"), name=name)
+    arrays = read_arrays(file, ("mu", "sigma", "count"), name=name, features=features)
     mean, covariance = (arrays.get(part, np.zeros(())) for part in ("mu", "sigma"))
     width = mean.size
     if mean.shape != (width,) or covariance.shape != (width, width) or not width:
@@ -157,20 +164,44 @@ def read_statistics(file: BinaryIO, *, name: str) -> Statistics:
     return Statistics(mean, covariance, int(arrays["count"]) if "count" in arrays else None)
 
 
-def read_arrays(file: BinaryIO, parts: Sequence[str], *, name: str) -> dict[str, np.ndarray]:
-    """Reads those arrays of an open .npz that are there, and executes nothing.
+def read_arrays(
+    file: BinaryIO, parts: Sequence[str], *, name: str, features: str = "inception"
+) -> dict[str, np.ndarray]:
+    """Reads those arrays of an open reference file that are there, and executes nothing.
 
     Args:
       file: the file.
       parts: the arrays to read.
       name: what messages call the file.
+      features: which statistics to take of EDM2's; "mu", "sigma" and "count" are there.
 
     Raises:
-      ValueError: it is no .npz, or is damaged.
+      ValueError: it is no .npz and no .pkl of EDM2's, or is damaged.
     """
+    head = file.read(1)
+    file.seek(0)
+    if head == b"\x80":
+        with naming(name):
+            found = _of_edm2(file.read(), features)
+        return {part: value for part, value in found.items() if part in parts}
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return {part: arrays[part] for part in parts if part in arrays.files}
     except Exception as error:  # damaged zips fail in many ways
         words = " ".join(str(error).split())[:200]
         raise ValueError(f"{name}: is no readable .npz ({words})") from None
+
+
+def _of_edm2(content: bytes, features: str) -> dict[str, np.ndarray]:
+    """What a pickle {num_images, fid: {mu, sigma}, fd_dinov2: …} says of some features."""
+    whole = parse(content, numpy_records.GLOBALS).value
+    part = EDM2.get(features)
+    found = whole.get(part) if isinstance(whole, dict) else None
+    if not isinstance(found, dict) or not {"mu", "sigma"} <= set(found):
+        raise WeightsError(
+            f"must hold mu and sigma of {features} features, {part or 'which EDM2 has none of'}, "
+            "got a pickle without"
+        )
+    arrays = {name: numpy_records.array(found[name]) for name in ("mu", "sigma")}
+    count = whole.get("num_images")
+    return arrays | ({"count": np.array(count)} if type(count) is int else {})

@@ -83,6 +83,24 @@ def test_data_against_itself(measure, capsys):
     assert capsys.readouterr().out.splitlines()[0].startswith("frechet_pixels")
 
 
+def test_components_are_fitted_on_the_reference(saved, tmp_path, capsys):
+    path, out = str(tmp_path / "pca.npz"), tmp_path / "pca.json"
+    by = ["--features=pca", "--quiet"]
+    words = ["--data=digits", f"--dest={path}", "--components=5", *by]
+    assert main(["evaluate", "reference", *words]) == 0
+    of = ["--images=digits", "--fewer", f"--reference={path}", f"--out={out}"]
+    assert main(["evaluate", "fid", *of, *by]) == 0
+    record = records.read(out)
+    assert record["features"]["width"] == 5 and len(record["features"]["sha256"]) == 64
+    assert abs(record["scores"]["frechet_pca"]["mean"]) < 1e-6
+    assert main(["evaluate", "fid", *of, "--overwrite", "--features=pixels"]) == 2
+    assert "must be of features whose name is 'pixels'" in capsys.readouterr().err
+    words = ["--data=digits", f"--dest={path}", "--components=5", "--overwrite"]
+    assert main(["evaluate", "reference", *words, "--features=pixels"]) == 2
+    assert main(["evaluate", "reference", *words[:2], "--components=0", *words[3:], *by]) == 2
+    assert "components must lie in [1, 64], got 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words, said",
     [

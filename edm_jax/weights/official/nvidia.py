@@ -18,7 +18,7 @@ from edm_jax import tables
 from edm_jax.model import Model, params_like
 from edm_jax.networks.config import ModelConfig
 from edm_jax.weights.errors import WeightsError, naming
-from edm_jax.weights.official import torch_tensors
+from edm_jax.weights.official import numpy_records, torch_tensors
 from edm_jax.weights.official.arguments import (
     WRAPPERS,
     arguments_from_config,
@@ -34,9 +34,10 @@ _SETS = {Global("builtins", "set"), Global("__builtin__", "set")}  # protocols b
 ALLOWED = frozenset(
     {_PERSISTENT, _MODULE_DICT, EASY_DICT}
     | _SETS
-    | torch_tensors.ARRAY_GLOBALS
+    # NumPy arrays stand beside the tensors, and nothing of them is used.
+    | numpy_records.ARRAY_GLOBALS
+    | numpy_records.SCALAR_GLOBALS
     | torch_tensors.TENSOR_GLOBALS
-    | torch_tensors.SCALAR_GLOBALS
 )
 _PERSISTENCE_VERSION = 6
 _MAX_DEPTH = 32  # of modules within modules
@@ -303,5 +304,5 @@ def _plain(value: Any, within_list: bool = False) -> Any:
     if type(value) in (list, tuple) and not within_list and len(value) <= 1000:
         return [_plain(item, within_list=True) for item in value]
     if type(value) is Call:
-        return torch_tensors.number(value)
+        return numpy_records.number(value)
     raise WeightsError(f"must be a plain value, got a {type(value).__name__}")

@@ -343,6 +343,7 @@ _OPERATIONS: dict[int, Callable[[_Machine], None]] = {
         "SHORT_BINBYTES": _counted("<B", _keep),
         "BINBYTES": _counted("<I", _keep),
         "BINBYTES8": _counted("<Q", _keep),
+        "BYTEARRAY8": _counted("<Q", _keep),
         "EMPTY_TUPLE": _pushing(lambda m: ()),
         "TUPLE1": _tuple(1),
         "TUPLE2": _tuple(2),

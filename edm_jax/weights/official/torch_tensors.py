@@ -40,23 +40,9 @@ _TYPES = {
 PARAMETER = Global("torch._utils", "_rebuild_parameter")
 TENSOR = Global("torch._utils", "_rebuild_tensor_v2")
 FROM_BYTES = Global("torch.storage", "_load_from_bytes")
-_SCALARS = {
-    Global("numpy.core.multiarray", "scalar"),
-    Global("numpy._core.multiarray", "scalar"),
-}
-_DTYPE = Global("numpy", "dtype")
 
 STORAGE_GLOBALS = frozenset(_TYPES)
 TENSOR_GLOBALS = frozenset({PARAMETER, TENSOR, FROM_BYTES, ORDERED_DICT})
-SCALAR_GLOBALS = frozenset(_SCALARS | {_DTYPE, Global("_codecs", "encode")})
-# NumPy arrays: they stand beside the tensors, and nothing of them is used.
-ARRAY_GLOBALS = frozenset(
-    {
-        Global("numpy", "ndarray"),
-        Global("numpy.core.multiarray", "_reconstruct"),
-        Global("numpy._core.multiarray", "_reconstruct"),
-    }
-)
 
 
 class _StorageId(NamedTuple):
@@ -248,30 +234,6 @@ def array(record: Any, storages: Mapping[str, np.ndarray], budget: Budget) -> np
         else np.empty(sizes, flat.dtype)
     )
     return np.array(view, np.float32 if flat.dtype == ml_dtypes.bfloat16 else None, order="C")
-
-
-def number(record: Any) -> int | float | bool:
-    """Returns the value of a pickled NumPy scalar.
-
-    Args:
-      record: the record of numpy's scalar(dtype, bytes), of NumPy 1 or 2.
-
-    Raises:
-      WeightsError: no such scalar, or not a number.
-    """
-    if type(record) is not Call or record.function not in _SCALARS or len(record.arguments) != 2:
-        raise WeightsError("is not a number")
-    dtype, raw = record.arguments
-    if type(dtype) is not Call or dtype.function != _DTYPE or not dtype.arguments:
-        raise WeightsError("is not a number")
-    code = dtype.arguments[0]
-    order = dtype.state[1] if type(dtype.state) is tuple and len(dtype.state) > 1 else "<"
-    if code not in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"):
-        raise WeightsError("is a NumPy scalar of no plain type")
-    kind = np.dtype(code).newbyteorder(">" if order == ">" else "<")
-    if type(raw) is not memoryview or len(raw) != kind.itemsize:
-        raise WeightsError("is a damaged NumPy scalar")
-    return np.frombuffer(raw, kind)[0].item()
 
 
 def _storage(record: Any, storages: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -6,10 +6,10 @@ import official_pickles as official
 import pytest
 
 from edm_jax.weights.errors import WeightsError
-from edm_jax.weights.official import torch_tensors
+from edm_jax.weights.official import numpy_records, torch_tensors
 from edm_jax.weights.official.pickle_records import parse
 
-ALLOWED = torch_tensors.TENSOR_GLOBALS | torch_tensors.SCALAR_GLOBALS
+ALLOWED = torch_tensors.TENSOR_GLOBALS | numpy_records.SCALAR_GLOBALS
 VALUES = np.random.default_rng(0).normal(size=(3, 4, 2, 5)).astype(np.float32)
 
 
@@ -111,20 +111,3 @@ def test_every_truncation_of_a_storage_is_noticed():
             torch_tensors.read_legacy(data[:length], frozenset())
     with pytest.raises(WeightsError, match="after the last storage"):
         torch_tensors.read_legacy(data + b"\0", frozenset())
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("numpy", [1, 2])
-def test_numpy_scalars_of_both_versions(protocol, numpy):
-    record = official.dumps(official.scalar(0.7071067811865476, numpy), protocol)
-    assert torch_tensors.number(parse(record, ALLOWED).value) == 0.7071067811865476
-    real = parse(official.dumps(np.float64(-1.25), protocol), ALLOWED).value
-    assert torch_tensors.number(real) == -1.25
-
-
-def test_what_is_no_number():
-    short = official.Made(official.SCALARS[2], (official.Made(official.DTYPE, ("f8",)), b"1234"))
-    kind = official.Made(official.SCALARS[2], (official.Made(official.DTYPE, ("O8",)), b"12345678"))
-    for record in (short, kind, "1"):
-        with pytest.raises(WeightsError, match="number|scalar"):
-            torch_tensors.number(parse(official.dumps(record), ALLOWED).value)
