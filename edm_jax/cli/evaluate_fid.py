@@ -22,6 +22,7 @@ from edm_jax import generation
 from edm_jax.cli import made_with
 from edm_jax.cli.features import add_feature_arguments, make_extractor
 from edm_jax.cli.guidance import add_guidance_arguments, guided_model
+from edm_jax.cli.images import load_pixels
 from edm_jax.cli.latents import add_decoder_argument, decoder
 from edm_jax.cli.measuring import under_way
 from edm_jax.cli.options import add_overwrite, add_process_arguments, add_quiet
@@ -34,7 +35,6 @@ from edm_jax.cli.sampler import (
 )
 from edm_jax.cli.sampling_record import sampling_record
 from edm_jax.cli.tuned import add_tuned_argument, tuned_sampler
-from edm_jax.data import archive
 from edm_jax.evaluation import collection, records, references, scores
 from edm_jax.evaluation.features import Extractor
 from edm_jax.runtime import files, processes
@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_published_argument(parser)
     add_decoder_argument(parser)
-    add("--images", metavar="PATH", help="in place of a model: a zip or a folder of images")
-    add("--reference", metavar="X.npz", help="by edm-jax evaluate reference, or an official one")
+    add("--images", metavar="PATH", help="in place of a model: a zip, a folder, or an .npz")
+    add("--reference", metavar="FILE", help="by edm-jax evaluate reference, or an official file")
     add("--out", metavar="X.json", help="the record to write")
     add(
         "--num",
@@ -188,20 +188,20 @@ def _model(args: argparse.Namespace) -> Source:
 
 def _files(args: argparse.Namespace) -> Source:
     """Images of a zip or a folder."""
-    data = archive.load(args.images, labels=False)
-    count = len(data.images) if args.num is None else args.num
-    if count > len(data.images):
-        raise ValueError(f"--num must be at most {len(data.images)}, got {count}")
-    chosen = references.evenly_spread(len(data.images), count)
+    pixels = load_pixels(args.images)
+    count = len(pixels) if args.num is None else args.num
+    if count > len(pixels):
+        raise ValueError(f"--num must be at most {len(pixels)}, got {count}")
+    chosen = references.evenly_spread(len(pixels), count)
     step = args.batch * IN_A_FILE
 
     def images(_: int, rows: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(rows), step):
-            yield np.asarray(data.images[chosen[rows[start : start + step]]])
+            yield np.asarray(pixels[chosen[rows[start : start + step]]])
 
     content = hashlib.sha256()
     for start in range(0, count, step):
-        content.update(np.ascontiguousarray(data.images[chosen[start : start + step]]).data)
+        content.update(np.ascontiguousarray(pixels[chosen[start : start + step]]).data)
     about = {
         "from": "files",
         "count": count,

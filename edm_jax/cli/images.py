@@ -1,11 +1,12 @@
 """Images of a data set for a model: which ones, that they fit, their labels, as it takes them."""
 
 import argparse
+from typing import cast
 
 import numpy as np
 
 from edm_jax.cli.sample import parse_classes
-from edm_jax.data import archive
+from edm_jax.data import archive, sources
 from edm_jax.generation.guided import check_unlabelled
 from edm_jax.model import Model
 
@@ -48,6 +49,27 @@ def load_fitting(path: str, model: Model, *, labelled: bool = True) -> archive.D
             f"--data must have {classes} classes, as the model has, got {dataset.label_dim}"
         )
     return dataset
+
+
+def load_pixels(path: str) -> archive.Images:
+    """Loads images alone: of a data set, or of an .npz such as ADM's samples (`arr_0`).
+
+    Args:
+      path: "digits", a zip, a folder or an .npz.
+
+    Returns:
+      uint8 [N, H, W, C].
+
+    Raises:
+      ValueError: no images, or damaged ones; latents.
+      OSError: no such data.
+    """
+    if path.lower().endswith(".npz"):
+        return cast(np.ndarray, sources.open_source(path, split="test").items)
+    found = archive.load(path, labels=False)
+    if found.latents:
+        raise ValueError(f"{path}: must hold images, got latents")
+    return found.images
 
 
 def evenly_spread(dataset: archive.Dataset, count: int) -> np.ndarray:

@@ -158,8 +158,9 @@ def inception(path: str | os.PathLike | None = None) -> Extractor:
     """The Inception network of FID, from a file of one's own.
 
     Args:
-      path: of `pt_inception-2015-12-05-6726825d.pth`, which is read without executing anything;
-        None takes what the environment variable EDM_JAX_INCEPTION names.
+      path: of `pt_inception-2015-12-05-6726825d.pth`, or of NVIDIA's `inception-2015-12-05.pt`,
+        which are read without executing anything; None takes what the environment variable
+        EDM_JAX_INCEPTION names.
 
     Returns:
       The extractor of its 2048 features, with the logits of the inception score.

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from edm_jax.evaluation import inception_names
 from edm_jax.evaluation.batch_norm import folded, tensor
 from edm_jax.evaluation.resize import tf1_bilinear
 
@@ -244,7 +245,7 @@ def from_state_dict(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], 
 
     Args:
       weights: torch-fidelity's names -> arrays: `Mixed_5b.branch1x1.conv.weight`, `.bn.bias`, …,
-        `fc.weight`; `num_batches_tracked` is passed over.
+        `fc.weight`; `num_batches_tracked` is passed over. Or NVIDIA's names.
 
     Returns:
       The parameters of `Inception`, float32, and the weights [1008, 2048] of the logits, whose
@@ -253,6 +254,8 @@ def from_state_dict(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], 
     Raises:
       WeightsError: a tensor is missing or has another shape.
     """
+    if inception_names.MARK in weights:
+        weights = inception_names.from_nvidia(weights)
 
     def read(prefix: str, units: Mapping[str, Any]) -> dict[str, Any]:
         if "conv" not in units:

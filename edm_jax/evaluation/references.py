@@ -20,8 +20,8 @@ class Reference(NamedTuple):
 
     Attributes:
       statistics: of all the data's features.
-      features: float32 [m, d], of some of the data, evenly spread; None in files of others, which
-        then know Fréchet distances alone.
+      features: float32 [m, d], of some of the data, evenly spread; of the images that are in ADM's
+        files. None in other files, which then know Fréchet distances alone.
       extractor: what its features are, like `Extractor.about()`; None in files of others.
       sha256: of the file.
     """
@@ -118,7 +118,7 @@ def load(path: str | os.PathLike, extractor: Extractor) -> Reference:
 
     Args:
       path: the .npz or .pkl; nothing in it is executed.
-      extractor: what is going to be compared with it.
+      extractor: what is going to be compared with it; of ADM's images it makes features.
 
     Returns:
       The reference.
@@ -129,9 +129,8 @@ def load(path: str | os.PathLike, extractor: Extractor) -> Reference:
     """
     content, name = files.located(path).read_bytes(), os.fspath(path)
     statistics = read_statistics(io.BytesIO(content), name=name, features=extractor.name)
-    arrays = read_arrays(
-        io.BytesIO(content), ("features", "extractor"), name=name, features=extractor.name
-    )
+    parts = ("features", "extractor", "arr_0")
+    arrays = read_arrays(io.BytesIO(content), parts, name=name, features=extractor.name)
     about = _about(arrays)
     if about is not None:
         for part, value in extractor.about().items():
@@ -140,7 +139,7 @@ def load(path: str | os.PathLike, extractor: Extractor) -> Reference:
                     f"{name}: must be of features whose {part} is {value!r}, got "
                     f"{about.get(part)!r}"
                 )
-    features = arrays.get("features")
+    features = extractor(arrays["arr_0"]) if "arr_0" in arrays else arrays.get("features")
     if features is not None and check_features(features).shape[1] != len(statistics.mean):
         raise ValueError(f"{name}: features must have the width of mu")
     return Reference(statistics, features, about, hashlib.sha256(content).hexdigest())

@@ -32,6 +32,16 @@ def test_others_files_know_statistics_alone(tmp_path):
     assert found.features is None and found.extractor is None and found.statistics.num is None
 
 
+def test_the_images_in_a_file_of_adm_are_for_precision_and_recall(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, 2, 2, 1), np.uint8)
+    path = tmp_path / "VIRTUAL_imagenet.npz"
+    extras = {"mu_s": np.zeros(3), "sigma_s": np.eye(3)}
+    np.savez(path, images, mu=np.zeros(4), sigma=np.eye(4), **extras)
+    found = references.load(path, pixels())
+    np.testing.assert_allclose(found.features, images.reshape(6, 4) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(found.statistics.covariance, np.eye(4))
+
+
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_a_file_of_edm2_has_two_kinds(tmp_path, protocol):
     path, mean = tmp_path / "img512.pkl", np.arange(4.0)

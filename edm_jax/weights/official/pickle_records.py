@@ -54,6 +54,7 @@ class Parsed(NamedTuple):
     persistent: list[Persistent]
 
 
+ALL = "*"  # a name that stands for every one below a module
 ORDERED_DICT = Global("collections", "OrderedDict")
 EASY_DICT = Global("dnnlib.util", "EasyDict")
 _LATIN1 = Global("_codecs", "encode")  # how protocol 2 writes bytes
@@ -71,7 +72,8 @@ def parse(
 
     Args:
       data: the bytes.
-      allowed: the globals that may be named in the stream.
+      allowed: the globals that may be named in the stream; one of the name `ALL` stands for all of
+        a package.
       start: where the pickle begins in data.
       max_opcodes: the most instructions to read.
 
@@ -180,8 +182,8 @@ class _Machine:
         self.push(self.memo[index])
 
     def name(self, module: str, name: str) -> None:
-        found = Global(module, name)
-        if found not in self.allowed:
+        found, whole = Global(module, name), Global(module.partition(".")[0], ALL)
+        if found not in self.allowed and whole not in self.allowed:
             raise WeightsError(
                 f"names the global {str(found)[: 2 * _MAX_NAME]!r}, which these files have no use "
                 "for; nothing was executed"

@@ -169,8 +169,10 @@ def read_zip(data: bytes, allowed: frozenset[Global]) -> TorchFile:
     if len(roots) != 1:
         raise WeightsError("not a PyTorch archive: no data.pkl in it")
 
-    # Members may overlap: together they must not be larger than the file that holds them.
-    if sum(info.file_size for info in members.values()) > len(data):
+    # Members may overlap: together they must not be larger than the file that holds them. Those
+    # that are compressed, the program of a script, are not read.
+    stored = [info for info in members.values() if info.compress_type == zipfile.ZIP_STORED]
+    if sum(info.file_size for info in stored) > len(data):
         raise WeightsError("not a PyTorch archive: it holds more than it is long")
 
     def member(name: str) -> bytes:
