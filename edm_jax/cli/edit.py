@@ -26,7 +26,6 @@ from edm_jax.cli.images import (
     evenly_spread,
     inputs,
     label_rows,
-    load_fitting,
 )
 from edm_jax.cli.made_with import digest
 from edm_jax.cli.options import add_quiet, add_task
@@ -36,6 +35,7 @@ from edm_jax.cli.sampler import (
     load_model,
     make_sampler,
 )
+from edm_jax.generation.fitting import load_fitting
 from edm_jax.runtime import files, pictures
 from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import Tableau

@@ -31,6 +31,7 @@ from edm_jax.cli.sampler import (
 from edm_jax.data import archive
 from edm_jax.evaluation import collection, likelihoods, records
 from edm_jax.evaluation.likelihoods import Scores, Settings
+from edm_jax.generation.fitting import load_fitting
 from edm_jax.likelihood.flow import SOLVERS
 from edm_jax.likelihood.trace import PROBES
 from edm_jax.runtime import files, processes
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     if model.config.latents:
         raise ValueError("--checkpoint must be a model of pixels, got one of latents")
     levels, elbo_levels = likelihoods.grids(model, settings)
-    dataset = images.load_fitting(args.data, model)
+    dataset = load_fitting(args.data, model)
     chosen = images.evenly_spread(dataset, len(dataset.images) if args.num is None else args.num)
     if len(chosen) < (args.num or 2):
         raise ValueError(f"--num must be at most {len(dataset.images)}, got {args.num}")

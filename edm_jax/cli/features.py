@@ -33,5 +33,7 @@ def make_extractor(args: argparse.Namespace, *, pca: Callable[[], Extractor]) ->
     for name in FILES:
         if name != args.features and getattr(args, name) is not None:
             raise ValueError(f"--{name} must be left out with --features {args.features}")
-    make = EXTRACTORS[args.features] if args.features != "pca" else pca
+    if args.features == "pca":
+        return pca()
+    make = EXTRACTORS[args.features]
     return make(getattr(args, args.features)) if args.features in FILES else make()

@@ -25,32 +25,6 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_fitting(path: str, model: Model, *, labelled: bool = True) -> archive.Dataset:
-    """Loads what --data names.
-
-    Args:
-      path: "digits", a zip or a folder.
-      model: what the images are for.
-      labelled: whether labels are needed, where the model has classes.
-
-    Raises:
-      ValueError: images of another size, or of other classes, than the model was made for.
-      OSError: no such data.
-    """
-    classes = model.config.label_dim if labelled else 0
-    dataset = archive.load(path, labels=None if classes else False)
-    if dataset.images.shape[1:] != model.image_shape:
-        raise ValueError(
-            f"--data must have images of {model.image_shape}, as the model has, "
-            f"got {dataset.images.shape[1:]}"
-        )
-    if dataset.label_dim != classes:
-        raise ValueError(
-            f"--data must have {classes} classes, as the model has, got {dataset.label_dim}"
-        )
-    return dataset
-
-
 def load_pixels(path: str) -> archive.Images:
     """Loads images alone: of a data set, or of an .npz such as ADM's samples (`arr_0`).
 

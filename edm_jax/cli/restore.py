@@ -26,7 +26,6 @@ from edm_jax.cli.images import (
     evenly_spread,
     inputs,
     label_rows,
-    load_fitting,
 )
 from edm_jax.cli.options import add_quiet, add_task
 from edm_jax.cli.restore_folder import RECORD, name_of
@@ -43,6 +42,7 @@ from edm_jax.cli.sampler import (
 )
 from edm_jax.cli.solver_list import describe
 from edm_jax.generation import Problem
+from edm_jax.generation.fitting import load_fitting
 from edm_jax.inverse import METHODS, NEEDS, TASKS, Method, Task
 from edm_jax.model import Model
 from edm_jax.options import find

@@ -64,7 +64,8 @@ def fit(pixels: ArrayLike, *, count: int = COUNT) -> Components:
     found = Statistics.of(rows)
     vectors = np.linalg.eigh(found.covariance).eigenvectors[:, ::-1][:, :count]
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(count)]
-    return Components(np.float32(found.mean), np.float32(vectors * np.sign(largest)))
+    axes = vectors * np.sign(largest)
+    return Components(found.mean.astype(np.float32), axes.astype(np.float32))
 
 
 def features(params: Components, images: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import numpy as np
 from edm_jax.evaluation.features import Extractor
 from edm_jax.evaluation.frechet_distance import frechet, frechet_infinity
 from edm_jax.evaluation.kernel import kernel_distance
-from edm_jax.evaluation.neighbours import precision_recall
+from edm_jax.evaluation.neighbours import PrecisionRecall, precision_recall
 from edm_jax.evaluation.predictions import inception_score
 from edm_jax.evaluation.references import Reference, evenly_spread
 from edm_jax.evaluation.statistics import Statistics
@@ -16,6 +16,8 @@ SUBSETS, SUBSET = 100, 1000  # of KID
 NEIGHBOURS, POINTS = 3, 10_000  # of precision and recall, density and coverage
 SPLITS = 10  # of the inception score
 SIZES, SMALLEST = 15, 5000  # of FID∞
+# Scores of which more is better.
+HIGHER = frozenset({*PrecisionRecall._fields, "inception_score"})
 
 
 def settings(count: int, reference: Reference) -> dict[str, Any]:
@@ -59,15 +61,14 @@ def measure(
     Raises:
       ValueError: features of another width than the reference's, NaN or infinity.
     """
-    is_fid = extractor.name == "inception"
-    name = lambda short, long: short if is_fid else f"{long}_{extractor.name}"
-    found = {name("fid", "frechet"): frechet(Statistics.of(features), reference.statistics)}
+    distance, infinity, kernel = _names(extractor)
+    found = {distance: frechet(Statistics.of(features), reference.statistics)}
     if "infinity" in chosen:
         limit = frechet_infinity(features, reference.statistics, **chosen["infinity"])
-        found[name("fid_infinity", "frechet_infinity")] = limit.value
+        found[infinity] = limit.value
     if "kernel" in chosen:
         kid = kernel_distance(features, _kept(reference), **chosen["kernel"])
-        found[name("kid", "kernel")] = kid.mean
+        found[kernel] = kid.mean
     if "neighbours" in chosen:
         near = chosen["neighbours"]
         real = _kept(reference)[evenly_spread(len(_kept(reference)), near["real"])]
@@ -78,6 +79,26 @@ def measure(
         predictions = np.concatenate(list(logits))
         found["inception_score"] = inception_score(predictions, **chosen["inception_score"]).mean
     return found
+
+
+def _names(extractor: Extractor) -> tuple[str, str, str]:
+    if extractor.name == "inception":
+        return "fid", "fid_infinity", "kid"
+    name = extractor.name
+    return f"frechet_{name}", f"frechet_infinity_{name}", f"kernel_{name}"
+
+
+def names(extractor: Extractor, chosen: dict[str, Any]) -> list[str]:
+    """What `measure` is going to measure, in its order; the distance first.
+
+    Args:
+      extractor: what makes the features.
+      chosen: by `settings`.
+    """
+    distance, infinity, kernel = _names(extractor)
+    groups = {"infinity": [infinity], "kernel": [kernel], "neighbours": PrecisionRecall._fields}
+    found = [distance, *(n for group, each in groups.items() if group in chosen for n in each)]
+    return found + ["inception_score"] * (extractor.head is not None)
 
 
 def _kept(reference: Reference) -> np.ndarray:

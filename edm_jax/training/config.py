@@ -153,11 +153,18 @@ class Config:
     log_kimg: float = setting(50.0, "between two lines of stats.jsonl")
     sample_kimg: float = setting(2_500.0, "between two grids of samples; 0: none")
     sample_steps: int = setting(DEFAULT_STEPS, "steps of the sampler that draws those grids")
-    eval_kimg: float = setting(0.0, "between two measurements of samples; 0: none")
+    eval_kimg: float = setting(0.0, "between two measurements; 0: none")
     eval_reference: str | None = setting(
-        None, "what they are measured against, a file by edm-jax evaluate reference"
+        None, "what samples are measured against, a file by edm-jax evaluate reference; none: not"
     )
     eval_images: int = setting(2_048, "samples that are measured, of seeds 0, 1, ...")
+    eval_data: str | None = setting(
+        None, "images held out, a data set, whose bits per dimension are measured; none: not"
+    )
+    eval_data_images: int = setting(256, "how many of them, evenly spread")
+    eval_best: str | None = setting(
+        None, "score that decides which model is kept, such as kid or bits_per_dim; none: the first"
+    )
     checkpoint_kimg: float = setting(2_500.0, "between two checkpoints")
     keep_checkpoints: int = setting(2, "how many of the newest checkpoints stay")
 
@@ -187,7 +194,7 @@ _ALLOWED: dict[str, Callable[[float], bool]] = {
 _RULES = {
     "positive and finite": "duration_kimg batch_size learning_rate adam_eps ema_halflife_kimg "
     "ema_rampup_ratio loss_scale log_kimg sample_steps checkpoint_kimg keep_checkpoints "
-    "eval_images steps_per_call",
+    "eval_images eval_data_images steps_per_call",
     "finite and not negative": "microbatch rampup_kimg decay_steps clip_gradient "
     "infinite_gradient weight_decay ema_snapshot_kimg sample_kimg eval_kimg",
     "in [0, 1]": "augment",
@@ -228,10 +235,10 @@ def check(config: Config, devices: int) -> None:
     for name in ("sample_kimg", "eval_kimg"):
         if config.model.classifies and (value := getattr(config, name)):
             raise ValueError(f"{name} must be 0 for a classifier, which draws nothing, got {value}")
-    if config.eval_kimg and not config.eval_reference:
+    if config.eval_kimg and not (config.eval_reference or config.eval_data):
         raise ValueError(
-            "eval_reference must name a file by edm-jax evaluate reference where eval_kimg is "
-            f"{config.eval_kimg}, got none"
+            "eval_reference must name a file by edm-jax evaluate reference, or eval_data a data "
+            f"set, where eval_kimg is {config.eval_kimg}, got none"
         )
     averages.shares(config.batch_size, halflives_kimg=config.ema_more_kimg, powers=config.ema_power)
     if config.batch_size % devices:

@@ -15,7 +15,17 @@ from edm_jax import generation
 from edm_jax.data import loader, storage
 from edm_jax.model import Model, parameter_count
 from edm_jax.runtime import engines, files, pictures, processes
-from edm_jax.training import averages, best, bins, checkpoint, metrics, posthoc, resume, warm_start
+from edm_jax.training import (
+    averages,
+    best,
+    bins,
+    checkpoint,
+    metrics,
+    posthoc,
+    resume,
+    scoring,
+    warm_start,
+)
 from edm_jax.training.assemble import assemble
 from edm_jax.training.calls import grouped, in_one_call
 from edm_jax.training.config import Config, check
@@ -83,7 +93,7 @@ def train(
     )
     run_key = engine.key(config.seed)
     about = checkpoint.record(config, model.config, dataset)
-    measure = best.Measure(config, model) if config.eval_kimg else None
+    measure = scoring.Measure(config, model) if config.eval_kimg else None
 
     with contextlib.ExitStack() as stack:
         if processes.is_main() and files.is_local(folder):
@@ -170,15 +180,15 @@ def train(
                     pictures.write(image, folder / f"samples-{step:08d}.png")
                 watch.restart()
             if score and measure:
-                report.doing("measuring samples")
+                report.doing("measuring")
                 averaged = processes.gather_local(current.ema)
                 if processes.is_main():
                     averaged_model = model.replace(params=averaged)
                     if found := measure(averaged_model):
                         log.write({"step": step, "kimg": step * batch_size / 1e3, **found})
-                        best.keep(averaged_model, folder, step, found)
+                        best.keep(averaged_model, folder, step, found, by=measure.best_by)
                     else:
-                        report.warn(f"samples of step {step} hold NaN or infinity: no scores")
+                        report.warn(f"the scores of step {step} are not finite: none is written")
                 watch.restart()
             if keep:
                 for name, tree in _to_choose_from(current, config).items():

@@ -16,7 +16,10 @@ KNOWN = Reference(Statistics.of(REAL), REAL[:50], None, "")
 
 def measured(name, head=None, reference=KNOWN):
     extractor = Extractor(name, "", lambda _, images: images, head=head)
-    return scores.measure(FAKE, reference, extractor, scores.settings(len(FAKE), reference))
+    chosen = scores.settings(len(FAKE), reference)
+    found = scores.measure(FAKE, reference, extractor, chosen)
+    assert list(found) == scores.names(extractor, chosen)
+    return found
 
 
 def test_every_score_of_inception():

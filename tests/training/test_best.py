@@ -1,5 +1,7 @@
 """Runs that measure their samples: scores in stats.jsonl, the best model by its step."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -7,9 +9,9 @@ from tiny_run import tiny
 
 import edm_jax
 from edm_jax.data import archive
-from edm_jax.evaluation import references
+from edm_jax.evaluation import likelihoods, references
 from edm_jax.evaluation.features import Extractor, pixels
-from edm_jax.training import best, loop, metrics
+from edm_jax.training import best, loop, metrics, scoring
 from edm_jax.training.config import check
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -51,8 +53,30 @@ def test_what_is_kept_is_what_was_measured(run, reference):
     config = tiny(eval_reference=reference, eval_images=20, sample_steps=2)
     (kept,) = (run / best.FOLDER).iterdir()
     model = edm_jax.load(kept)
-    found = best.Measure(config, model)(model)
+    found = scoring.Measure(config, model)(model)
     assert found[NAME] == pytest.approx(min(scores_of(run).values()), rel=1e-6)
+
+
+def test_images_held_out_cost_what_the_command_says(run, reference, monkeypatch):
+    few = functools.partial(likelihoods.Settings, steps=2, solver="heun", elbo_levels=4)
+    monkeypatch.setattr(likelihoods, "Settings", few)
+    config = tiny(
+        eval_reference=reference, eval_images=20, sample_steps=2, eval_data="digits",
+        eval_data_images=9, eval_best="bits_per_dim",
+    )  # fmt: skip
+    (kept,) = (run / best.FOLDER).iterdir()
+    model = edm_jax.load(kept)
+    measure = scoring.Measure(config, model)
+    found = measure(model)
+    assert measure.best_by == "bits_per_dim" and next(iter(found)) == NAME and 3 < found[NAME] < 20
+    chosen = np.arange(9) * 1797 // 9
+    digits = archive.load("digits")
+    rows = lambda indices: (digits.images[indices], digits.label_rows(indices))
+    (alone,) = likelihoods.batches(model, few(), rows, chosen, batch_size=64)
+    assert found["bits_per_dim"] == pytest.approx(alone.flow.mean(), rel=1e-6)
+    assert found["elbo_bits_per_dim"] == pytest.approx(alone.elbo.sum(1).mean(), rel=1e-6)
+    broken = model.replace(params=jax.tree.map(lambda p: p * np.nan, model.params))
+    assert scoring.Measure(tiny(eval_data="digits", eval_data_images=9), model)(broken) == {}
 
 
 def test_only_a_better_one_replaces_it_and_a_later_one_goes(run, tmp_path):
@@ -62,11 +86,14 @@ def test_only_a_better_one_replaces_it_and_a_later_one_goes(run, tmp_path):
     for step, value, names in ((4, 2.0, ["4"]), (8, 3.0, ["4"]), (12, 1.0, ["12"]),
                                (12, 1.0, ["12"])):  # fmt: skip
         with metrics.Metrics(folder, step - 1) as log:
-            log.write({"step": step, NAME: value})
-        best.keep(model, folder, step, {NAME: value})
+            log.write({"step": step, NAME: value, "recall": value})
+        best.keep(model, folder, step, {"other": -step, NAME: value}, by=NAME)
         kept = sorted(path.name for path in (tmp_path / best.FOLDER).iterdir())
         assert kept == [f"step-{int(name):08d}" for name in names]
-    assert best.rewind(folder, 12) == 0 and best.rewind(folder, 11) == 1
+    best.keep(model, folder, 8, {"recall": 3.0}, by="recall")  # of which more is better
+    assert [path.name for path in (tmp_path / best.FOLDER).iterdir()] == ["step-00000008"]
+    best.keep(model, folder, 12, {"recall": 1.0}, by="recall")
+    assert best.rewind(folder, 8) == 0 and best.rewind(folder, 7) == 1
     assert not list((tmp_path / best.FOLDER).iterdir())
 
 
@@ -75,20 +102,24 @@ def test_images_that_are_none_are_not_measured(run, reference):
     (kept,) = (run / best.FOLDER).iterdir()
     model = edm_jax.load(kept)
     broken = model.replace(params=jax.tree.map(lambda p: p * np.nan, model.params))
-    assert best.Measure(config, model)(broken) == {}
+    assert scoring.Measure(config, model)(broken) == {}
 
 
 def test_what_cannot_be_measured_stops_a_run_before_it_begins(run, tmp_path):
     (kept,) = (run / best.FOLDER).iterdir()
     model = edm_jax.load(kept)
-    with pytest.raises(ValueError, match="eval_reference must name a file"):
+    with pytest.raises(ValueError, match="eval_reference must name a file .* or eval_data"):
         check(tiny(eval_kimg=1.0), 1)
+    with pytest.raises(ValueError, match="eval_data_images must be at most 1797, got 1798"):
+        scoring.Measure(tiny(eval_data="digits", eval_data_images=1798), model)
+    with pytest.raises(ValueError, match="eval_best must be one of bits_per_dim, elbo_bits_per_di"):
+        scoring.Measure(tiny(eval_data="digits", eval_best="fid"), model)
     with pytest.raises(FileNotFoundError):
-        best.Measure(tiny(eval_reference=str(tmp_path / "none.npz")), model)
+        scoring.Measure(tiny(eval_reference=str(tmp_path / "none.npz")), model)
     mine = Extractor("mine", "", lambda _, images: images)
     references.save(tmp_path / "mine.npz", np.eye(3, dtype=np.float32), mine)
     with pytest.raises(ValueError, match="must be of features by one of inception"):
-        best.Measure(tiny(eval_reference=str(tmp_path / "mine.npz")), model)
+        scoring.Measure(tiny(eval_reference=str(tmp_path / "mine.npz")), model)
     references.save(tmp_path / "small.npz", np.eye(3, dtype=np.float32), pixels())
     with pytest.raises(ValueError, match="must be of 64 features, .*, got 3"):
-        best.Measure(tiny(eval_reference=str(tmp_path / "small.npz")), model)
+        scoring.Measure(tiny(eval_reference=str(tmp_path / "small.npz")), model)
