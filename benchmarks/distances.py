@@ -3,7 +3,8 @@
     python benchmarks/distances.py --checkpoint runs/digits --data digits [--nfe 18] [--num 1000]
 
 Every solver of the registry that needs noise and a denoiser alone, with its default options and
-the largest grid within the budget, draws from the same seeds. In pixels: the squared Fréchet
+the largest grid within the budget, draws from the same seeds; a loop that chooses its own steps
+takes as many as it wants. In pixels: the squared Fréchet
 distance to all the data, the unbiased kernel distance (times 1000), precision and recall. The last
 line is the data itself: two halves of it, and so no floor but a scale.
 """
@@ -22,14 +23,16 @@ REGISTERS = 5  # all tableaux are padded to it: one program for each number of e
 
 
 def largest(model, solver, budget):
-    """The tableau of the most steps within the budget; None if there is none, or it is a loop."""
+    """The sampler of the most steps within the budget; None if there is none."""
     best = None
     for steps in range(2, budget + 1):
         try:
             sampler = edm_jax.sampler_for(model, steps, solver=solver)
         except ValueError:
             continue  # too few steps for it, or not for this model
-        if not isinstance(sampler, Tableau) or sampler.nfe > budget:
+        if sampler.nfe is None:
+            return sampler
+        if sampler.nfe > budget:
             break
         best = sampler
     return best
@@ -65,13 +68,14 @@ def main():
     print(f"{'solver':22}{'nfe':>4}" + "".join(f"{c:>11}" for c in
           ("fréchet", "1000 kid", "precision", "recall")))  # fmt: skip
     for solver in SOLVERS:
-        tableau = largest(model, solver, args.nfe)
-        if tableau is None:
+        sampler = largest(model, solver, args.nfe)
+        if sampler is None:
             continue
-        table = samplers.pad(tableau, REGISTERS)
-        parts = edm_jax.generate(model, table, range(args.num), batch_size=args.batch)
+        if isinstance(sampler, Tableau):
+            sampler = samplers.pad(sampler, REGISTERS)
+        parts = edm_jax.generate(model, sampler, range(args.num), batch_size=args.batch)
         fake = np.concatenate([features(part.images) for part in parts])
-        show(solver, tableau.nfe, scores(fake, real))
+        show(solver, sampler.nfe or "", scores(fake, real))
     order = np.random.default_rng(0).permutation(len(real))
     show("data, two halves", "", scores(real[order[::2]], real[order[1::2]]))
 
