@@ -1,48 +1,61 @@
-"""The README's Python runs as it stands, and its map names every room."""
+"""The README's Python and commands run, and its map names every room."""
 
+import importlib
 import pathlib
 import re
+import shlex
 
 import numpy as np
 import pytest
 
 import edm_jax
+from edm_jax import inverse, samplers
+from edm_jax.cli.options import Parser
 from edm_jax.model import Model
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "README.md").read_text()
 
 
-def python(word: str) -> str:
-    """The one Python block that holds a word."""
-    (block,) = [b for b in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if word in b]
-    return block
-
-
 @pytest.mark.slow
-def test_the_example_of_composition_draws_images():
-    names: dict = {}
-    exec(python("edm_jax.denoiser("), names)
-    images = np.asarray(names["images"])
-    assert images.shape == (16, 32, 32, 3)
-    # The zero network is the ideal denoiser of N(0, 0.5^2).
-    _, variance = edm_jax.moments(names["tableau"], 0.0, 0.25)
-    assert images.std() == pytest.approx(float(np.sqrt(variance)), rel=0.02)
-
-
-@pytest.mark.slow
-def test_the_three_calls_of_the_command(monkeypatch):
+def test_the_fifteen_lines_draw_images(monkeypatch, small_networks):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(code.splitlines()) <= 16 and "range(100)" in code
     config = edm_jax.ddpmpp(
         resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,), num_blocks=1,
-        attn_resolutions=(), dropout=0.0,
+        attn_resolutions=(), dropout=0.0, label_dropout=0.1,
     )  # fmt: skip
     model = Model.init(edm_jax.sample_keys([0])[0], config)
     monkeypatch.setattr(edm_jax, "load", lambda path: model)
     names: dict = {}
-    code = python("edm_jax.generate(")
-    assert "range(100)" in code
     exec(code.replace("range(100)", "range(3)"), names)
     assert names["part"].images.shape == (3, 8, 8, 1) and names["part"].seeds.tolist() == [0, 1, 2]
+    images = np.asarray(names["images"])
+    assert images.shape == (16, 32, 32, 3)
+    # The zero network is the ideal denoiser of N(0, 0.5^2).
+    _, variance = edm_jax.moments(names["sampler"], 0.0, 0.25)
+    assert images.std() == pytest.approx(float(np.sqrt(variance)), rel=0.02)
+
+
+def test_its_commands_have_their_options():
+    """Every line of "More commands" is one that the command's own parser takes."""
+    block = PAGE[PAGE.index("## More commands") :].split("```")[1].removeprefix("bash")
+    lines = [line.partition(" #")[0] for line in block.strip().splitlines()]
+    assert len(lines) == 10
+    for line in lines:
+        words = shlex.split(line)[1:]
+        command = " ".join(words[:2] if words[:1] == ["evaluate"] else words[:1])
+        if not command or command == "train":
+            continue
+        parser = Parser()
+        module = importlib.import_module(f"edm_jax.cli.{command.replace(' ', '_')}")
+        module.add_arguments(parser)
+        parser.parse_args(words[len(command.split()) :])
+
+
+def test_what_it_counts_is_so():
+    assert f"[{len(samplers.SOLVERS)} by name]" in PAGE
+    assert f"[{len(inverse.METHODS)} methods]" in PAGE
 
 
 def test_the_map_names_every_room():
