@@ -27,8 +27,10 @@ from edm_jax.cli.images import (
     inputs,
     label_rows,
 )
+from edm_jax.cli.latents import about_latents, add_decoder_argument, decoder, write_sample
 from edm_jax.cli.made_with import digest
 from edm_jax.cli.options import add_quiet, add_task
+from edm_jax.cli.sample_folder import GRID, LATENTS, PICTURES
 from edm_jax.cli.sampler import (
     add_model_arguments,
     add_sampler_arguments,
@@ -36,6 +38,7 @@ from edm_jax.cli.sampler import (
     make_sampler,
 )
 from edm_jax.generation.fitting import load_fitting
+from edm_jax.model import Model
 from edm_jax.runtime import files, pictures
 from edm_jax.runtime.progress import Progress
 from edm_jax.samplers import Tableau
@@ -55,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", help="folder for the images, grid.png and edit.json; it must not be there")
     add("--columns", type=int, default=6, help="drawings of each, or images between two (6)")
+    add_decoder_argument(parser)
     add_quiet(parser)
     add_task(parser, TASKS, default="redraw")
     add_sampler_arguments(parser)
@@ -81,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--out must be a new folder, got {out}, which is there")
     files.made(out.parent)
     model, step = load_model(args.checkpoint, args.ema)
+    finished = _finished(args.decoder, model)
     sampler = make_sampler(args, model)
     if not isinstance(sampler, Tableau):
         raise ValueError(f"--solver must be a tableau to start on the way, got {args.solver!r}")
@@ -106,9 +111,11 @@ def run(args: argparse.Namespace) -> int:
         **guidance_record(args, None if guide is None else digest(guide.params)),
         **guided_by(args, guide),
     }
-    _write(out, rows, titles, record)
+    samples = np.stack([finished(column) for column in rows.swapaxes(0, 1)], axis=1)
+    pictured = samples.dtype == np.uint8
+    _write(out, samples, titles if pictured else None, record)
     if not args.quiet:
-        print(out / "grid.png")
+        print(out / GRID if pictured else about_latents(out))
         if "error" in record:
             print(f"root mean square error {np.mean(record['error']):.4f} of data in [-1, 1]")
     return 0
@@ -158,13 +165,26 @@ def _inverted(model, sampler, images, labels) -> generation.Inversion:
     return run(model, images=images, class_labels=labels)
 
 
-def _write(out, rows: np.ndarray, titles: list[str], record: dict) -> None:
-    """Images as ROW-COLUMN.png, all of them in grid.png, what they are in edit.json."""
-    pixels = np.asarray(generation.to_uint8(jax.numpy.asarray(rows)))
-    flat = pixels.reshape(-1, *pixels.shape[2:])
+def _finished(text: str | None, model: Model) -> Callable[[np.ndarray], np.ndarray]:
+    """From images [n, H, W, C] as the model sees them to what is written of them."""
+    decode = decoder(text, model)
+    if model.config.latents:
+        return decode
+    return lambda images: decode(np.asarray(generation.to_uint8(jax.numpy.asarray(images))))
+
+
+def _write(out, samples: np.ndarray, titles: list[str] | None, record: dict) -> None:
+    """Each as ROW-COLUMN, all of them under their titles in grid.png, what they are in edit.json.
+
+    Latents have no titles: there is no picture of them.
+    """
+    suffix = LATENTS if titles is None else PICTURES
     with files.whole_folder(out) as folder:
-        for i, row in enumerate(pixels):
-            for j, image in enumerate(row):
-                pictures.write(pictures.to_image(image), folder / f"{i:03d}-{j:03d}.png")
-        pictures.write(pictures.grid(flat, len(titles), column_labels=titles), folder / "grid.png")
+        for i, row in enumerate(samples):
+            for j, sample in enumerate(row):
+                write_sample(sample, folder / f"{i:03d}-{j:03d}{suffix}")
+        if titles is not None:
+            flat = samples.reshape(-1, *samples.shape[2:])
+            grid = pictures.grid(flat, len(titles), column_labels=titles)
+            pictures.write(grid, folder / GRID)
         files.write(folder / "edit.json", json.dumps(record, indent=1) + "\n")

@@ -119,8 +119,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     out = outputs[0]
     model, step = load_model(args.checkpoint, args.ema)
-    if model.config.latents:
-        raise ValueError("--checkpoint must be a model of pixels, got one of latents")
+    images.check_pixels(model)
     levels, elbo_levels = likelihoods.grids(model, settings)
     dataset = load_fitting(args.data, model)
     chosen = images.evenly_spread(dataset, len(dataset.images) if args.num is None else args.num)

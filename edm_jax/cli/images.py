@@ -3,8 +3,10 @@
 import argparse
 from typing import cast
 
+import jax.numpy as jnp
 import numpy as np
 
+from edm_jax import latents, randomness
 from edm_jax.cli.sample import parse_classes
 from edm_jax.data import archive, sources
 from edm_jax.generation.guided import check_unlabelled
@@ -83,6 +85,15 @@ def label_rows(
     return np.eye(classes, dtype=np.float32)[found * len(rows)]
 
 
+def check_pixels(model: Model) -> None:
+    """Raises ValueError for a model of latents, where what is asked for is said of pixels."""
+    if model.config.latents:
+        raise ValueError("--checkpoint must be a model of pixels, got one of latents")
+
+
 def inputs(dataset: archive.Dataset, rows: np.ndarray) -> np.ndarray:
-    """The images of some rows, float32 in [-1, 1]."""
+    """The images of some rows, float32 in [-1, 1]; latents each drawn from its row's number."""
+    if dataset.latents:
+        drawn = latents.draw(randomness.sample_keys(rows), jnp.asarray(dataset.images[rows]))
+        return np.asarray(drawn)
     return np.asarray(dataset.images[rows], np.float32) / 127.5 - 1

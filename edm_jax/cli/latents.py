@@ -66,6 +66,11 @@ def _pixels(found: Any, count: int) -> np.ndarray:
     return images if images.dtype == np.uint8 else latents.to_uint8(images)
 
 
+def about_latents(out: epath.Path) -> str:
+    """What a command says that has written latents into a folder."""
+    return f"{out}: latents, float32 [4, H, W]; --decoder makes images of them"
+
+
 def write_sample(sample: np.ndarray, path: epath.Path) -> None:
     """Writes uint8 [H, W, C] as a PNG file, latents float32 [H, W, 4] as .npy, [4, H, W]."""
     if sample.dtype == np.uint8:

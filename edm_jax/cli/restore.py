@@ -23,6 +23,7 @@ from edm_jax.cli.images import (
     OWN,
     UNLABELLED,
     add_image_arguments,
+    check_pixels,
     evenly_spread,
     inputs,
     label_rows,
@@ -104,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     restore_folder.metrics()  # before an hour of work
     out = files.located(args.out)
     model, step = load_model(args.checkpoint, args.ema)
+    check_pixels(model)
     problem, settings = make_problem(args, model)
     generation.check_problem(model, problem)
     label = args.label or UNLABELLED

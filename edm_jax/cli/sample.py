@@ -21,7 +21,7 @@ from edm_jax.cli.guidance import (
     guided_by,
     guided_model,
 )
-from edm_jax.cli.latents import add_decoder_argument, decoder, write_sample
+from edm_jax.cli.latents import about_latents, add_decoder_argument, decoder, write_sample
 from edm_jax.cli.options import add_process_arguments, add_quiet
 from edm_jax.cli.published import add_published_argument, apply_published
 from edm_jax.cli.sampler import (
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
                 paths = cast(Tableau, sampler)  # it was refused above if it is none
                 _draw_paths(drawn, paths, seeds[:8], first, args.trajectory)
             sample_folder.write_labels(out, model.config, labelled=not unlabelled)
-            grid = f"{out}: latents, float32 [4, H, W]; --decoder makes images of them"
+            grid: str | epath.Path = about_latents(out)
             if complete and pictured:
                 report.at("drawing the grid")
                 grid = sample_folder.write_grid(

@@ -21,10 +21,10 @@ def load_fitting(
     """
     classes = model.config.label_dim if labelled else 0
     dataset = archive.load(path, labels=None if classes else False)
-    if dataset.images.shape[1:] != model.image_shape:
+    found = (*dataset.images.shape[1:3], dataset.channels)
+    if found != model.image_shape:
         raise ValueError(
-            f"{name} must have images of {model.image_shape}, as the model has, "
-            f"got {dataset.images.shape[1:]}"
+            f"{name} must have images of {model.image_shape}, as the model has, got {found}"
         )
     if dataset.label_dim != classes:
         raise ValueError(

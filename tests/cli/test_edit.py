@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edm_jax import generation, load, samplers, timesteps
+from edm_jax import generation, latents, load, randomness, samplers, timesteps
 from edm_jax.cli import edit as edit_command
 from edm_jax.cli.main import main
 from edm_jax.data import archive
@@ -90,6 +90,32 @@ def test_guided_edits(model, saved, tmp_path):
     assert record["guided_by"]["checkpoint"] == saved
 
 
+def test_latents(saved_latent_model, latent_model, latent_data, tmp_path, capsys, monkeypatch):
+    folder, moments = latent_data
+    given = [f"--data={folder}", "--sigma-max=0.8", "--solver=euler"]
+    assert edit(saved_latent_model, tmp_path / "a", *given) == 0
+    assert "latents, float32 [4, H, W]; --decoder makes" in capsys.readouterr().out
+    chosen = json.loads((tmp_path / "a" / "edit.json").read_text())["images"]
+    assert chosen == [0, 13, 26] and not list((tmp_path / "a").glob("*.png"))
+    read = lambda row, column: np.load(tmp_path / "a" / f"{row:03d}-{column:03d}.npy")
+    # The first is sure of itself, the second drawn from its number in the data.
+    np.testing.assert_allclose(read(0, 0).transpose(1, 2, 0), moments[0, ..., :4], atol=1e-5)
+    images = latents.draw(randomness.sample_keys(chosen), moments[chosen])
+    np.testing.assert_allclose(read(1, 0).transpose(1, 2, 0), latents.raw(images[1]), atol=1e-5)
+    assert np.abs(read(1, 0).transpose(1, 2, 0) - moments[13, ..., :4]).max() > 1
+    tableau = samplers.euler(timesteps.edm(4, sigma_max=0.8))
+    drawn = latents.raw(generation.redraw(latent_model, tableau, images, np.array([3, 4, 5])))
+    np.testing.assert_allclose(read(2, 2).transpose(1, 2, 0), drawn[2], atol=1e-4)
+
+    (tmp_path / "gray_of.py").write_text("def decode(z):\n    return z[..., :1] / 20 + 0.5\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = [f"--data={folder}", "--task=reconstruct", "--decoder=gray_of:decode"]
+    assert edit(saved_latent_model, tmp_path / "b", *given) == 0
+    assert "grid.png" in capsys.readouterr().out and not list((tmp_path / "b").glob("*.npy"))
+    shown = np.clip(moments[0, ..., :1] / 20 + 0.5, 0, 1) * 255
+    assert np.abs(pixels(tmp_path / "b", 0, 0) - shown).max() < 1.01
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -102,6 +128,7 @@ def test_guided_edits(model, saved, tmp_path):
         (["--task=reconstruct", "--solver=heun"], "--solver must be left out of --task"),
         (["--sigma-max=1", "--solver=predictor_corrector"], "--solver must be a tableau"),
         (["--sigma-max=1", "--data=/nowhere"], "nowhere"),
+        (["--sigma-max=1", "--decoder=a:b"], "--decoder must be left out for a model of images"),
         (["--sigma-max=1", "--guidance=2"], "trained without label dropout"),
         (["--sigma-max=1", "--guide=uncond"], "--guidance must be given with --guide"),
         (["--sigma-max=1", "--guidance=2", "--guidance-interval=2,1"], "0 <= LOW < HIGH"),

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from edm_jax import samplers, timesteps
+from edm_jax import latents, samplers, timesteps
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.model import Model
@@ -68,6 +68,18 @@ def test_a_network_of_zeros_gives_the_number_that_it_must(tmp_path):
     power = ((archive.load("digits").images[rows] / 127.5 - 1.0) ** 2).mean()
     w = 0.25 / (0.25 + found.sigma**2)
     error = (1 - w) ** 2 * power + w**2 * found.sigma**2  # of D = w (y + sigma n)
+    np.testing.assert_allclose(found.sigma**2 * (1 - found.value), error, rtol=0.1)
+
+
+def test_of_latents_their_own_variance_counts(saved_latent_model, latent_data, tmp_path):
+    folder, moments = latent_data
+    out = tmp_path / "g.npz"
+    assert measure(saved_latent_model, out, f"--data={folder}") == 0
+    found = posterior_variance.load(out)
+    mean = moments[..., :4] * latents.SCALE + latents.BIAS
+    power = (mean**2 + (moments[..., 4:] * latents.SCALE) ** 2).mean()
+    w = 0.25 / (0.25 + found.sigma**2)
+    error = (1 - w) ** 2 * power + w**2 * found.sigma**2
     np.testing.assert_allclose(found.sigma**2 * (1 - found.value), error, rtol=0.1)
 
 

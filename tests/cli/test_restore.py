@@ -199,6 +199,11 @@ def test_a_model_that_knows_labels_alone_must_be_told_one(saved, tmp_path, capsy
     assert "--label must be 'own' or a class" in last_line(capsys)
 
 
+def test_a_model_of_latents_is_refused(saved_latent_model, latent_data, tmp_path, capsys):
+    assert restore(saved_latent_model, tmp_path / "out", f"--data={latent_data[0]}") == 2
+    assert "must be a model of pixels, got one of latents" in last_line(capsys)
+
+
 @pytest.mark.slow
 def test_a_folder_of_something_else_is_refused_and_left_alone(inpainted, small, tmp_path, capsys):
     before = content(inpainted)

@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,14 +9,7 @@ from PIL import Image
 from edm_jax import latents, samplers, timesteps
 from edm_jax.cli.main import main
 from edm_jax.generation import draw
-from edm_jax.model import Model, init_params
-from edm_jax.networks import edm2
-from edm_jax.weights import save
 
-CONFIG = edm2(
-    resolution=4, channels=4, model_channels=8, channel_mult=(1,), num_blocks=1,
-    attn_resolutions=(),
-)  # fmt: skip
 DECODER = """
 import numpy as np
 
@@ -33,22 +25,15 @@ def wrong(z):
 """
 
 
-@pytest.fixture(scope="module")
-def fresh():
-    """A model whose F is zero, so that sampling is a linear map."""
-    return Model.build(CONFIG, jax.jit(lambda: init_params(jax.random.key(0), CONFIG))())
-
-
 @pytest.fixture
-def command(fresh, tmp_path, monkeypatch):
+def command(saved_latent_model, tmp_path, monkeypatch):
     """Runs the command on it; returns the exit code and the folder of the samples."""
-    save(fresh, tmp_path / "model")
     (tmp_path / "of_the_user.py").write_text(DECODER)
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def run(*options):
         out = tmp_path / "out"
-        words = ["sample", "--checkpoint", str(tmp_path / "model"), "--out", str(out)]
+        words = ["sample", "--checkpoint", saved_latent_model, "--out", str(out)]
         words += ["--seeds", "0-2", "--batch", "1", "--solver", "euler", "--steps", "3"]
         return main([*words, *options]), out
 
@@ -56,9 +41,9 @@ def command(fresh, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def wanted(fresh):
+def wanted(latent_model):
     """The latents of seeds 0 to 2, [3, 4, 4, 4], as a decoder takes them."""
-    return latents.raw(draw(fresh, samplers.euler(timesteps.edm(3)), np.arange(3)))
+    return latents.raw(draw(latent_model, samplers.euler(timesteps.edm(3)), np.arange(3)))
 
 
 @pytest.mark.slow
@@ -87,12 +72,12 @@ def test_a_decoder_makes_images(command, wanted):
     assert (out / "grid.png").exists()
 
 
-def test_latents_are_measured_as_images(command, fresh, tmp_path, capsys):
+def test_latents_are_measured_as_images(command, saved_latent_model, tmp_path, capsys):
     data = ["--data=digits", f"--dest={tmp_path}/digits.npz", "--features=pixels", "--keep=9"]
     assert main(["evaluate", "reference", *data, "--quiet"]) == 0
     words = ["evaluate", "fid", f"--reference={tmp_path}/digits.npz", "--features=pixels"]
-    words += [f"--checkpoint={tmp_path}/model", f"--out={tmp_path}/x.json", "--fewer", "--num=8"]
-    words += ["--solver=euler", "--steps=3", "--batch=1", "--quiet"]
+    words += [f"--checkpoint={saved_latent_model}", f"--out={tmp_path}/x.json", "--fewer"]
+    words += ["--num=8", "--solver=euler", "--steps=3", "--batch=1", "--quiet"]
     assert main(words) == 2
     assert "--decoder must be given for a model of latents" in capsys.readouterr().err
     assert main([*words, "--decoder=of_the_user:gray"]) == 0
