@@ -200,6 +200,40 @@ def test_the_state_keeps_its_dtype_under_a_bfloat16_denoiser():
     np.testing.assert_allclose(result, samplers.sample(ideal, HEUN, NOISE), atol=5e-2)
 
 
+# -- tables as text ----------------------------------------------------------------------------
+
+
+def test_json_gives_the_same_numbers_bit_for_bit():
+    odd = [-0.0, 5e-324, 0.1 + 0.2, np.nextafter(1.0, 2.0), 1.7976931348623157e308, -1 / 3]
+    rows = samplers.Tableau([[80.0, 0.0]] * 2, [0.1, 3.0], np.resize(odd, (2, 2, 4)))
+    still = dataclasses.replace(HEUN, stochastic=True)  # it takes keys, and uses none
+    for tableau in (HEUN, CHURNED, rows, still):
+        again = samplers.Tableau.from_json(tableau.to_json())
+        assert again == tableau and again.weights.dtype == np.float64
+        for name in ("start", "sigma", "weights"):
+            before = np.asarray(getattr(tableau, name), np.float64)
+            assert getattr(again, name).tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("heun", "text must be a JSON object of start, sigma, weights, stochastic, got 'heun'"),
+        ("3", "text must be a JSON object"),
+        (None, "text must be a JSON object of .* got None"),
+        (HEUN.to_json().replace("sigma", "sigmas"), "text must be a JSON object"),
+        (HEUN.to_json().replace("false", "0"), "text must be a JSON object"),
+        (HEUN.to_json().replace("[80.0,0.0]", "[80.0]"), "text must be a JSON object"),
+        (HEUN.to_json().replace("[80.0,0.0]", "[80.0,NaN]"), "tableau.start must be finite"),
+        (CHURNED.to_json().replace("true", "false"), "stochastic must be True where z"),
+    ],
+    ids=["word", "number", "none", "name", "switch", "ragged", "nan", "noise"],
+)
+def test_text_that_is_no_tableau_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        samplers.Tableau.from_json(text)
+
+
 # -- bad tables, bad arguments -----------------------------------------------------------------
 
 
@@ -247,6 +281,8 @@ def test_a_traced_tableau_of_wrong_shape_is_refused():
     call = jax.jit(lambda table, noise: samplers.sample(ideal, table, noise))
     with pytest.raises(ValueError, match="weights must have shape"):
         call(broken(weights=HEUN.weights[:, :1]), NOISE)
+    with pytest.raises(ValueError, match="tableau must be concrete to be written"):
+        jax.eval_shape(lambda table: table.to_json(), HEUN)
 
 
 def test_a_traced_stochastic_tableau_needs_keys_as_a_concrete_one_does():
