@@ -68,7 +68,7 @@ const CHOICES = {
    "source": "Karras et al. 2022 (EDM), algorithm 2 uncorrected",
    "scheduled": true,
    "option": "",
-   "values": {}
+   "values": []
   },
   "heun": {
    "label": "Heun",
@@ -76,7 +76,7 @@ const CHOICES = {
    "source": "Karras et al. 2022 (EDM), algorithms 1 and 2",
    "scheduled": true,
    "option": "",
-   "values": {}
+   "values": []
   },
   "ipndm": {
    "label": "iPNDM",
@@ -84,10 +84,16 @@ const CHOICES = {
    "source": "Zhang and Chen 2023 (DEIS)",
    "scheduled": false,
    "option": "order",
-   "values": {
-    "4": "order=4",
-    "2": "order=2"
-   }
+   "values": [
+    [
+     "4",
+     "order=4"
+    ],
+    [
+     "2",
+     "order=2"
+    ]
+   ]
   },
   "dpmpp_2m": {
    "label": "DPM-Solver++(2M)",
@@ -95,7 +101,7 @@ const CHOICES = {
    "source": "Lu et al. 2022 (DPM-Solver++)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "dpmpp_3m": {
    "label": "DPM-Solver++(3M)",
@@ -103,7 +109,7 @@ const CHOICES = {
    "source": "Lu et al. 2022 (DPM-Solver++), as published",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "dpmpp_2s": {
    "label": "DPM-Solver++(2S)",
@@ -111,7 +117,7 @@ const CHOICES = {
    "source": "Lu et al. 2022 (DPM-Solver++)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "dpm_solver_2": {
    "label": "DPM-Solver-2",
@@ -119,7 +125,7 @@ const CHOICES = {
    "source": "Lu et al. 2022 (DPM-Solver)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "unipc": {
    "label": "UniPC",
@@ -127,7 +133,7 @@ const CHOICES = {
    "source": "Zhao et al. 2023 (UniPC)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "deis": {
    "label": "DEIS",
@@ -135,7 +141,7 @@ const CHOICES = {
    "source": "Zhang and Chen 2023 (DEIS)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "lms": {
    "label": "LMS",
@@ -143,7 +149,7 @@ const CHOICES = {
    "source": "k-diffusion (Crowson 2022)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "ddim": {
    "label": "DDIM",
@@ -151,11 +157,20 @@ const CHOICES = {
    "source": "Song, Meng, Ermon 2021 (DDIM)",
    "scheduled": false,
    "option": "η",
-   "values": {
-    "0.0": "eta=0.0",
-    "0.5": "eta=0.5",
-    "1.0": "eta=1.0"
-   }
+   "values": [
+    [
+     "0.0",
+     "eta=0.0"
+    ],
+    [
+     "0.5",
+     "eta=0.5"
+    ],
+    [
+     "1.0",
+     "eta=1.0"
+    ]
+   ]
   },
   "ddpm": {
    "label": "DDPM",
@@ -163,10 +178,16 @@ const CHOICES = {
    "source": "Ho, Jain, Abbeel 2020 (DDPM)",
    "scheduled": false,
    "option": "variance",
-   "values": {
-    "small": "variance=\"small\"",
-    "large": "variance=\"large\""
-   }
+   "values": [
+    [
+     "small",
+     "variance=\"small\""
+    ],
+    [
+     "large",
+     "variance=\"large\""
+    ]
+   ]
   },
   "euler_maruyama": {
    "label": "Euler–Maruyama",
@@ -174,7 +195,7 @@ const CHOICES = {
    "source": "Song et al. 2021 (score SDE)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "dpmpp_2m_sde": {
    "label": "DPM-Solver++(2M) SDE",
@@ -182,10 +203,16 @@ const CHOICES = {
    "source": "Lu et al. 2022 (DPM-Solver++)",
    "scheduled": false,
    "option": "η",
-   "values": {
-    "1.0": "eta=1.0",
-    "0.5": "eta=0.5"
-   }
+   "values": [
+    [
+     "1.0",
+     "eta=1.0"
+    ],
+    [
+     "0.5",
+     "eta=0.5"
+    ]
+   ]
   },
   "dpmpp_sde": {
    "label": "DPM-Solver++ SDE",
@@ -193,7 +220,7 @@ const CHOICES = {
    "source": "k-diffusion (Crowson 2022)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "sa_solver": {
    "label": "SA-Solver",
@@ -201,7 +228,7 @@ const CHOICES = {
    "source": "Xue et al. 2023 (SA-Solver)",
    "scheduled": false,
    "option": "",
-   "values": {}
+   "values": []
   },
   "annealed_langevin": {
    "label": "Annealed Langevin",
@@ -209,16 +236,22 @@ const CHOICES = {
    "source": "Song and Ermon 2019 (NCSN)",
    "scheduled": false,
    "option": "draws a level",
-   "values": {
-    "5": "steps_per_level=5",
-    "1": "steps_per_level=1"
-   }
+   "values": [
+    [
+     "5",
+     "steps_per_level=5"
+    ],
+    [
+     "1",
+     "steps_per_level=1"
+    ]
+   ]
   }
  },
  "data": {
-  "points": {
-   "label": "Two points (the paper's figure 3)",
-   "code": "means, stds = np.array([[-1.0], [1.0]]), np.zeros(2)\nweights, labels = np.ones(2), np.array([0, 1])",
+  "peaks": {
+   "label": "Two peaks, as in figure 3",
+   "code": "means, stds = np.array([[-1.0], [1.0]]), np.array([0.05, 0.05])\nweights, labels = np.ones(2), np.array([0, 1])",
    "means": [
     [
      -1.0
@@ -228,8 +261,8 @@ const CHOICES = {
     ]
    ],
    "stds": [
-    0.0,
-    0.0
+    0.05,
+    0.05
    ],
    "weights": [
     1.0,

@@ -6,43 +6,51 @@
  * the logarithm of p(x; sigma). means [K][d], stds [K], weights [K].
  */
 function mixture({ means, stds, weights }) {
-  const d = means[0].length;
+  const [count, d] = [means.length, means[0].length];
+  const centres = Float64Array.from(means.flat());
   const total = weights.reduce((a, b) => a + b);
-  const logits = new Float64Array(means.length);
+  const logWeights = weights.map((w) => Math.log(w / total));
+  const shares = new Float64Array(count);
 
-  /** Log-weights of the components for one point; returns their logarithm of a sum. */
-  function weigh(x, at, sigma) {
-    let top = -Infinity;
-    for (let k = 0; k < means.length; k++) {
-      const v = stds[k] ** 2 + sigma * sigma;
-      let distance = 0;
-      for (let j = 0; j < d; j++) distance += (x[at + j] - means[k][j]) ** 2;
-      logits[k] = Math.log(weights[k] / total) - (0.5 * distance) / v - 0.5 * d * Math.log(v);
-      top = Math.max(top, logits[k]);
+  /** For each point: its components' shares, not yet divided by their sum, and visit. */
+  function each(x, sigma, visit) {
+    const variances = stds.map((std) => std * std + sigma * sigma);
+    const constants = variances.map((v, k) => logWeights[k] - 0.5 * d * Math.log(v));
+    for (let at = 0; at < x.length; at += d) {
+      let top = -Infinity;
+      for (let k = 0; k < count; k++) {
+        let square = 0;
+        for (let j = 0; j < d; j++) square += (x[at + j] - centres[k * d + j]) ** 2;
+        shares[k] = constants[k] - (0.5 * square) / variances[k];
+        if (shares[k] > top) top = shares[k];
+      }
+      let sum = 0;
+      for (let k = 0; k < count; k++) sum += shares[k] = Math.exp(shares[k] - top);
+      visit(at, sum, top, variances);
     }
-    let sum = 0;
-    for (let k = 0; k < means.length; k++) sum += Math.exp(logits[k] - top);
-    return top + Math.log(sum);
   }
 
   function denoise(x, sigma) {
     const out = new Float64Array(x.length);
-    for (let at = 0; at < x.length; at += d) {
-      const whole = weigh(x, at, sigma);
-      for (let k = 0; k < means.length; k++) {
-        const share = Math.exp(logits[k] - whole);
-        const shrink = stds[k] ** 2 / (stds[k] ** 2 + sigma * sigma);
+    each(x, sigma, (at, sum, _, variances) => {
+      for (let k = 0; k < count; k++) {
+        const shrink = (stds[k] * stds[k]) / variances[k];
         for (let j = 0; j < d; j++) {
-          out[at + j] += share * (means[k][j] + shrink * (x[at + j] - means[k][j]));
+          const centre = centres[k * d + j];
+          out[at + j] += (shares[k] / sum) * (centre + shrink * (x[at + j] - centre));
         }
       }
-    }
+    });
     return out;
   }
 
-  const logDensity = (x, sigma) =>
-    Float64Array.from({ length: x.length / d }, (_, i) =>
-      weigh(x, i * d, sigma) - 0.5 * d * Math.log(2 * Math.PI));
+  function logDensity(x, sigma) {
+    const out = new Float64Array(x.length / d);
+    each(x, sigma, (at, sum, top) => {
+      out[at / d] = top + Math.log(sum) - 0.5 * d * Math.log(2 * Math.PI);
+    });
+    return out;
+  }
 
   return { denoise, logDensity };
 }
@@ -54,10 +62,11 @@ function guided(main, guide, w) {
 }
 
 /** Those components of a data set that have a label; all for null. */
-function ofClass(data, label) {
-  const chosen = (values) => values.filter((_, k) => label === null || data.labels[k] === label);
-  const [means, stds, weights] = [data.means, data.stds, data.weights].map(chosen);
-  return { means, stds, weights };
+function ofClass({ means, stds, weights, labels }, label) {
+  const chosen = (values) => values.filter((_, k) => label === null || labels[k] === label);
+  return {
+    means: chosen(means), stds: chosen(stds), weights: chosen(weights), labels: chosen(labels),
+  };
 }
 
 /** The same data, less sharply known: what the guide of autoguidance has learned. */

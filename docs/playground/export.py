@@ -11,6 +11,8 @@ import json
 import pathlib
 import sys
 
+import numpy as np
+
 import edm_jax
 
 HERE = pathlib.Path(__file__).parent
@@ -80,9 +82,9 @@ means, stds = np.concatenate([arm, -arm]), np.full(28, 0.09)
 weights, labels = np.ones(28), np.repeat([0, 1], 14)"""
 # name: (what the page calls it, the lines that make it)
 DATA = {
-    "points": (
-        "Two points (the paper's figure 3)",
-        "means, stds = np.array([[-1.0], [1.0]]), np.zeros(2)\n"
+    "peaks": (
+        "Two peaks, as in figure 3",
+        "means, stds = np.array([[-1.0], [1.0]]), np.array([0.05, 0.05])\n"
         "weights, labels = np.ones(2), np.array([0, 1])",
     ),
     "bumps": (
@@ -144,16 +146,13 @@ def line(solver: str, grid: str, argument: str) -> str:
     return f"edm_jax.samplers.{solver}({grid}{argument and ', '}{argument})"
 
 
-def tables(solver: str) -> dict[str, edm_jax.Tableau]:
-    """All tables of a solver, each under the line that makes it."""
-    lines = [line(solver, *choice) for choice in itertools.product(grids(), arguments(solver))]
-    return {text: evaluate(text) for text in lines}
+def lines(solver: str) -> list[str]:
+    """The lines of all tables of a solver."""
+    return [line(solver, *choice) for choice in itertools.product(grids(), arguments(solver))]
 
 
 def data(code: str) -> dict:
     """The numbers of a data set."""
-    import numpy as np
-
     made: dict = {"np": np}
     exec(code, made)
     return {name: made[name].tolist() for name in ("means", "stds", "weights", "labels")}
@@ -181,7 +180,7 @@ def choices() -> dict:
                 "source": registry[name].source,
                 "scheduled": scheduled,
                 "option": option,
-                "values": dict(values),
+                "values": values,
             }
             for name, (label, scheduled, option, values) in SOLVERS.items()
         },
@@ -198,7 +197,8 @@ def write(folder: pathlib.Path) -> None:
     text = json.dumps(choices(), indent=1, ensure_ascii=False)
     (folder / "choices.js").write_text(f"const CHOICES = {text};\n")
     for solver in SOLVERS:
-        members = ",\n".join(f"{json.dumps(k)}:{t.to_json()}" for k, t in tables(solver).items())
+        tables = (f"{json.dumps(text)}:{evaluate(text).to_json()}" for text in lines(solver))
+        members = ",\n".join(tables)
         packed = base64.b64encode(gzip.compress(f"{{{members}}}".encode(), mtime=0)).decode()
         (folder / "tables" / f"{solver}.js").write_text(f'TABLES["{solver}"] = "{packed}";\n')
 

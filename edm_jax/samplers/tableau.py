@@ -88,7 +88,7 @@ class Tableau:
         An object of `start`, `sigma`, `weights` and `stochastic`: all that a runner in another
         language needs.
 
-        >>> Tableau(np.array([[2.0, 0.0]]), np.array([2.0]), np.array([[[0.0, 1.0, 0.0]]])).to_json()
+        >>> Tableau.from_rows([[2.0, 0.0]], [(2.0, [[0.0, 1.0, 0.0]])]).to_json()
         '{"start":[[2.0,0.0]],"sigma":[2.0],"weights":[[[0.0,1.0,0.0]]],"stochastic":false}'
 
         Returns:
@@ -125,12 +125,12 @@ class Tableau:
             fields = json.loads(text)
             if sorted(fields) != sorted(names) or not isinstance(fields["stochastic"], bool):
                 raise ValueError
-            numbers = [np.asarray(fields[name], np.float64) for name in names[:-1]]
+            start, sigma, weights = (np.asarray(fields[name], np.float64) for name in names[:-1])
         except (TypeError, ValueError):
             raise ValueError(
                 f"text must be a JSON object of {', '.join(names)}, got {quoted(text)}"
             ) from None
-        return check(cls(*numbers, fields["stochastic"]))
+        return check(cls(start, sigma, weights, fields["stochastic"]))
 
     @property
     def nfe(self) -> int:
