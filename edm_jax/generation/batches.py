@@ -179,35 +179,38 @@ def generate(
     """
     seeds, labels = with_labels(model, seeds, classes, labels)
     devices = devices_for(batch_size, devices)
-    each = [jax.ShapeDtypeStruct((batch_size,), dtype) for dtype in (jnp.uint32, jnp.int32)]
-    jax.eval_shape(lambda model, *row: _images(model, sampler, *row), model, *each)
-    return _batches(model, sampler, seeds, labels, batch_size, devices)
-
-
-def _batches(
-    model: Model | Guided,
-    sampler: Tableau | Loop,
-    seeds: np.ndarray,
-    labels: np.ndarray | None,
-    batch_size: int,
-    devices: int,
-) -> Iterator[Samples]:
     if isinstance(sampler, Tableau):
         run, table = _mapped(devices), jax.tree.map(np.float32, sampler)
     else:
         run, table = _mapped_loop(sampler, devices), ()
     model, table = processes.replicate_local((model, table), devices)
+    # Laid out as the batches will be, so that this is the only time that it is traced.
+    rows = tuple(np.zeros(devices * batch_size, dtype) for dtype in (np.uint32, np.int32))
+    jax.eval_shape(run, model, table, *processes.split_local(rows, devices))
+    return _batches(
+        functools.partial(run, model, table), model.image_shape, seeds, labels, batch_size, devices
+    )
+
+
+def _batches(
+    run: Callable,
+    shape: tuple[int, int, int],
+    seeds: np.ndarray,
+    labels: np.ndarray | None,
+    batch_size: int,
+    devices: int,
+) -> Iterator[Samples]:
     rows = seeds, np.full(len(seeds), -1, np.int32) if labels is None else labels
     step = devices * batch_size
     for start in range(0, len(seeds), step):
         part = [row[start : start + step] for row in rows]
         count = len(part[0])
         padded = [np.pad(row, (0, step - count), mode="edge") for row in part]
-        pixels, finite = run(model, table, *processes.split_local(tuple(padded), devices))
+        pixels, finite = run(*processes.split_local(tuple(padded), devices))
         yield Samples(
             part[0],
             None if labels is None else part[1],
-            np.asarray(pixels).reshape(-1, *model.image_shape)[:count],
+            np.asarray(pixels).reshape(-1, *shape)[:count],
             np.asarray(finite).reshape(-1)[:count],
         )
 

@@ -39,7 +39,12 @@ class Checkpoints:
     """The checkpoints of one run's folder. Use as a context manager: leaving waits for writing."""
 
     def __init__(
-        self, workdir: str | os.PathLike, *, keep: int | None = None, read_only: bool = False
+        self,
+        workdir: str | os.PathLike,
+        *,
+        keep: int | None = None,
+        read_only: bool = False,
+        items: Collection[str] = _TREES,
     ):
         """Opens the folder.
 
@@ -48,10 +53,12 @@ class Checkpoints:
           keep: how many of the newest steps stay, and while a run goes on one more; None is all.
           read_only: make no folder, and write nothing. Else what a killed process left unfinished
             is removed; nobody else may write here.
+          items: trees that are asked for; of each that is, orbax reads what all arrays are.
         """
         orbax_errors.silence()
-        handlers = {name: _tree_handler() for name in _TREES}
+        handlers = {name: _tree_handler() for name in items}
         self._saving: int | None = None
+        self._known: tuple[int | None, Any] = None, {}
         self._keep = keep
         # Orbax needs it from the root, or as a URL.
         self._folder = files.absolute(workdir) / CHECKPOINTS
@@ -242,7 +249,9 @@ class Checkpoints:
             hashes.write(folder, leaving_out=[_TIMES])
 
     def _stored(self, step: int, item: str) -> Any:
-        found = self._manager.item_metadata(step).get(item)
+        if self._known[0] != step:  # orbax reads all of them anew each time
+            self._known = step, self._manager.item_metadata(step)
+        found = self._known[1].get(item)
         return getattr(found, "tree", found)
 
     def _compare(self, step: int, item: str, target: Any) -> None:
@@ -298,7 +307,8 @@ def restore_model(
     """
     if not (files.absolute(workdir) / CHECKPOINTS).is_dir():
         raise FileNotFoundError(f"{workdir} holds no checkpoint of a training run")
-    with Checkpoints(workdir, read_only=True) as checkpoints:
+    item = "ema" if ema is None else "averages"
+    with Checkpoints(workdir, read_only=True, items=[item]) as checkpoints:
         steps = checkpoints.steps()
         if not steps or (step is not None and step not in steps):
             known = ", ".join(map(str, steps)) or "none"
@@ -306,7 +316,6 @@ def restore_model(
             raise FileNotFoundError(f"{workdir} holds no checkpoint{which} (complete: {known})")
         step = steps[-1] if step is None else step
         folder = checkpoints.folder(step)
-        item = "ema" if ema is None else "averages"
         if wrong := checkpoints.damage(step, items=[item]):
             others = ", ".join(str(folder.parent / str(s)) for s in steps if s != step)
             raise ValueError(

@@ -106,11 +106,14 @@ def test_a_path_goes_from_the_noise_to_the_image_in_the_data_s_range():
     np.testing.assert_array_equal(few, shown[:, [0, 3]])
 
 
-def test_batches_are_the_pairs_in_their_order_and_the_last_one_is_cut():
+def test_batches_are_the_pairs_in_their_order_and_the_last_one_is_cut(monkeypatch):
     tableau, model = samplers.euler([8.0, 1.0, 0.0]), Blur(3)
     seeds, labels = [5, 6, 7, 8, 9, 10, 11], [2, 0, 1, 1, 0, 2, 0]
+    asked, denoiser = [], Blur.denoiser
+    monkeypatch.setattr(Blur, "denoiser", lambda *a: asked.append(a) or denoiser(*a))
     parts = list(generation.generate(model, tableau, seeds, labels=labels, batch_size=2, devices=2))
     assert [len(part.seeds) for part in parts] == [4, 3]
+    assert len(asked) == 1  # in the check of the arguments and the batches together
     for part, found in zip(parts, (slice(0, 4), slice(4, 7))):
         np.testing.assert_array_equal(part.seeds, seeds[found])
         np.testing.assert_array_equal(part.labels, labels[found])
