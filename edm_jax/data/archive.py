@@ -229,7 +229,8 @@ def members(path: pathlib.Path) -> tuple[list[str], str]:
             raise ValueError(
                 f"dataset.json: left_out must be a list of names, got {quoted(left_out)}"
             )
-    kept = [item for item in found if item[0] not in left_out]
+    beside = {name for name in left_out if isinstance(name, str)}
+    kept = [item for item in found if item[0] not in beside]
     images, latents = (
         sorted(item for item in kept if _ends(item[0], suffixes))
         for suffixes in (decode.SUFFIXES, (moments.SUFFIX,))
