@@ -318,6 +318,6 @@ def test_the_schedule_of_the_paper_is_fitted_to_the_grid(model):
 
 def test_the_default_solver_is_named_in_one_place():
     readme = (pathlib.Path(edm_jax.__file__).parents[1] / "README.md").read_text()
-    claim = f"it is `{DEFAULT_SOLVER}` with {DEFAULT_STEPS} network evaluations"
+    claim = f"takes `{DEFAULT_SOLVER}` with {DEFAULT_STEPS} network evaluations"
     assert claim in " ".join(readme.split())
     assert Config().sample_steps == DEFAULT_STEPS
