@@ -144,6 +144,14 @@ def test_a_plot_of_the_terms_by_level(tmp_path):
     assert pictures.read(tmp_path / "x.png").shape[2] >= 3
 
 
+def test_a_picture_needs_matplotlib_before_anything_is_measured(
+    saved, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert measure(saved, tmp_path / "x.json", f"--plot={tmp_path / 'x.png'}") == 2
+    assert "--plot needs matplotlib: pip install 'edm_jax[plot]'" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_what_may_be_compared(saved, record, tmp_path, capsys):
     other, fewer = tmp_path / "other.json", tmp_path / "fewer.json"

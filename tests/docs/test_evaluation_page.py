@@ -19,7 +19,9 @@ def test_sets_are_measured(monkeypatch):
     exec(BLOCKS[0], names)
     assert 0 < names["distance"] < 2 and abs(names["kernel"]) < 0.1
     assert names["near"].precision > 0.5
-    exec(BLOCKS[1], {"network": lambda x: x.reshape(len(x), -1), "images": names["images"]})
+    names["network"] = lambda x: x.reshape(len(x), -1)
+    exec(BLOCKS[1], names)
+    assert [part.shape for part in names["features"]] == [(200, 64), (200, 32)]
 
 
 def test_every_extractor_is_told_of():
