@@ -46,6 +46,7 @@ import official_pickles as official
 from PIL import Image
 
 from edm_jax.data import archive, prepare, sources
+from edm_jax.evaluation import load_statistics
 from edm_jax.model import Model
 from edm_jax.networks import SongConfig
 from edm_jax.networks.config import ModelConfig
@@ -209,6 +210,17 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
         np.savez(folder / "x.npz", images=np.zeros((4, 8, 8, 1), np.uint8), labels=np.arange(4))
         return Case(sources.open_source, folder / "x.npz")
 
+    def script() -> Case:
+        part, unit = official.script_part, {"weight": official.script_tensor("0", 2, 3)}
+        module = part("Net", layers=part("Sequential", conv=part("Unit", **unit)))
+        content = official.script(module, {"0": np.arange(6, dtype=np.float32)})
+        return Case(state_dicts.read, written("inception.pt", content))
+
+    def reference(name: str, protocol: int) -> Case:
+        part = {"mu": np.arange(4.0), "sigma": np.eye(4)}
+        content = pickle.dumps({"num_images": 7, "fid": part, "fd_dinov2": part}, protocol)
+        return Case(load_statistics, written(name, content))
+
     def numbers() -> Case:
         digits = struct.pack(">4B3I", 0, 0, 8, 3, 4, 8, 8) + bytes(range(256))
         return Case(sources.open_source, written("x-idx3-ubyte.gz", gzip.compress(digits)))
@@ -272,6 +284,9 @@ def cases(folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], Case]]]:
     yield "pickle, protocol 4", lambda: snapshot("2.x", 4)
     yield "pickle, protocol 2", lambda: snapshot("1.12", 2)
     yield "torch file", lambda: _torch_file(folder, model())
+    yield "torch script", script
+    yield "statistics of EDM2", lambda: reference("img512.pkl", 4)
+    yield "statistics, protocol 5", lambda: reference("img512.pkl", 5)
     yield "safetensors", safetensors
     yield "saved model's config.json", saved
     yield "zip archive", lambda: Case(read_archive, images())

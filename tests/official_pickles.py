@@ -7,6 +7,7 @@ import collections
 import io
 import pickle
 import struct
+import zipfile
 
 import numpy as np
 
@@ -224,3 +225,29 @@ def snapshot(weights, arguments, era="2.x", protocol=4, marker="/nonexistent/mar
     data = {"path": "cifar10.zip", "use_labels": True, "xflip": False, "resolution": 32}
     entries = {"loss_fn": loss, "augment_pipe": None, "dataset_kwargs": data, **entries}
     return dumps({"ema": wrapper, **entries}, protocol)
+
+
+def script_part(name, **state):
+    """An object of a TorchScript program: its tensors and further objects by their names."""
+    return Made(Named("__torch__.torch.nn", name), (), state, new=True)
+
+
+def script_tensor(key, *sizes):
+    """A tensor of such an object, which lies in a storage of its own."""
+    kind = Named("torch", "FloatStorage")
+    storage = Stored(("storage", kind, key, "cpu", int(np.prod(sizes))))
+    strides = tuple(int(np.prod(sizes[i + 1 :])) for i in range(len(sizes)))
+    return Made(TENSOR, (storage, 0, sizes, strides, False, {}))
+
+
+def script(module, storages):
+    """The bytes of an archive as TorchScript writes it, with a program that would do harm."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("inception/data.pkl", dumps(module, 2))
+        for key, values in storages.items():
+            file.writestr(f"inception/data/{key}", values.tobytes())
+        file.writestr("inception/code/__torch__.py", SOURCE * 100, zipfile.ZIP_DEFLATED)
+        file.writestr("inception/constants.pkl", dumps((), 2))
+        file.writestr("inception/byteorder", "little")
+    return stream.getvalue()

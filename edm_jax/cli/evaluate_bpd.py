@@ -217,6 +217,7 @@ def _record(scores: Scores, made_with: dict[str, Any], elbo_levels: np.ndarray) 
             "decoder": float(terms[-1]),
         },
         "round_trip_error": float(np.sqrt((scores.round_trip.astype(np.float64) ** 2).mean())),
+        "device": processes.device_summary(),
         "versions": records.versions(),
     }
 

@@ -1,8 +1,5 @@
 """NVIDIA's copy of FID's network: every tensor under its name, from an archive with a program."""
 
-import io
-import zipfile
-
 import numpy as np
 import official_pickles as official
 import pytest
@@ -45,53 +42,23 @@ def test_the_parts_of_a_convolution():
         inception.from_state_dict(given | {"output.weight": head})
 
 
-def script(tmp_path, module, storages):
-    """An archive as TorchScript writes it, with its program in it, which would do harm."""
-    path = tmp_path / "inception.pt"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("inception/data.pkl", official.dumps(module, 2))
-        for key, values in storages.items():
-            file.writestr(f"inception/data/{key}", values.tobytes())
-        code = official.SOURCE.format(marker=str(tmp_path / "executed")) * 100
-        file.writestr("inception/code/__torch__.py", code, zipfile.ZIP_DEFLATED)
-        file.writestr("inception/constants.pkl", official.dumps((), 2))
-        file.writestr("inception/byteorder", "little")
-    return path
-
-
-def part(name, **state):
-    """An object of a program."""
-    return official.Made(official.Named("__torch__.torch.nn", name), (), state, new=True)
-
-
-def stored(key, *sizes):
-    """A tensor that lies in a storage of its own."""
-    kind = official.Named("torch", "FloatStorage")
-    storage = official.Stored(("storage", kind, key, "cpu", int(np.prod(sizes))))
-    strides = tuple(int(np.prod(sizes[i + 1 :])) for i in range(len(sizes)))
-    return official.Made(official.TENSOR, (storage, 0, sizes, strides, False, {}))
-
-
 def test_a_program_is_not_looked_at(tmp_path):
+    path = tmp_path / "inception.pt"
+    part, stored = official.script_part, official.script_tensor
     values = {"0": np.arange(6, dtype=np.float32), "1": np.float32([7, 8])}
     conv = part("Unit", training=False, weight=stored("0", 2, 3), beta=stored("1", 2))
     layers = part("Sequential", _is_full_backward_hook=None, conv=conv)
-    path = script(tmp_path, part("Net", training=False, layers=layers), values)
+    path.write_bytes(official.script(part("Net", training=False, layers=layers), values))
     weights, digest = state_dicts.read(path)
     assert weights.keys() == {"layers.conv.weight", "layers.conv.beta"} and len(digest) == 64
     np.testing.assert_array_equal(weights["layers.conv.weight"], np.arange(6).reshape(2, 3))
     np.testing.assert_array_equal(weights["layers.conv.beta"], [7, 8])
-    assert list(tmp_path.iterdir()) == [path]
-    twice = part("Net", first=conv, second=conv)
+    path.write_bytes(official.script(part("Net", first=conv, second=conv), values))
     with pytest.raises(WeightsError, match="damaged: second. is no module, or there twice"):
-        state_dicts.read(script(tmp_path, twice, values))
+        state_dicts.read(path)
     foreign = part("Net", bad=official.Made(official.Named("os", "system"), ("ls",)))
+    path.write_bytes(official.script(foreign, values))
     with pytest.raises(WeightsError, match="names the global 'os.system'"):
-        state_dicts.read(script(tmp_path, foreign, values))
-
-
-def test_a_stream_has_no_program(tmp_path):
-    stream = io.BytesIO(official.dumps(part("Net", training=False)))
-    path = tmp_path / "empty.pt"
-    path.write_bytes(stream.getvalue())
+        state_dicts.read(path)
+    path.write_bytes(official.dumps(part("Net", training=False)))
     assert state_dicts.read(path)[0] == {}
