@@ -92,6 +92,7 @@ def _scm(
     p_std: float = 1.4,
     teacher: Any = None,
     warmup_kimg: float = 5120.0,
+    form: Literal["scm", "rcm"] = "scm",
     norm: Literal["l2", "rms"] = "l2",
     weight: str | None = None,
     weight_arguments: dict[str, float] | None = None,
@@ -102,6 +103,7 @@ def _scm(
         model.preconditioner,
         teacher=teacher,
         warmup_kimg=warmup_kimg,
+        form=form,
         norm=norm,
         weight=weight_of(weight, weight_arguments, model.preconditioner),
         learned=_learned(model) if uncertainty else None,
@@ -123,7 +125,7 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
       **arguments: of that objective. "classification" takes noise, a key of `RECIPES` ("edm"
         without it), and the arguments of its noise levels as below. "ect" takes p_mean, p_std,
         weight and weight_arguments, and q, k, b, c, stage_kimg of `ect`; "scm" p_mean, p_std,
-        weight, weight_arguments, uncertainty, and teacher, warmup_kimg, norm of `scm`. The others
+        weight, weight_arguments, uncertainty, and teacher, warmup_kimg, form, norm of `scm`. The others
         take
         weight, weight_arguments: a key of `WEIGHTS` in place of its own weight, and its arguments;
         uncertainty: learn how much each noise level counts (Karras et al. 2024), by the network's

@@ -37,6 +37,7 @@ def scm(
     *,
     teacher: Any = None,
     warmup_kimg: float = 5120.0,
+    form: Literal["scm", "rcm"] = "scm",
     norm: Literal["l2", "rms"] = "l2",
     weight: Function | None = None,
     learned: uncertainty.Uncertainty | None = None,
@@ -48,7 +49,11 @@ def scm(
         loss = e^-u weight |F_theta - F - g|^2 / d + u
 
     Lu and Song 2024. sigma = sd tan t; F, dF/dt and v are held fixed; w rises from 0 to 1 in the
-    warm-up. v = cos t sd n - sin t y trains on data (sCT), v = sd F_teacher distils (sCD). Of a
+    warm-up. In the form of rCM (Zheng et al. 2025) the derivative counts in full from the start,
+
+        g = -cos t sqrt(1 - w^2 sin^2 t) (sd F - v) - cos t sin t (w x_t + sd dF/dt),
+
+    which at w = 1 is the same. v = cos t sd n - sin t y trains on data (sCT), v = sd F_teacher distils (sCD). Of a
     network made for `preconditioning.edm` F has the other sign, and dF/dt goes through ln(sigma).
 
     Args:
@@ -57,6 +62,7 @@ def scm(
       teacher: a model that is a pytree, such as `edm_jax.Model`, to distil; its preconditioner
         too is EDM's or TrigFlow's. None trains from data alone.
       warmup_kimg: thousands of images until w is 1; 0 begins there.
+      form: of the tangent during the warm-up, "scm" or "rcm".
       norm: "l2", or "rms": the root of the mean over elements, in the tangent's normalisation.
       weight: sigma -> weight of its shape; None is 1 / sigma.
       learned: weigh every level by u(sigma) (`uncertainty.loss`); None is not.
@@ -70,6 +76,7 @@ def scm(
     """
     sd, _ = _angular(preconditioner)
     between("warmup_kimg", warmup_kimg, 0.0, (2**31 - 1) / 2e3)
+    one_of("form", form, ("scm", "rcm"))
     one_of("norm", norm, ("l2", "rms"))
     if weight is not None:
         one_number(weight)
@@ -102,7 +109,11 @@ def scm(
         )
         fixed, df, v = jax.lax.stop_gradient((f, df, v))
         share = state.kept.images.astype(x.dtype) / length if length else 1.0
-        g = -(cos**2) * (sd * fixed - v) - share * (cos * sin * x_t + sd * df)
+        if form == "scm":
+            g = -(cos**2) * (sd * fixed - v) - share * (cos * sin * x_t + sd * df)
+        else:
+            stays = cos * jnp.sqrt(1.0 - (share * sin) ** 2)
+            g = -stays * (sd * fixed - v) - (share * cos * sin * x_t + sd * df)
         square = inner(g, g)
         size = jnp.sqrt(square if norm == "l2" else square / g[0].size)
         mean, _ = weighted_mean((f - fixed - g / (size + 0.1)) ** 2)

@@ -25,7 +25,10 @@ class Perceptron(dict):
     """W2 tanh(W1 [x, t] + b1) + b2 as a model."""
 
     log_variance = None
-    preconditioner = TRIGFLOW
+
+    def __init__(self, arrays, preconditioner=TRIGFLOW):
+        super().__init__(arrays)
+        self.preconditioner = preconditioner
 
     def prediction(self, **conditions):
         def network(x, t):
@@ -36,8 +39,9 @@ class Perceptron(dict):
         return network
 
 
-def perceptron(arrays, name):
-    return Perceptron({n: jnp.asarray(arrays[f"{name}/{n}"]) for n in ("W1", "b1", "W2", "b2")})
+def perceptron(arrays, name, row=TRIGFLOW):
+    read = {n: jnp.asarray(arrays[f"{name}/{n}"]) for n in ("W1", "b1", "W2", "b2")}
+    return Perceptron(read, row)
 
 
 def made(model, **arguments):
@@ -80,6 +84,30 @@ def test_losses_and_gradients_are_the_reference_s(reference):
         for name, wanted in {**slope["net"], "wl": slope["wl"]}.items():
             expected = given[f"grad/{name}"]
             np.testing.assert_allclose(wanted, expected, rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+def test_the_tangent_of_the_other_form_is_the_reference_s(reference):
+    """rCM's, of data of unit deviation; it adds the elements up, and weighs none."""
+    row = preconditioning.trigflow(1.0)
+    student, teacher = (perceptron(reference, name, row) for name in ("mlp", "teacher"))
+    objective = made(student, teacher=teacher, warmup_kimg=1.0, form="rcm", weight="x0")
+    sigma = jnp.tan(jnp.asarray(reference["loss/rcm-0/t"]))
+    examples = Examples(jnp.asarray(reference["x0"]) / 0.5, sigma, jnp.asarray(reference["z"]), {})
+
+    @jax.jit
+    def total(trained, share):
+        state = State((), Kept(jnp.round(1000 * share).astype(jnp.int32), teacher))
+        found = objective.loss(Perceptron(trained, row), state, examples).minimised * 4
+        return found.sum(), found
+
+    slope = jax.grad(total, has_aux=True)
+    for share in (0.0, 0.5, 1.0):
+        given = {n: reference[f"loss/rcm-{share:g}/{n}"] for n in ("loss", "grad/W1", "grad/b2")}
+        grads, each = slope(dict(student), share)
+        np.testing.assert_allclose(each, given["loss"], rtol=1e-13)
+        for name in ("W1", "b2"):
+            wanted = given[f"grad/{name}"]
+            np.testing.assert_allclose(grads[name], wanted, rtol=1e-11, atol=1e-13)
 
 
 def exact(mean, std, row=TRIGFLOW, sign=1.0):
@@ -253,6 +281,7 @@ def test_a_teacher_has_no_dropout_and_the_student_the_conditions():
     "row, arguments, message",
     [
         (TRIGFLOW, {"norm": "l1"}, "norm must be one of l2, rms, got 'l1'"),
+        (TRIGFLOW, {"form": "rms"}, "form must be one of scm, rcm, got 'rms'"),
         (TRIGFLOW, {"weight": "one"}, "weight must be one of .*, got 'one'"),
         (TRIGFLOW, {"warmup_kimg": -1.0}, r"warmup_kimg must lie in \[0.0, .*\], got -1.0"),
         (
