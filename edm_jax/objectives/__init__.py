@@ -1,6 +1,7 @@
 """What a network is trained on: noise levels, losses and their weights, and records of them all."""
 
 from edm_jax.objectives.classification import classification
+from edm_jax.objectives.cmt import OnPaths, cmt
 from edm_jax.objectives.denoising import Examples, denoising, hybrid_loss, loss
 from edm_jax.objectives.ect import Pairs, ect, nearer
 from edm_jax.objectives.elements import Weighted

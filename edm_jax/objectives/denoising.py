@@ -129,6 +129,11 @@ def noise_like(keys: jax.Array, y: Any) -> Any:
     return randomness.normal_like(keys, like)
 
 
+def without_dropout(conditions: dict[str, Any]) -> dict[str, Any]:
+    """What a teacher is told of the conditions that a model is given."""
+    return {name: value for name, value in conditions.items() if name != "dropout_keys"}
+
+
 class Examples(NamedTuple):
     """What a denoising objective learns from: data and every draw.
 

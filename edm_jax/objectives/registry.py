@@ -4,8 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
+from edm_jax import samplers, timesteps
 from edm_jax.objectives import levels, variational
 from edm_jax.objectives.classification import classification
+from edm_jax.objectives.cmt import cmt
 from edm_jax.objectives.denoising import denoising
 from edm_jax.objectives.ect import ect
 from edm_jax.objectives.noise import log_normal
@@ -85,6 +87,29 @@ def _ect(
     return ect(noise, weight=placed, q=q, k=k, b=b, c=c, stage_kimg=stage_kimg)
 
 
+def _cmt(
+    model: Model,
+    *,
+    teacher: Any = None,
+    solver: str = "dpmpp_3m",
+    solver_options: dict[str, Any] | None = None,
+    num_steps: int = 16,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    metric: Literal["squared", "norm"] = "squared",
+    weight: str | None = None,
+    weight_arguments: dict[str, float] | None = None,
+) -> Objective:
+    if teacher is None:
+        raise ValueError("teacher must be the model whose paths are learned, got none")
+    sigmas = timesteps.exponential(
+        num_steps, sigma_min=sigma_min, sigma_max=sigma_max, final="sigma_min"
+    )
+    tableau = samplers.build(solver, sigmas, **solver_options or {})
+    placed = weight_of(weight, weight_arguments, model.preconditioner)
+    return cmt(tableau, teacher, weight=placed, metric=metric)
+
+
 def _scm(
     model: Model,
     *,
@@ -113,7 +138,7 @@ def _scm(
 # What a configuration chooses from: name -> (model, **arguments) -> objective.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     name: functools.partial(_denoising, name) for name in RECIPES
-} | {"classification": _classification, "ect": _ect, "scm": _scm}
+} | {"classification": _classification, "cmt": _cmt, "ect": _ect, "scm": _scm}
 
 
 def build(name: str, model: Model, **arguments: Any) -> Objective:
@@ -125,8 +150,10 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
       **arguments: of that objective. "classification" takes noise, a key of `RECIPES` ("edm"
         without it), and the arguments of its noise levels as below. "ect" takes p_mean, p_std,
         weight and weight_arguments, and q, k, b, c, stage_kimg of `ect`; "scm" p_mean, p_std,
-        weight, weight_arguments, uncertainty, and teacher, warmup_kimg, form, norm of `scm`. The others
-        take
+        weight, weight_arguments, uncertainty, and teacher, warmup_kimg, form, norm of `scm`; "cmt"
+        teacher, weight, weight_arguments, metric of `cmt`, solver, a key of `samplers.SOLVERS`,
+        solver_options, and num_steps, sigma_min, sigma_max of its grid, `timesteps.exponential`
+        that ends at sigma_min. The others take
         weight, weight_arguments: a key of `WEIGHTS` in place of its own weight, and its arguments;
         uncertainty: learn how much each noise level counts (Karras et al. 2024), by the network's
         own u(sigma) where it has one;

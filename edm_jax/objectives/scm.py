@@ -10,7 +10,7 @@ import numpy as np
 from edm_jax import preconditioning
 from edm_jax.checks import between, column, inner, one_of
 from edm_jax.objectives import uncertainty
-from edm_jax.objectives.denoising import Examples, noise_like, perturbed
+from edm_jax.objectives.denoising import Examples, noise_like, perturbed, without_dropout
 from edm_jax.objectives.elements import weighted_mean
 from edm_jax.objectives.noise import NoiseDistribution
 from edm_jax.objectives.record import Losses, Model, Objective, State
@@ -100,8 +100,8 @@ def scm(
         x_t = cos * x
         if teacher is None:
             v = cos * sd * e.noise - sin * y
-        else:  # without dropout
-            told = {name: value for name, value in e.conditions.items() if name != "dropout_keys"}
+        else:
+            told = without_dropout(e.conditions)
             v = sd * _prediction(state.kept.teacher, told)(x_t / sd, sigma)
         # d sigma = sigma is cos t sin t dt.
         f, df = jax.jvp(

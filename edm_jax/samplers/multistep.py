@@ -83,7 +83,13 @@ def dpmpp_2m_sde(
     return dpmpp_2m(sigmas, eta=eta, solver_type=solver_type, s_noise=s_noise)
 
 
-def dpmpp_3m(sigmas: ArrayLike, *, eta: float = 0.0, s_noise: float = 1.0) -> Tableau:
+def dpmpp_3m(
+    sigmas: ArrayLike,
+    *,
+    eta: float = 0.0,
+    s_noise: float = 1.0,
+    low_orders: Literal["start", "both"] = "start",
+) -> Tableau:
     """DPM-Solver++(3M) as published and as k-diffusion and diffusers run it: of order 2.
 
         d10 = (D_i - D_(i-1)) / r0,  d11 = (D_(i-1) - D_(i-2)) / r1,   r_j = h_(i-1-j) / h
@@ -97,6 +103,9 @@ def dpmpp_3m(sigmas: ArrayLike, *, eta: float = 0.0, s_noise: float = 1.0) -> Ta
       sigmas: `[N + 1]` descending noise levels, the last may be 0.
       eta: amount of noise, in [0, 1]: the convention "dpm" of `first_order.down_and_up`.
       s_noise: scale of the noise.
+      low_orders: "start": the first two steps are of order 1 and 2. "both": the last two are of
+        order 2 and 1 too, and steps of order 2 are those of `dpmpp_2m`, which is what the
+        authors' own program does.
 
     Returns:
       The tableau; it starts from standard normal noise.
@@ -104,15 +113,18 @@ def dpmpp_3m(sigmas: ArrayLike, *, eta: float = 0.0, s_noise: float = 1.0) -> Ta
     Raises:
       ValueError: a grid that does not descend, options out of range.
     """
+    checks.one_of("low_orders", low_orders, ("start", "both"))
 
     def weights(i, steps, total):
         second = total * phi(2, -total)
-        if i == 0:
-            return _first(total)
+        left = steps.size - i if low_orders == "both" else 3
+        if i == 0 or left == 1:
+            return _first(total, 3)
         r0 = steps[i - 1] / steps[i]
         d10 = np.array([1.0, -1.0, 0.0]) / r0
-        if i == 1:
-            return _first(total, 3) + second * d10
+        if i == 1 or left == 2:
+            slope = second if low_orders == "start" else 0.5 * total * phi(1, -total)
+            return _first(total, 3) + slope * d10
         r1 = steps[i - 2] / steps[i]
         d11 = np.array([0.0, 1.0, -1.0]) / r1
         d2 = (d10 - d11) / (r0 + r1)
