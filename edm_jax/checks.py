@@ -18,6 +18,8 @@ T = TypeVar("T")
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 # (x, sigma) -> (x0, v), of x's shape both: a denoiser that also predicts a variance.
 DenoiserWithVariance = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+# (x [B, ...], sigma [] or [B], rho likewise) -> D of x's shape, for a jump from sigma to rho.
+FlowMap = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 # (x [B, ...], sigma [] or [B]) -> logits [B, L] of the classes that the clean data may be of.
 Classifier = Callable[[jax.Array, jax.Array], jax.Array]
 

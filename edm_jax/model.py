@@ -1,5 +1,6 @@
 """A model: a network, its preconditioner and its parameters, as one immutable pytree."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from flax import linen as nn
 from flax import struct
 
 from edm_jax import preconditioning
-from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance
+from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance, FlowMap
 from edm_jax.networks.config import ModelConfig
 
 _MAX_WIDTH = 2**16  # pixels a side, channels
@@ -109,7 +110,7 @@ class Model(struct.PyTreeNode):
         *,
         dropout_keys: jax.Array | None = None,
     ) -> Denoiser:
-        """D(x; sigma), with the labels closed over.
+        """D(x; sigma), with the labels closed over; of a flow map the consistency function.
 
         Args:
           class_labels: [B, label_dim] one-hot rows; all zeros, or None, is "no label".
@@ -119,8 +120,38 @@ class Model(struct.PyTreeNode):
         Returns:
           denoise(x, sigma): x [B, H, W, C], sigma [] or [B] -> [B, H, W, C], float32.
         """
+        if self.config.flow_map:
+            mapped = self.flow_map(class_labels, augment_labels, dropout_keys=dropout_keys)
+            return lambda x, sigma: mapped(x, sigma, jnp.zeros(()))
         network = self.prediction(class_labels, augment_labels, dropout_keys=dropout_keys)
         return preconditioning.denoiser(network, self.preconditioner)
+
+    def flow_map(
+        self,
+        class_labels: jax.Array | None = None,
+        augment_labels: jax.Array | None = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> FlowMap:
+        """D(x; sigma, rho) for a jump along the flow (`preconditioning.flow_map`).
+
+        Args:
+          class_labels: [B, label_dim] one-hot rows; all zeros, or None, is "no label".
+          augment_labels: [B, augment_dim], or None outside training.
+          dropout_keys: [B] typed keys for training; None turns dropout off.
+
+        Returns:
+          (x, sigma, rho): x [B, H, W, C], sigma and rho [] or [B] -> [B, H, W, C], float32.
+
+        Raises:
+          ValueError: a network that is not told how far to jump.
+        """
+        if not self.config.flow_map:
+            raise ValueError("model.flow_map must be True of a network that jumps, got False")
+        given = functools.partial(
+            self.prediction, class_labels, augment_labels, dropout_keys=dropout_keys
+        )
+        return preconditioning.flow_map(lambda jump: given(jump=jump), self.preconditioner)
 
     def denoiser_with_variance(
         self,
@@ -180,6 +211,7 @@ class Model(struct.PyTreeNode):
         augment_labels: jax.Array | None = None,
         *,
         dropout_keys: jax.Array | None = None,
+        jump: jax.Array | None = None,
     ) -> preconditioning.Network:
         """F(x_in; c_noise), what the network itself returns, with the labels closed over.
 
@@ -187,22 +219,20 @@ class Model(struct.PyTreeNode):
           class_labels: [B, label_dim] one-hot rows; all zeros, or None, is "no label".
           augment_labels: [B, augment_dim], or None outside training.
           dropout_keys: [B] typed keys for training; None turns dropout off.
+          jump: [B] how far a flow map goes; None is 0.
 
         Returns:
           (x_in [B, H, W, C], c_noise [B]) -> the output, of the network's own channels.
         """
+
+        told = {"dropout_keys": dropout_keys} | ({} if jump is None else {"jump": jump})
 
         def network(x: jax.Array, c_noise: jax.Array) -> jax.Array:
             labels = class_labels
             if labels is None and self.config.label_inputs:
                 labels = jnp.zeros((x.shape[0], self.config.label_inputs))
             output = self.network.apply(
-                {"params": self.params},
-                x,
-                c_noise,
-                labels,
-                augment_labels,
-                dropout_keys=dropout_keys,
+                {"params": self.params}, x, c_noise, labels, augment_labels, **told
             )
             return cast(jax.Array, output)
 

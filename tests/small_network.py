@@ -23,6 +23,7 @@ class SmallNetwork(nn.Module):
       dropout: probability of dropping an element.
       zero: begin as the zero function.
       block: a U-Net's residual block between the two.
+      flow_map: whether it is told how far to jump, and ignores that at first.
       dtype: of the convolutions and of the block.
     """
 
@@ -31,10 +32,13 @@ class SmallNetwork(nn.Module):
     dropout: float = 0.2
     zero: bool = False
     block: bool = False
+    flow_map: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, c_noise, class_labels=None, augment_labels=None, dropout_keys=None):
+    def __call__(
+        self, x, c_noise, class_labels=None, augment_labels=None, dropout_keys=None, jump=None
+    ):
         """F(x; c_noise); see `Model.network`."""
         noise = jnp.broadcast_to(c_noise, x.shape[:1])[:, None]
         given = [jnp.cos(noise), jnp.sin(noise), class_labels, augment_labels]
@@ -42,7 +46,13 @@ class SmallNetwork(nn.Module):
         # Names of a U-Net's layers, by which models are saved.
         side, conv = f"{x.shape[1]}x{x.shape[2]}", functools.partial(layers.Conv, dtype=self.dtype)
         h = conv(self.width, name=f"enc_{side}_conv")(x)
-        h = nn.silu(h + layers.Dense(self.width, name="map_layer0")(emb)[:, None, None])
+        told = layers.Dense(self.width, name="map_layer0")(emb)
+        if self.flow_map:
+            away = jnp.zeros_like(noise) if jump is None else jump[:, None]
+            told += layers.Dense(self.width, Init(weight=0.0), use_bias=False, name="map_jump")(
+                away
+            )
+        h = nn.silu(h + told[:, None, None])
         if self.block:
             h = UNetBlock(self.width, initial_zero=Init(), dtype=self.dtype)(h, emb)
         h = layers.dropout(h, dropout_keys, 0, self.dropout)
@@ -61,6 +71,7 @@ def instead_of_unets(patch: Any) -> None:
     def network(config: ModelConfig) -> nn.Module:
         if config.classifies:
             return own(config)
-        return SmallNetwork(out_channels=config.outputs, dropout=config.dropout)
+        settings = dict(dropout=config.dropout, flow_map=config.flow_map)
+        return SmallNetwork(out_channels=config.outputs, **settings)
 
     patch.setattr(ModelConfig, "network", network)

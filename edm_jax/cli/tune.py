@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--seeds must be at least 4, got {len(asked)}")
     nfes = _numbers(args.nfe)
     model, _ = load_model(args.checkpoint, args.ema)
-    if generation.default_solver(model) == "consistency":
+    if model.config.is_consistency:
         raise ValueError("--checkpoint must be a denoiser, got a consistency model")
     drawn, guide = guided_model(args, model)
     found: dict[int, TunedSampler] = {}

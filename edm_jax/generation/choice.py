@@ -115,20 +115,16 @@ def check_denoises(model: Model | Guided) -> None:
 
 def default_solver(model: Model | Guided) -> str:
     """The solver that a model is drawn from unless another one is named, a key of `SOLVERS`."""
-    return "consistency" if _is_consistency(model) else DEFAULT_SOLVER
+    return "consistency" if model.config.is_consistency else DEFAULT_SOLVER
 
 
 def default_steps(model: Model | Guided) -> int:
     """The number of steps that a model is drawn in unless another one is asked for."""
-    return 2 if _is_consistency(model) else DEFAULT_STEPS
+    return 2 if model.config.is_consistency else DEFAULT_STEPS
 
 
 def _steps(model: Model | Guided, asked: int | None) -> int:
     return default_steps(model) if asked is None else asked
-
-
-def _is_consistency(model: Model | Guided) -> bool:
-    return model.config.preconditioner == "consistency"
 
 
 def _check_needs(solver: str, needs: frozenset[str], model: Model | Guided) -> None:
@@ -142,7 +138,7 @@ def _check_needs(solver: str, needs: frozenset[str], model: Model | Guided) -> N
             f"edm_jax.sample(denoise, edm_jax.samplers.{solver}(sigmas), images)",
         ),
         "consistency": (
-            not _is_consistency(model),
+            not config.is_consistency,
             f"for denoisers; it is for consistency functions, and this model has {kind}",
         ),
         "variance": (

@@ -137,7 +137,7 @@ def check_problem(model: Model, problem: Problem) -> None:
         sampler that does not go with it; a model that is no denoiser.
     """
     check_denoises(model)
-    if model.config.preconditioner == "consistency":
+    if model.config.is_consistency:
         raise ValueError("model must be a denoiser to restore images, got a consistency model")
     inverse.check_method(
         problem.method, problem.operator, model.image_shape, problem.sigma_y, **problem.options

@@ -79,6 +79,8 @@ class Classifier(DhariwalUNet):
                 raise ValueError(
                     f"{name} must be 0 for a classifier, which predicts the labels, got {value}"
                 )
+        if self.flow_map:
+            raise ValueError("flow_map must be False for a classifier, got True")
         if self.head_channels < 1:
             raise ValueError(f"head_channels must be at least 1, got {self.head_channels}")
         super().__post_init__()

@@ -74,6 +74,7 @@ class ModelConfig:
     preconditioner_arguments: dict[str, Any] = setting(
         {}, "its parameters, such as sigma_data for edm", hash=False
     )
+    flow_map: bool = setting(False, "tell the network how far to jump (meanflow)")
     learned_variance: bool = setting(False, "predict a variance too (iddpm always does)")
     dtype: str = setting("float32", f"of convolutions and products: {', '.join(DTYPES)}")
     remat: bool = setting(False, "recompute blocks in the backward pass: less memory, more time")
@@ -95,6 +96,11 @@ class ModelConfig:
     def predicts_variance(self) -> bool:
         """Whether the network predicts a variance too, in a second half of its channels."""
         return self.learned_variance or self.preconditioner == "iddpm"
+
+    @property
+    def is_consistency(self) -> bool:
+        """Whether its denoiser maps noise to data at once: a consistency function or a flow map."""
+        return self.flow_map or self.preconditioner == "consistency"
 
     @property
     def latents(self) -> bool:

@@ -48,6 +48,7 @@ class DhariwalUNet(UNet):
     @nn.nowrap
     def _embed(self, told: Told) -> jax.Array:
         emb = layers.positional_embedding(told.c_noise, self.model_channels)
+        emb = self._with_jump(emb, told)
         augment = self._augmentation(told)
         if augment is not None:
             emb = emb + layers.Dense(

@@ -197,8 +197,11 @@ class EDM2UNet(UNet):
         first, widest = self.channel_mult[0], max(self.channel_mult)
         noise_channels = self.model_channels * (self.channel_mult_noise or first)
         channels = self.model_channels * (self.channel_mult_emb or widest)
-        features = mp.FourierFeatures(noise_channels, name="emb_fourier")(told.c_noise)
-        emb = mp.Dense(channels, name="emb_noise")(features)
+        fourier = mp.FourierFeatures(noise_channels, name="emb_fourier")
+        emb = mp.Dense(channels, name="emb_noise")(fourier(told.c_noise))
+        if self.flow_map:
+            gain = param(self, "emb_jump_gain", ZEROS, ())
+            emb = emb + mp.Dense(channels, name="emb_jump")(fourier(told.jump), gain)
         labels = self._classes(told)
         if labels is not None:
             label = mp.Dense(channels, name="emb_label")(labels * self.label_dim**0.5)

@@ -59,6 +59,22 @@ def check_inputs(
     return jnp.broadcast_to(c_noise, (x.shape[0],))
 
 
+def check_jump(net: Any, jump: jax.Array | None, c_noise: jax.Array) -> jax.Array:
+    """Returns a jump as [B] of c_noise's type: zeros when None.
+
+    Raises:
+      ValueError: if the network is no flow map, or the jump not [], [1] or [B].
+    """
+    if jump is None:
+        return jnp.zeros_like(c_noise)
+    if not net.flow_map:
+        raise ValueError("jump must be left out for a network that is no flow map, got one")
+    jump = jnp.asarray(jump, c_noise.dtype).reshape(-1)
+    if jump.size not in (1, c_noise.size):
+        raise ValueError(f"jump must have 1 or {c_noise.size} values, got {jump.size}")
+    return jnp.broadcast_to(jump, c_noise.shape)
+
+
 def conditioning(
     name: str, labels: jax.Array | None, width: int, like: jax.Array
 ) -> jax.Array | None:

@@ -81,6 +81,7 @@ class SongUNet(UNet):
         else:
             emb = layers.positional_embedding(told.c_noise, noise_channels, endpoint=True)
         emb = jnp.roll(emb, noise_channels // 2, axis=1)  # [sin | cos]
+        emb = self._with_jump(emb, told)
 
         labels = self._classes(told)
         if labels is not None:

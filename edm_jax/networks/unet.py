@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from edm_jax.networks import inputs, layers
 from edm_jax.networks.block import UNetBlock
-from edm_jax.networks.initialization import init_in_one_draw
+from edm_jax.networks.initialization import Init, init_in_one_draw
 
 # (x, name, features, resample=None, attend=False, **style) -> x, by the network's next block.
 Block = Callable[..., jax.Array]
@@ -21,6 +21,7 @@ class Told(NamedTuple):
     """What the embedding is made of: the arguments of `UNet.__call__` beside x, checked."""
 
     c_noise: jax.Array
+    jump: jax.Array
     class_labels: jax.Array | None
     augment_labels: jax.Array | None
     dropout_keys: jax.Array | None
@@ -40,6 +41,7 @@ class UNet(nn.Module):
     attn_resolutions: sides of the levels with attention; the decoder's lowest always has it.
     dropout: probability of dropping an element inside a block.
     label_dropout: probability of dropping an example's class label.
+    flow_map: whether it is told how far to jump, of which it knows nothing before training.
     dtype: compute type.
     remat: whether the backward pass recomputes each block instead of storing its activations.
     """
@@ -58,6 +60,7 @@ class UNet(nn.Module):
     attn_resolutions: tuple[int, ...] = (16,)
     dropout: float = 0.10
     label_dropout: float = 0.0
+    flow_map: bool = False
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -96,6 +99,7 @@ class UNet(nn.Module):
         class_labels: jax.Array | None = None,
         augment_labels: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
+        jump: jax.Array | None = None,
     ) -> jax.Array:
         """Returns F(x; c_noise), before preconditioning; of a classifier, logits.
 
@@ -105,15 +109,17 @@ class UNet(nn.Module):
           class_labels: [B, label_dim] one-hot rows; None or a row of zeros for no label.
           augment_labels: [B, augment_dim]; None or zeros for not augmented.
           dropout_keys: [B] typed keys, training; None for evaluation.
+          jump: [B] (or [] or [1]) how far a flow map goes (`preconditioning.flow_map`); None is 0.
 
         Returns:
           [B, R, R, out_channels], or [B, out_channels] logits; float32 (float64 when dtype is).
 
         Raises:
-          ValueError: on an input of another shape.
+          ValueError: on an input of another shape, or a jump for a network that is no flow map.
         """
         c_noise = inputs.check_inputs(self, x, c_noise, dropout_keys)
-        emb = self._embed(Told(c_noise, class_labels, augment_labels, dropout_keys))
+        length = inputs.check_jump(self, jump, c_noise)
+        emb = self._embed(Told(c_noise, length, class_labels, augment_labels, dropout_keys))
         numbers = itertools.count(1)
         make: Any = nn.remat(self._block()) if self.remat else self._block()
 
@@ -200,6 +206,16 @@ class UNet(nn.Module):
         return inputs.conditioning(
             "augment_labels", told.augment_labels, self.augment_dim, told.c_noise
         )
+
+    @nn.nowrap
+    def _with_jump(self, emb: jax.Array, told: Told) -> jax.Array:
+        """An embedding [B, E], and of a flow map what the jump adds to it: nothing at first."""
+        if not self.flow_map:
+            return emb
+        width = emb.shape[-1]
+        features = layers.positional_embedding(told.jump, width)
+        dense = layers.Dense(width, Init(weight=0.0), use_bias=False, name="map_jump")
+        return emb + dense(features)
 
     @nn.nowrap
     def _encode_plainly(

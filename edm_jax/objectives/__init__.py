@@ -5,6 +5,7 @@ from edm_jax.objectives.cmt import OnPaths, cmt
 from edm_jax.objectives.denoising import Examples, denoising, hybrid_loss, loss
 from edm_jax.objectives.ect import Pairs, ect, nearer
 from edm_jax.objectives.elements import Weighted
+from edm_jax.objectives.meanflow import Jumps, ends, meanflow
 from edm_jax.objectives.noise import (
     NoiseDistribution,
     cosine,

@@ -15,7 +15,7 @@ from edm_jax.objectives.denoising import (
 )
 from edm_jax.objectives.ect import pseudo_huber
 from edm_jax.objectives.elements import weighted_mean
-from edm_jax.objectives.record import Losses, Model, Objective, State
+from edm_jax.objectives.record import Losses, Model, Objective, State, unchanged
 from edm_jax.objectives.weighting import one_number
 from edm_jax.samplers import Tableau
 from edm_jax.schedules import Function
@@ -106,7 +106,4 @@ def cmt(
             return Losses(norm, norm, mean, e.sigma)
         return Losses(factor * mean * total, factor * mean, mean, e.sigma)
 
-    def update(state: State, e: OnPaths, losses: Losses, gather: Any) -> State:
-        return state
-
-    return Objective(lambda: State(kept=teacher), draw, loss, update)
+    return Objective(lambda: State(kept=teacher), draw, loss, unchanged)

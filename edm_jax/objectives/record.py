@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from edm_jax import preconditioning
-from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance
+from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance, FlowMap
 from edm_jax.preconditioning import Network, Preconditioner
 
 
@@ -59,6 +59,10 @@ class Model(Protocol):
         """(**conditions) -> (D, v)(x; sigma) of a network that also predicts a variance."""
 
     @property
+    def flow_map(self) -> Callable[..., FlowMap]:
+        """(**conditions) -> D(x; sigma, rho) of a network that is told how far to jump."""
+
+    @property
     def prediction(self) -> Callable[..., Network]:
         """(**conditions) -> F(x_in; c_noise), what the network itself returns."""
 
@@ -88,6 +92,11 @@ class Wrapped(NamedTuple):
         """D(x; sigma) under the conditions, which the network takes as keywords."""
         return preconditioning.denoiser(self.prediction(**conditions), self.preconditioner)
 
+    def flow_map(self, **conditions: Any) -> FlowMap:
+        """(x, sigma, rho) -> D under the conditions, of a network that takes a `jump` too."""
+        predict = lambda jump: self.prediction(jump=jump, **conditions)
+        return preconditioning.flow_map(predict, self.preconditioner)
+
     def denoiser_with_variance(self, **conditions: Any) -> DenoiserWithVariance:
         """(x, sigma) -> (D, v) under the conditions, of a network that predicts a variance too."""
         return preconditioning.with_variance(self.prediction(**conditions), self.preconditioner)
@@ -116,3 +125,8 @@ class Objective(NamedTuple):
     draw: Callable[[State, jax.Array, Any, dict[str, Any]], Any]
     loss: Callable[[Model, State, Any], Losses]
     update: Callable[[State, Any, Losses, Callable[[Any], Any]], State]
+
+
+def unchanged(state: State, examples: Any, losses: Losses, gather: Callable[[Any], Any]) -> State:
+    """The `update` of an objective that learns nothing from a step."""
+    return state

@@ -10,6 +10,7 @@ from edm_jax.objectives.classification import classification
 from edm_jax.objectives.cmt import cmt
 from edm_jax.objectives.denoising import denoising
 from edm_jax.objectives.ect import ect
+from edm_jax.objectives.meanflow import meanflow
 from edm_jax.objectives.noise import log_normal
 from edm_jax.objectives.recipes import RECIPES, call, recipe, weight_of
 from edm_jax.objectives.record import Model, Objective
@@ -110,6 +111,23 @@ def _cmt(
     return cmt(tableau, teacher, weight=placed, metric=metric)
 
 
+def _meanflow(
+    model: Model,
+    *,
+    p_mean: float = -0.6,
+    p_std: float = 1.6,
+    end_mean: float = -4.0,
+    end_std: float = 1.6,
+    ratio: float = 0.75,
+    order: Literal["least", "sorted"] = "least",
+    p: float = 0.75,
+    epsilon: float = 1e-3,
+) -> Objective:
+    model.flow_map()  # says so at once of a network that does not jump
+    noise, end_noise = log_normal(p_mean, p_std), log_normal(end_mean, end_std)
+    return meanflow(noise, end_noise, ratio=ratio, order=order, p=p, epsilon=epsilon)
+
+
 def _scm(
     model: Model,
     *,
@@ -138,7 +156,13 @@ def _scm(
 # What a configuration chooses from: name -> (model, **arguments) -> objective.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     name: functools.partial(_denoising, name) for name in RECIPES
-} | {"classification": _classification, "cmt": _cmt, "ect": _ect, "scm": _scm}
+} | {
+    "classification": _classification,
+    "cmt": _cmt,
+    "ect": _ect,
+    "meanflow": _meanflow,
+    "scm": _scm,
+}
 
 
 def build(name: str, model: Model, **arguments: Any) -> Objective:
@@ -153,7 +177,8 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
         weight, weight_arguments, uncertainty, and teacher, warmup_kimg, form, norm of `scm`; "cmt"
         teacher, weight, weight_arguments, metric of `cmt`, solver, a key of `samplers.SOLVERS`,
         solver_options, and num_steps, sigma_min, sigma_max of its grid, `timesteps.exponential`
-        that ends at sigma_min. The others take
+        that ends at sigma_min; "meanflow" p_mean, p_std of sigma and end_mean, end_std of rho, both
+        log-normal, and ratio, order, p, epsilon of `meanflow`. The others take
         weight, weight_arguments: a key of `WEIGHTS` in place of its own weight, and its arguments;
         uncertainty: learn how much each noise level counts (Karras et al. 2024), by the network's
         own u(sigma) where it has one;

@@ -11,6 +11,7 @@ from edm_jax.preconditioning.record import (
     Preconditioner,
     classifier,
     denoiser,
+    flow_map,
     with_variance,
 )
 from edm_jax.preconditioning.registry import PRECONDITIONERS, build

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance, spread
+from edm_jax.checks import Classifier, Denoiser, DenoiserWithVariance, FlowMap, spread
 from edm_jax.schedules.functions import Function, identity
 
 Network = Callable[[jax.Array, jax.Array], jax.Array]
@@ -61,6 +61,33 @@ def denoiser(network: Network, preconditioner: Preconditioner) -> Denoiser:
         return denoised
 
     return denoise
+
+
+def flow_map(network: Callable[[jax.Array], Network], preconditioner: Preconditioner) -> FlowMap:
+    """Wraps a network that is told how far to jump into a map along the paths of the flow.
+
+        x(rho) = (rho / sigma) x + (1 - rho / sigma) D(x; sigma, rho)
+
+    So D is the denoiser where rho is sigma, and the consistency function where rho is 0. With
+    t = sigma / (1 + sigma), r = rho / (1 + rho), z = x / (1 + sigma), it is z - t u(z; r, t) of
+    MeanFlow (Geng et al. 2025). The network is told t - r.
+
+    Args:
+      network: jump [B], in [0, 1] -> (x_in [B, ...], c_noise [B]) -> F, of x's shape.
+      preconditioner: The coefficients at sigma.
+
+    Returns:
+      (x [B, ...], sigma [] or [B], rho likewise, at most sigma) -> D of x's shape, in float32, or
+      float64 for a float64 x.
+    """
+
+    def mapped(x, sigma, rho):
+        dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
+        t, r = (jnp.asarray(level, dtype) / (1.0 + level) for level in (sigma, rho))
+        jump = jnp.broadcast_to(t - r, jnp.shape(x)[:1])
+        return denoiser(network(jump), preconditioner)(x, sigma)
+
+    return mapped
 
 
 def with_variance(network: Network, preconditioner: Preconditioner) -> DenoiserWithVariance:

@@ -65,7 +65,7 @@ class DataConfig:
 class LossConfig:
     """The training objective: which noise levels, how much each counts, what else is learned."""
 
-    name: str = setting("edm", "objective: edm, vp, ve, iddpm, ddpm, flow, v, ect, …")
+    name: str = setting("edm", "objective: edm, vp, ve, iddpm, ddpm, flow, v, ect, cmt, …")
     arguments: dict[str, Any] = setting({}, "its parameters, such as p_mean and p_std for edm")
     weight: str | None = setting(
         None, "instead of its own weight: edm, epsilon, x0, v, flow or min_snr"
@@ -76,7 +76,9 @@ class LossConfig:
         0.0, "of L_vlb beside the loss: learns the variance (iddpm: 0.001); 0: none"
     )
     importance: bool = setting(False, "draw levels of large loss more often (iddpm, ddpm)")
-    teacher: str | None = setting(None, "model to distil (scm); none: it learns from data alone")
+    teacher: str | None = setting(
+        None, "model to distil (scm) or to follow (cmt); none: data alone"
+    )
 
     def build(self, model: Model) -> objectives.Objective:
         """The objective.
@@ -106,6 +108,8 @@ class LossConfig:
                     raise ValueError(
                         f"loss.teacher must be a model of {name} {asked}, got one of {its}"
                     )
+            if teacher.config.is_consistency:
+                raise ValueError("loss.teacher must be a denoiser, got a consistency model")
         return objectives.build(self.name, model, **self.arguments, **chosen)
 
 

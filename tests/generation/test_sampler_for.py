@@ -10,7 +10,10 @@ from edm_jax import generation, preconditioning, samplers, schedules, timesteps
 
 def model_of(row, name="edm", predicts_variance=False, classifies=False):
     config = types.SimpleNamespace(
-        preconditioner=name, predicts_variance=predicts_variance, classifies=classifies
+        preconditioner=name,
+        predicts_variance=predicts_variance,
+        classifies=classifies,
+        is_consistency=name == "consistency",
     )
     return types.SimpleNamespace(preconditioner=row, config=config)
 

@@ -191,6 +191,8 @@ def arguments_from_config(config: ModelConfig) -> dict[str, Any]:
             f"preconditioner must be an official one, {', '.join(_WRAPPERS)}, "
             f"got {config.preconditioner!r}"
         )
+    if config.flow_map:
+        raise WeightsError("flow_map must be False for an official network, got True")
     class_name, _, settings = _WRAPPERS[precond]
     arguments: dict[str, Any] = {
         "class_name": class_name,

@@ -14,9 +14,13 @@ import numpy as np
 from edm_jax.networks.resample import filter_2d
 
 _FILTER = "resample_filter"
-_TOP = ("map_noise", "map_label", "map_augment", "map_layer0", "map_layer1", "enc", "dec")
-_TOP_ADM = ("map_augment", "map_layer0", "map_layer1", "map_label", "enc", "dec")
-_TOP_EDM2 = ("out_gain", "emb_fourier", "emb_noise", "emb_label", "enc", "dec")
+_TOP = (
+    "map_noise", "map_jump", "map_label", "map_augment", "map_layer0", "map_layer1", "enc", "dec",
+)  # fmt: skip
+_TOP_ADM = ("map_jump", "map_augment", "map_layer0", "map_layer1", "map_label", "enc", "dec")
+_TOP_EDM2 = (
+    "out_gain", "emb_jump_gain", "emb_fourier", "emb_noise", "emb_jump", "emb_label", "enc", "dec",
+)  # fmt: skip
 _UNITS = ("conv", "in", "up", "down", "aux_down", "aux_skip", "aux_residual", "block")
 _TAIL = ("aux_up", "aux_norm", "aux_conv")
 _LAYERS = (
@@ -24,7 +28,17 @@ _LAYERS = (
     "conv_res0", "emb_linear", "conv_res1", "conv_skip", "attn_qkv", "attn_proj",
 )  # fmt: skip
 _POOL = ("qkv", "proj")
-_LEAVES = ("freqs", "phases", "positional", "out_gain", "emb_gain", "weight", "bias", _FILTER)
+_LEAVES = (
+    "freqs",
+    "phases",
+    "positional",
+    "out_gain",
+    "emb_gain",
+    "emb_jump_gain",
+    "weight",
+    "bias",
+    _FILTER,
+)
 _LAST = ("out_norm", "out_conv", "out_pool", "out_linear", "logvar_fourier", "logvar_linear")
 _UNIT = re.compile(r"(enc|dec)\.(\d+)x\d+_([a-z_]+)(\d*)$")
 
