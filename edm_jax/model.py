@@ -225,14 +225,20 @@ class Model(struct.PyTreeNode):
           (x_in [B, H, W, C], c_noise [B]) -> the output, of the network's own channels.
         """
 
-        told = {"dropout_keys": dropout_keys} | ({} if jump is None else {"jump": jump})
+        told: dict[str, Any] = {} if jump is None else {"jump": jump}  # not all take one
 
         def network(x: jax.Array, c_noise: jax.Array) -> jax.Array:
             labels = class_labels
             if labels is None and self.config.label_inputs:
                 labels = jnp.zeros((x.shape[0], self.config.label_inputs))
             output = self.network.apply(
-                {"params": self.params}, x, c_noise, labels, augment_labels, **told
+                {"params": self.params},
+                x,
+                c_noise,
+                labels,
+                augment_labels,
+                dropout_keys=dropout_keys,
+                **told,
             )
             return cast(jax.Array, output)
 

@@ -95,7 +95,8 @@ def meanflow(
 
     def draw(state: State, keys: jax.Array, y: Any, conditions: dict[str, Any]) -> Jumps:
         three = jax.vmap(lambda key: jax.random.split(key, 3))(keys[:, 0])
-        one, two = (jax.vmap(law)(three[:, i]) for i, law in enumerate((noise, end_noise)))
+        one = jax.vmap(lambda key: noise(key))(three[:, 0])
+        two = jax.vmap(lambda key: end_noise(key))(three[:, 1])
         coin = jax.vmap(jax.random.uniform)(three[:, 2])
         sigma, rho = ends(one, two, coin, ratio=ratio, order=order)
         return Jumps(y, sigma, rho, noise_like(keys[:, 1], y), conditions)

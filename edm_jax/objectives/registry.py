@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from edm_jax import samplers, timesteps
 from edm_jax.objectives import levels, variational
@@ -106,9 +106,9 @@ def _cmt(
     sigmas = timesteps.exponential(
         num_steps, sigma_min=sigma_min, sigma_max=sigma_max, final="sigma_min"
     )
-    tableau = samplers.build(solver, sigmas, **solver_options or {})
+    made = samplers.build(solver, sigmas, **solver_options or {})
     placed = weight_of(weight, weight_arguments, model.preconditioner)
-    return cmt(tableau, teacher, weight=placed, metric=metric)
+    return cmt(cast(samplers.Tableau, made), teacher, weight=placed, metric=metric)
 
 
 def _meanflow(

@@ -53,8 +53,9 @@ def scm(
 
         g = -cos t sqrt(1 - w^2 sin^2 t) (sd F - v) - cos t sin t (w x_t + sd dF/dt),
 
-    which at w = 1 is the same. v = cos t sd n - sin t y trains on data (sCT), v = sd F_teacher distils (sCD). Of a
-    network made for `preconditioning.edm` F has the other sign, and dF/dt goes through ln(sigma).
+    which at w = 1 is the same. v = cos t sd n - sin t y trains on data (sCT), v = sd F_teacher
+    distils (sCD). Of a network made for `preconditioning.edm` F has the other sign, and dF/dt goes
+    through ln(sigma).
 
     Args:
       noise: of the levels sigma.

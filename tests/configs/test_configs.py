@@ -256,7 +256,7 @@ def test_two_steps_on_eight_devices(text, archive, tmp_path):
      "ablation.py:D", "ablation.py:C-ncsnpp", "ablation.py:A-uncond-ncsnpp",
      "ablation.py:B-afhqv2", "digits.py", "cifar10_small.py", "digits_edm2.py",
      "imagenet64_edm2.py", "imagenet512_edm2.py",
-     "cifar10_ect.py:hour", "digits_ect.py"],
+     "cifar10_ect.py:hour", "digits_ect.py", "digits_ect.py:meanflow"],
 )  # fmt: skip
 def test_the_others_take_their_steps_in_shapes(text, archive):
     """The same without the arithmetic: the step is traced, not compiled."""

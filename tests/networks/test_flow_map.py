@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import network_cases as cases
 import numpy as np
 import pytest
 
@@ -44,7 +43,8 @@ def test_before_training_it_is_the_network_without_and_then_it_listens(kind):
     x = jnp.tile(jnp.asarray(rng.normal(size=(1, 8, 8, 1)), jnp.float32), (3, 1, 1, 1))
     c_noise, jumps = jnp.full(3, 0.7), jnp.array([0.3, 0.29, 0.31])
     like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-    params = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype("f"), like)
+    drawn = lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype("f") if leaf.ndim else np.ones(())
+    params = jax.tree.map(drawn, like)
     silent = dict(params) | {
         name: jax.tree.map(jnp.zeros_like, params[name])
         for name in ("map_jump", "emb_jump_gain")

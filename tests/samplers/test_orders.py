@@ -35,6 +35,7 @@ ORDERS = [
     ("dpmpp_2m", {}, 2),
     ("dpmpp_2m", {"solver_type": "heun"}, 2),
     ("dpmpp_3m", {}, 2),  # as published: not 3
+    ("dpmpp_3m", {"low_orders": "both"}, 2),
     ("dpmpp_3m_third_order", {}, 3),
     ("lms", {"order": 1}, 1),
     ("lms", {"order": 2}, 2),
