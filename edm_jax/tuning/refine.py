@@ -5,6 +5,8 @@ Levels are written as shares of the way from the highest to the lowest in log si
     log(s_i / s_(i+1)) = softmax(v)_i log(s_0 / s_low),    i = 0 ... n - 1,
 
 so that any v is a descending grid. The last share is the gap between the last level and s_low.
+Derivatives are taken level by level all the same: a sampler that goes on from a level has been the
+same before it, so a denoiser that keeps what it said is asked for half of the calls.
 """
 
 from collections.abc import Callable
@@ -12,11 +14,13 @@ from collections.abc import Callable
 import numpy as np
 
 LEAST_SHARE = 1e-3
-STEP = 0.02  # of the differences for the derivative: float32 denoisers are smooth at this scale
+# Of the differences for the derivative: the share of the nearer gap, in log sigma, that a level is
+# moved by. Float32 denoisers are smooth at this scale.
+STEP = 0.02
 FURTHEST = 1.0  # that a share's logarithm moves at once
 LEAST_GAIN = 5e-3  # of an iteration that is followed by another
 
-# v [n] -> what the samples miss the flow by, [B, d]; None where v makes no grid.
+# levels [n] -> what the samples miss the flow by, [B, d]; None where they make no grid.
 Residuals = Callable[[np.ndarray], np.ndarray | None]
 
 
@@ -56,35 +60,33 @@ def mean_distance(residuals: np.ndarray | None) -> float:
 
 
 def refine(
-    residuals: Residuals, shares: np.ndarray, *, iterations: int = 4
+    residuals: Residuals, levels: np.ndarray, low: float, *, iterations: int = 4
 ) -> tuple[np.ndarray, float]:
     """Moves the levels of a grid so that the mean distance falls (Levenberg-Marquardt).
 
     In each iteration the residuals of a sample are divided by the root of their length, so that
-    their squares sum to distances. Derivatives are differences: n calls of `residuals` an
+    their squares sum to distances. Derivatives are differences: n - 1 calls of `residuals` an
     iteration, and a few more.
 
     Args:
-      residuals: v -> `[B, d]`.
-      shares: v to begin with, `[n]`.
+      residuals: levels -> `[B, d]`.
+      levels: to begin with, `[n]`; the first stays.
+      low: the end of the last share; no level goes below it.
       iterations: at most so many.
 
     Returns:
-      (the best v, its `mean_distance`), never worse than the first.
+      (the best levels, their `mean_distance`), never worse than the first.
     """
-    now = residuals(shares)
+    high, shares = float(levels[0]), to_shares(levels, low)
+    levels = to_levels(shares, high, low)
+    now = residuals(levels)
     error, damping = mean_distance(now), 0.1
     for _ in range(iterations):
         if now is None or not 0.0 < error < np.inf or len(shares) < 2:
             break
         lengths = np.linalg.norm(now, axis=1, keepdims=True)
         weights = 1.0 / np.sqrt(np.maximum(lengths, 1e-3 * np.max(lengths)))
-        columns = []
-        for i in range(len(shares)):
-            moved = residuals(shares + STEP * (np.arange(len(shares)) == i))
-            change = np.zeros_like(now) if moved is None else (moved - now) / STEP
-            columns.append((weights * change).ravel())
-        jacobian = np.stack(columns, axis=1)
+        jacobian = _derivatives(residuals, now, weights, levels, low) @ _of_shares(levels, low)
         square, slope = jacobian.T @ jacobian, jacobian.T @ (weights * now).ravel()
         if not np.isfinite(square).all() or not square.any():
             break
@@ -93,14 +95,39 @@ def refine(
             extra = damping * np.diag(square) + 1e-6 * np.max(np.diag(square))
             move = -np.linalg.solve(square + np.diag(extra), slope)
             move *= min(1.0, FURTHEST / np.max(np.abs(move)))
-            there = residuals(shares + move)
+            moved = to_levels(shares + move, high, low)
+            there = residuals(moved)
             if (found := mean_distance(there)) < error:
                 break
             damping *= 6.0
         else:
             break
         gain = 1.0 - found / error
-        shares, now, error, damping = shares + move, there, found, damping / 4.0
+        shares, levels, now = shares + move, moved, there
+        error, damping = found, damping / 4.0
         if gain < LEAST_GAIN:
             break
-    return shares, error
+    return levels, error
+
+
+def _derivatives(
+    residuals: Residuals, now: np.ndarray, weights: np.ndarray, levels: np.ndarray, low: float
+) -> np.ndarray:
+    """`[B d, n - 1]`: how weighted residuals change with the log of each level but the first."""
+    gaps = -np.diff(np.log(np.append(levels, low)))
+    columns = []
+    for i, step in enumerate(STEP * np.minimum(gaps[:-1], gaps[1:]), start=1):
+        nearby = levels.copy()
+        nearby[i] *= np.exp(-step)
+        moved = residuals(nearby)
+        change = np.zeros_like(now) if moved is None else (now - moved) / step
+        columns.append((weights * change).ravel())
+    return np.stack(columns, axis=1)
+
+
+def _of_shares(levels: np.ndarray, low: float) -> np.ndarray:
+    """`[n - 1, n]`: how the log of each level but the first changes with v."""
+    way = np.log(levels[0] / low)
+    gaps = -np.diff(np.log(np.append(levels, low))) / way
+    before = np.tri(len(gaps))[:-1]
+    return -way * gaps * (before - (before @ gaps)[:, None])

@@ -10,7 +10,7 @@ from edm_jax.samplers import Tableau
 from edm_jax.timesteps import rounded
 from edm_jax.tuning.candidates import Choice, Grid, Learned, choices, fixed_grids
 from edm_jax.tuning.dynamic import METRICS, cheapest, costs
-from edm_jax.tuning.refine import mean_distance, refine, to_levels, to_shares
+from edm_jax.tuning.refine import mean_distance, refine
 from edm_jax.tuning.samples import Samples
 
 GAMMAS = (1.0, 1.15, 1.3)
@@ -45,7 +45,7 @@ class Search:
           round_sigma: levels -> the nearest ones that the denoiser knows; None is any level.
         """
         self.samples, self.round_sigma = samples, round_sigma
-        self.low, self.high = sigma_min, sigma_max
+        self.low = sigma_min
         self.fixed = list(fixed_grids(sigma_min, sigma_max))
         self.found = list(_gits_grids(samples))
 
@@ -128,16 +128,12 @@ class Search:
     def _refined(self, samples: Samples, nfe: int, trial: _Trial, iterations: int) -> _Trial:
         end = trial.sigmas[-1]
 
-        def levels(shares: np.ndarray) -> np.ndarray:
-            return np.append(to_levels(shares, self.high, self.low), end)
-
-        def residuals(shares: np.ndarray) -> np.ndarray | None:
-            found = self._drawn(samples, trial.choice, levels(shares), nfe)
+        def residuals(levels: np.ndarray) -> np.ndarray | None:
+            found = self._drawn(samples, trial.choice, np.append(levels, end), nfe)
             return None if found is None else found[1]
 
-        begin = to_shares(trial.sigmas[:-1], self.low)
-        shares, error = refine(residuals, begin, iterations=iterations)
-        return trial._replace(error=error, sigmas=levels(shares))
+        levels, error = refine(residuals, trial.sigmas[:-1], self.low, iterations=iterations)
+        return trial._replace(error=error, sigmas=np.append(levels, end))
 
 
 def _gits_grids(samples: Samples) -> Iterator[Grid]:

@@ -11,7 +11,7 @@ from edm_jax import timesteps
 from edm_jax.checks import check_range
 from edm_jax.samplers import Tableau
 from edm_jax.timesteps import rounded
-from edm_jax.tuning.samples import Samples
+from edm_jax.tuning.samples import Asked, Samples
 from edm_jax.tuning.search import Search
 
 
@@ -143,10 +143,10 @@ def tune_each(
 
     def ask(x, sigma, rows):
         given = () if context is None else (jax.tree.map(lambda leaf: leaf[rows], context),)
-        return np.asarray(denoise(x.astype(dtype), dtype.type(sigma), *given), np.float64)
+        return np.asarray(denoise(x, sigma, *given))
 
-    return _each(ask, np.asarray(noise, np.float64), nfes, sigma_min, sigma_max, round_sigma,
-                 reference_steps)  # fmt: skip
+    given = Asked(ask, dtype), np.asarray(noise, np.float64), nfes
+    return _each(*given, sigma_min, sigma_max, round_sigma, reference_steps)
 
 
 def _each(ask, noise, nfes, sigma_min, sigma_max, round_sigma, reference_steps) -> Iterator[Tuned]:
