@@ -3,6 +3,10 @@
 The input is anything that can be loaded: an official .pkl (read without executing anything), a
 training run, a saved model, a .safetensors file. An output that ends in .safetensors is one file
 with the official names, for PyTorch too; any other is a directory that sampling and training take.
+
+Examples:
+    edm-jax convert edm-cifar10-32x32-cond-vp.pkl models/cifar10
+    edm-jax convert runs/digits digits.safetensors
 """
 
 import argparse

@@ -1,4 +1,10 @@
-"""Makes a data set: a zip of square images of one size, with their labels; or checks one."""
+"""Makes a data set: a zip of square images of one size, with their labels; or checks one.
+
+Examples:
+    edm-jax dataset --source photos/ --dest data/photos.zip --resolution 64 --transform center-crop
+    edm-jax dataset --source cifar-10-python.tar.gz --dest data/cifar10.zip
+    edm-jax dataset --check data/photos.zip
+"""
 
 import argparse
 import functools

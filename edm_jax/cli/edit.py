@@ -1,8 +1,9 @@
 """Sends images of one's own through a model, and draws the result beside them.
 
-edm-jax edit --checkpoint runs/digits --data digits --sigma-max 0.7 --label 3 --out redrawn
-edm-jax edit --checkpoint runs/digits --data digits --task interpolate --out between
-edm-jax edit --checkpoint runs/digits --data digits --task reconstruct --steps 100 --out inverted
+Examples:
+    edm-jax edit --checkpoint runs/digits --data digits --sigma-max 0.7 --label 3 --out redrawn
+    edm-jax edit --checkpoint runs/digits --data digits --task interpolate --out between
+    edm-jax edit --checkpoint runs/digits --data digits --task reconstruct --steps 100 --out back
 """
 
 import argparse

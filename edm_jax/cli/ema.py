@@ -3,6 +3,10 @@
 The run must have kept power-function averages: --config.ema_power="(0.05,0.1)" and
 --config.ema_snapshot_kimg. NVIDIA's raw snapshots of EDM2 in one folder, under their own names, are
 taken too. The result is a model that `sample` and `convert` take.
+
+Examples:
+    edm-jax ema runs/cifar10 models/wider --std 0.12
+    edm-jax sample --checkpoint models/wider --out samples/wider
 """
 
 import argparse

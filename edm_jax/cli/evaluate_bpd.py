@@ -1,12 +1,13 @@
 """Measure how many bits a dimension of images costs under a model.
 
-edm-jax evaluate bpd --checkpoint runs/digits --data held-out.zip --out bpd.json
-
 By the probability flow, of pixels that are dequantised uniformly, and beside it by the variational
 bound, of the pixels as they are. Models with classes get the images' own labels. A command that was
 stopped goes on where it was when it is given again, to the same numbers. Several processes share
 the work, where the same command runs in each. There is no guidance: the levels of a guided denoiser
 belong to no one density of images.
+
+Examples:
+    edm-jax evaluate bpd --checkpoint runs/digits --data held-out.zip --out bpd.json
 """
 
 import argparse

@@ -1,6 +1,9 @@
 """Say whether the scores in two records of `evaluate fid` may be compared, and show them.
 
 The exit code is 0 where they may, and 1 where they may not.
+
+Examples:
+    edm-jax evaluate compare before.json after.json
 """
 
 import argparse

@@ -1,11 +1,14 @@
 """Measure a model, or images that are there, against a reference: FID and its relatives.
 
-edm-jax evaluate fid --checkpoint runs/cifar10 --reference cifar10-32x32.npz --out fid.json
-
 As the paper does, of a model 50,000 images of each of three ranges of seeds are drawn, labels at
 random; the smallest of the three distances is what it reports. Images are not written. A command
 that was stopped goes on where it was when it is given again, to the same numbers. Several
 processes share the work, where the same command runs in each.
+
+Examples:
+    edm-jax evaluate fid --checkpoint runs/cifar10 --reference cifar10-32x32.npz --out fid.json
+    edm-jax evaluate fid --checkpoint runs/digits --reference digits.npz --features pixels \\
+        --num 1000 --fewer
 """
 
 import argparse

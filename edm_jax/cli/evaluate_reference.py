@@ -1,8 +1,10 @@
 """Measure a data set once: the reference that images are compared with.
 
-edm-jax evaluate reference --data cifar10-32x32.zip --dest cifar10-32x32.npz
-
 Every image, without flips. The file has `mu` and `sigma` where the official tools look for them.
+
+Examples:
+    edm-jax evaluate reference --data digits --dest digits.npz --features pixels
+    edm-jax evaluate reference --data cifar10-32x32.zip --dest cifar10-32x32.npz
 """
 
 import argparse

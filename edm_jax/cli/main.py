@@ -1,6 +1,5 @@
 """The console command: `edm-jax train | sample | dataset | convert …`."""
 
-import argparse
 import contextlib
 import importlib
 import os
@@ -24,6 +23,11 @@ COMMANDS = {
     "plot-loss": "draw the loss of runs by noise level",
     "convert": "turn other projects' weights into a model of ours",
 }
+BEGINNING = """A first run, a few minutes on two CPU cores:
+    edm-jax train --config digits --workdir runs/digits
+    edm-jax sample --checkpoint runs/digits --seeds 0-9 --class all --out samples/digits
+
+edm-jax COMMAND --help says more, with examples."""
 FAILURE, BAD_INPUT, READER_GONE = 1, 2, 141
 _IN_MODULES = str.maketrans("- ", "__")
 
@@ -114,11 +118,11 @@ def dispatch(
     width = max(map(len, commands))
     listing = "\n".join(f"  {command:{width}} {text}" for command, text in commands.items())
     above = " ".join(filter(None, ("edm-jax", name)))
+    after = f"{above} COMMAND --help says more." if name else BEGINNING
     parser = Parser(
         prog=above,
         description=description,
-        epilog=f"commands:\n{listing}\n\n{above} COMMAND --help says more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"commands:\n{listing}\n\n{after}",
     )
     if not name:
         parser.add_argument("--version", action="version", version=f"edm_jax {__version__}")

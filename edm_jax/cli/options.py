@@ -2,11 +2,29 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
+
+
+class Help(argparse.HelpFormatter):
+    """Fills each paragraph by itself, and leaves what is indented as it stands."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = super()._fill_text
+        parts = text.strip().split("\n\n")
+        return "\n\n".join(p if "\n  " in p else filled(p, width, indent) for p in parts)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, whose errors are like all others here: one line, by `ValueError`."""
+    """argparse, whose errors are like all others here: one line, by `ValueError`.
+
+    What a description has under "Examples:" is shown at the end of the help.
+    """
+
+    def __init__(self, *, description: str | None = None, **options: Any) -> None:
+        text, _, examples = (description or "").partition("\n\nExamples:\n")
+        if examples:
+            options["epilog"] = f"examples:\n{examples.rstrip()}"
+        super().__init__(description=text, **{"formatter_class": Help} | options)
 
     def error(self, message: str) -> NoReturn:
         """Raises ValueError with argparse's message."""

@@ -2,6 +2,9 @@
 
 The loss is the weighted one that is trained; by noise level it is over the last part of each run
 (Karras et al. 2022, Fig. 5a). Needs matplotlib, the extra `plot`.
+
+Examples:
+    edm-jax plot-loss runs/cifar10 runs/other --out loss.png
 """
 
 import argparse

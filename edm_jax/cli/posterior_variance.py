@@ -1,8 +1,9 @@
 """Measures a model's posterior variance on data, in one pass: what the solver analytic_dpm needs.
 
-edm-jax posterior-variance --checkpoint runs/digits --data digits --out variance.npz
-edm-jax sample --checkpoint runs/digits --solver analytic_dpm \
-    --option posterior_variance=variance.npz …
+Examples:
+    edm-jax posterior-variance --checkpoint runs/digits --data digits --out variance.npz
+    edm-jax sample --checkpoint runs/digits --solver analytic_dpm --out samples/analytic \\
+        --option posterior_variance=variance.npz
 """
 
 import argparse

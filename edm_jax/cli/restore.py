@@ -1,8 +1,9 @@
 """Restores images from measurements of them, by a model that was trained without any.
 
-edm-jax restore --checkpoint runs/digits --data digits --task inpaint --out inpainted
-edm-jax restore --checkpoint runs/digits --data digits --task super-resolve --noise 0 --out large
-edm-jax restore --list-methods
+Examples:
+    edm-jax restore --checkpoint runs/digits --data digits --task inpaint --out inpainted
+    edm-jax restore --checkpoint runs/digits --data digits --task super-resolve --noise 0 --out big
+    edm-jax restore --list-methods
 """
 
 import argparse

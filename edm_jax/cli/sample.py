@@ -2,6 +2,12 @@
 
 Several processes share the work where the same command runs in each: those of a TPU pod slice,
 Slurm or Open MPI find each other, others are told by --coordinator. They write to one folder.
+
+Examples:
+    edm-jax sample --checkpoint runs/digits --seeds 0-99 --class 3 --out samples/threes
+    edm-jax sample --checkpoint runs/digits --class 9 --guidance 2 --out samples/nines
+    edm-jax sample --checkpoint edm-cifar10-32x32-cond-vp.pkl --solver heun --out samples/cifar10
+    edm-jax sample --list-solvers
 """
 
 import argparse

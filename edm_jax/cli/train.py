@@ -1,4 +1,10 @@
-"""Train a model: `train.py --config configs/digits.py --workdir runs/digits`."""
+"""Train a model: the settings of a Python file, into a folder that a killed run goes on from.
+
+Examples:
+    edm-jax train --config digits --workdir runs/digits
+    edm-jax train --config own_data:data/photos.zip --workdir runs/photos --config.batch_size=128
+    edm-jax train --config cifar10:uncond --help
+"""
 
 import argparse
 import contextlib
@@ -37,7 +43,7 @@ ABOUT = """
 def parser() -> argparse.ArgumentParser:
     """The options beside the settings."""
     made = Parser(
-        prog="train.py",
+        prog="edm-jax train",
         usage="%(prog)s --config FILE --workdir FOLDER [--config.NAME=VALUE …] [option …]",
         description=__doc__,
         add_help=False,

@@ -1,10 +1,11 @@
 """Tune samplers of few network evaluations to a model, by distance to the model's own flow.
 
-edm-jax tune --checkpoint runs/digits --nfe 5,6,8,10
-edm-jax sample --checkpoint runs/digits --steps 8 …
-
 It writes samplers.json beside the model, from which `sample` takes the one of as many evaluations
 as --steps says. The errors it prints are those of seeds that nothing was chosen on.
+
+Examples:
+    edm-jax tune --checkpoint runs/digits --nfe 5,6,8,10
+    edm-jax sample --checkpoint runs/digits --steps 8 --out samples/eight
 """
 
 import argparse

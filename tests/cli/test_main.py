@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import jax
 import pytest
 
 from edm_jax import __version__
+from edm_jax.cli import settings
 from edm_jax.cli.main import COMMANDS, main, run
 from edm_jax.cli.options import Parser
 
@@ -69,14 +71,19 @@ def all_commands():
         yield from [name] if below is None else [f"{name} {command}" for command in below]
 
 
-def options_of(name):
-    """The option strings of a command, with their words."""
+def parser_of(name):
+    """A command's own parser."""
     module = module_of(name)
     if hasattr(module, "parser"):
-        parser = module.parser()
-    else:
-        parser = Parser(prog=name)
-        module.add_arguments(parser)
+        return module.parser()
+    parser = Parser(prog=name, description=module.__doc__)
+    module.add_arguments(parser)
+    return parser
+
+
+def options_of(name):
+    """The option strings of a command, with their words."""
+    parser = parser_of(name)
     return {flag: action.help for action in parser._actions for flag in action.option_strings}
 
 
@@ -101,6 +108,20 @@ def test_the_same_option_has_the_same_words_in_every_command():
     words = {flag: said for flag, said in words.items() if flag not in ("-h", "--help", "--out")}
     assert not {flag: said for flag, said in words.items() if len(said) > 1}
     assert list(words["--quiet"].values()) == [list(all_commands())]
+
+
+@pytest.mark.parametrize("name", list(all_commands()))
+def test_help_ends_with_examples_that_can_be_typed(name):
+    text = parser_of(name).format_help()
+    examples = text[text.index("\nexamples:\n    edm-jax ") :].replace("\\\n", " ")
+    lines = [shlex.split(line) for line in examples.strip().splitlines()[1:]]
+    assert all(words[0] == "edm-jax" for words in lines)
+    shown = [" ".join(words[1:3]) if words[1] == "evaluate" else words[1] for words in lines]
+    assert name in shown
+    for command, words in zip(shown, lines):
+        rest = words[1 + len(command.split()) :]
+        _, rest = settings.take(rest, "--config.")
+        parser_of(command).parse_args(rest)
 
 
 @pytest.mark.parametrize("name, less", [("ema", ""), ("convert", ""), *BATCHES])
