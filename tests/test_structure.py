@@ -8,9 +8,9 @@ import edm_jax
 ROOT = pathlib.Path(edm_jax.__file__).parent
 # From the ground up. A room is a package, or a module beside the packages.
 ORDER = (
-    "quoting checks options randomness schedules tables timesteps preconditioning ideal score "
-    "samplers tuning guidance inverse objectives likelihood latents networks augment model runtime "
-    "data weights generation evaluation training __init__ cli __main__"
+    "quoting checks options convolutions randomness schedules tables timesteps preconditioning "
+    "ideal score samplers tuning guidance inverse objectives likelihood latents networks augment "
+    "model runtime data weights generation evaluation training __init__ cli __main__"
 ).split()
 THEORY = ORDER[: ORDER.index("networks")]
 THEORY_LIBRARIES = {"jax", "numpy", "diffrax", "equinox"}

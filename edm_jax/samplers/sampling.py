@@ -1,6 +1,7 @@
 """The one call that runs a sampler: the loop over a tableau's rows, or a loop of its own."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, overload
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax.checks import Remembering, check_keys
+from edm_jax.convolutions import fast_in_loops
 from edm_jax.samplers import rows
 from edm_jax.samplers.tableau import Tableau, check, check_shapes, is_traced
 
@@ -169,7 +171,7 @@ def sample(
             raise ValueError("denoise must be a function for a Loop, got one that remembers")
         if not isinstance(state, jax.Array):
             raise ValueError(f"noise must be one array for a Loop, got {rows.describe(state)}")
-        return sampler.run(denoise, state, keys)[0]
+        return fast_in_loops(functools.partial(sampler.run, denoise))(state, keys)[0]
 
     if is_traced(sampler):
         check_shapes(sampler)
@@ -184,11 +186,11 @@ def sample(
         raise ValueError(f"unroll must be a positive integer, got {unroll!r}")
     if row_noise is not None and sampler.stochastic:
         row_noise = _checked_row_noise(row_noise, state, sampler.nfe)
-    return rows.run(
+    run = functools.partial(
+        rows.run,
         denoise,
         sampler,
-        state,
-        keys,
+        keys=keys,
         started=start is not None,
         row_noise=row_noise,
         draw=draw,
@@ -197,6 +199,7 @@ def sample(
         unroll=int(unroll),
         remat=remat,
     )
+    return fast_in_loops(run)(state)
 
 
 def _check_left_out(**arguments: Any) -> None:

@@ -1,0 +1,113 @@
+"""Convolutions in loops: the same numbers, in the order of dimensions that a CPU is fast at."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edm_jax import sample, samplers, timesteps
+from edm_jax.convolutions import fast_in_loops
+
+X = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
+KERNELS = 0.3 * jax.random.normal(jax.random.key(1), (2, 3, 3, 3, 3))
+USUAL = "b01f_01io->b01f"
+
+
+def network(x, kernels=KERNELS, *, strides=(1, 1)):
+    for kernel in kernels:
+        order = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=order)
+        x = jax.nn.silu(x)
+    return x
+
+
+def energy(x, kernels=KERNELS, **options):
+    return 0.5 * (network(x, kernels, **options) ** 2).sum()
+
+
+def repeated(step, count=3):
+    return lambda x: jax.lax.scan(lambda now, _: (step(now), now.sum()), x, None, length=count)
+
+
+def while_loop(x):
+    step = lambda state: (state[0] + 1, state[1] - 0.1 * jax.grad(energy)(state[1]))
+    return jax.lax.while_loop(lambda state: state[0] < 3, step, (0, x))
+
+
+def branches(x):
+    step = lambda x: x - 0.1 * jax.grad(energy)(x)
+    return jax.lax.scan(
+        lambda x, i: (jax.lax.cond(i > 0, step, lambda x: x, x), i), x, jnp.arange(3)
+    )
+
+
+# name -> (function, its argument)
+LOOPS = {
+    "inputs": (repeated(jax.grad(energy)), X),
+    "weights": (repeated(jax.grad(functools.partial(energy, X))), KERNELS),
+    "strides": (repeated(jax.grad(functools.partial(energy, strides=(1, 2)))), X),
+    "remat": (repeated(jax.grad(jax.checkpoint(energy))), X),
+    "the gradient of a loop": (jax.grad(lambda x: energy(repeated(network)(x)[0])), X),
+    "a map": (repeated(jax.vmap(jax.grad(lambda x: energy(x[None])))), X),
+    "while": (while_loop, X),
+    "cond": (branches, X),
+    "jit": (repeated(jax.jit(jax.grad(energy))), X),
+}
+
+
+def orders(function, *args):
+    """The orders of dimensions of a program's convolutions before XLA changes any."""
+    text = jax.jit(function).lower(*args).as_text(dialect="hlo")
+    return {
+        line.split("dim_labels=")[1].split(",")[0]
+        for line in text.splitlines()
+        if "dim_labels" in line
+    }
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_same_numbers_in_the_fast_order(name):
+    function, x = LOOPS[name]
+    fast = fast_in_loops(function)
+    assert orders(function, x) > {USUAL}
+    assert orders(fast, x) == {USUAL}
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6),
+        jax.jit(fast)(x),
+        jax.jit(function)(x),
+    )
+
+
+def test_it_is_differentiated_and_mapped():
+    step = lambda x: repeated(jax.grad(energy))(x)[0].sum()
+    plain, fast = (lambda f: jax.jit(jax.vmap(jax.grad(f))))(step), None
+    fast = jax.jit(jax.vmap(jax.grad(fast_in_loops(step))))
+    np.testing.assert_allclose(fast(X[:, None]), plain(X[:, None]), rtol=1e-4, atol=1e-6)
+
+
+def test_programs_without_gradients_stay_as_they_are():
+    loop = repeated(network)
+    assert str(jax.make_jaxpr(fast_in_loops(loop))(X)) == str(jax.make_jaxpr(loop)(X))
+
+
+def test_the_samplers_loop_is_fast():
+    def guided(x, sigma):
+        value, pullback = jax.vjp(network, x)
+        return value + pullback(value)[0]
+
+    heun = samplers.heun(timesteps.edm(3))
+    assert orders(lambda x: sample(guided, heun, x), X) == {USUAL}
+
+
+def test_without_jit_values_are_seen():
+    seen = []
+
+    def step(x):
+        seen.append(float(x))
+        return 2 * x
+
+    with jax.disable_jit():
+        fast_in_loops(step)(jnp.ones(()))
+    assert seen == [1.0]
