@@ -1,5 +1,6 @@
 """Linear systems in the space of measurements, each sample's by itself."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from edm_jax.checks import column, inner
+from edm_jax.convolutions import fast_in_loops
 from edm_jax.inverse.operators import Map, Operator
 from edm_jax.inverse.spectral import Spectral
 
@@ -48,7 +50,8 @@ def conjugate_gradients(matrix: Map, b: jax.Array, iterations: int) -> jax.Array
         after = inner(r, r)
         return u, r, r + _ratio(after, size, going) * p, after
 
-    return jax.lax.fori_loop(0, iterations, step, (jnp.zeros_like(b), b, b, inner(b, b)))[0]
+    loop = fast_in_loops(functools.partial(jax.lax.fori_loop, 0, iterations, step))
+    return loop((jnp.zeros_like(b), b, b, inner(b, b)))[0]
 
 
 def gmres(matrix: Map, b: jax.Array, iterations: int) -> jax.Array:
@@ -86,7 +89,8 @@ def gmres(matrix: Map, b: jax.Array, iterations: int) -> jax.Array:
         alpha = inner(r, q)
         return u + alpha * p, r - alpha * q, directions.at[i].set(p), images.at[i].set(q)
 
-    return jax.lax.fori_loop(0, iterations, step, (jnp.zeros_like(b), b, room, room))[0]
+    loop = fast_in_loops(functools.partial(jax.lax.fori_loop, 0, iterations, step))
+    return loop((jnp.zeros_like(b), b, room, room))[0]
 
 
 def pull_back(
