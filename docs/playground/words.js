@@ -59,7 +59,8 @@ function tell({ state, table, d, count, error, toData, moments, measured }) {
 
 /** What the marks of the picture are. */
 function legend({ state, flow, d }) {
-  const marks = [["", "rgb(var(--density) / 0.6)", "density p(x; σ)"]];
+  const density = state.guidance === "none" ? "density p(x; σ)" : "density p(x; σ), as guided";
+  const marks = [["", "rgb(var(--density) / 0.6)", density]];
   if (d === 1) {
     marks.push(["dot", "var(--path)", "paths, a dot for each call"]);
     if (state.exact && flow) {

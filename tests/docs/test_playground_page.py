@@ -68,6 +68,7 @@ class Reader:
     def __init__(self, browser, **options):
         options = {"reduced_motion": "reduce", "viewport": {"width": 1200, "height": 900}} | options
         self.context = browser.new_context(**options)
+        self.context.set_default_timeout(60_000)
         self.page = self.context.new_page()
         self.troubles, self.asked = [], []
         self.page.on("console", lambda message: self.troubles.append(message.text))
