@@ -44,9 +44,11 @@ def golden():
 
 @pytest.fixture(scope="module")
 def small_networks():
-    """The models of a module's tests have a small network in place of a U-Net."""
+    """A module's models have a small network in place of a U-Net, and its runs few programs."""
+    import shared_programs
     from small_network import instead_of_unets
 
     with pytest.MonkeyPatch.context() as patch:
         instead_of_unets(patch)
+        shared_programs.share(patch)
         yield

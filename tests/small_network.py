@@ -6,11 +6,13 @@ For tests of what is done with a network. A U-Net's step takes five times as lon
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
+from edm_jax.model import Model
 from edm_jax.networks import ModelConfig, layers
-from edm_jax.networks.block import UNetBlock
 from edm_jax.networks.initialization import Init
 
 
@@ -22,16 +24,14 @@ class SmallNetwork(nn.Module):
       width: channels in the middle.
       dropout: probability of dropping an element.
       zero: begin as the zero function.
-      block: a U-Net's residual block between the two.
       flow_map: whether it is told how far to jump, and ignores that at first.
-      dtype: of the convolutions and of the block.
+      dtype: of the convolutions.
     """
 
     out_channels: int = 1
     width: int = 128
     dropout: float = 0.2
     zero: bool = False
-    block: bool = False
     flow_map: bool = False
     dtype: Any = jnp.float32
 
@@ -53,11 +53,22 @@ class SmallNetwork(nn.Module):
                 away
             )
         h = nn.silu(h + told[:, None, None])
-        if self.block:
-            h = UNetBlock(self.width, initial_zero=Init(), dtype=self.dtype)(h, emb)
         h = layers.dropout(h, dropout_keys, 0, self.dropout)
         last = Init(weight=0.0 if self.zero else 1.0)
         return conv(self.out_channels, initial=last, name=f"dec_{side}_aux_conv")(h)
+
+
+def model_of(config: ModelConfig, *, seed: int = 0, scale: float = 0.1) -> Model:
+    """A model whose weights numpy has drawn, so that nothing is compiled for them.
+
+    Args:
+      config: of any network.
+      seed: of the draws.
+      scale: their deviation.
+    """
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda: Model.init(jax.random.key(0), config))
+    return jax.tree.map(lambda a: np.float32(scale * rng.standard_normal(a.shape)), shapes)
 
 
 def instead_of_unets(patch: Any) -> None:

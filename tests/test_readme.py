@@ -7,11 +7,11 @@ import shlex
 
 import numpy as np
 import pytest
+from small_network import model_of
 
 import edm_jax
 from edm_jax import inverse, samplers
 from edm_jax.cli.options import Parser
-from edm_jax.model import Model
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "README.md").read_text()
@@ -25,7 +25,7 @@ def test_the_fifteen_lines_draw_images(monkeypatch, small_networks):
         resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,), num_blocks=1,
         attn_resolutions=(), dropout=0.0, label_dropout=0.1,
     )  # fmt: skip
-    model = Model.init(edm_jax.sample_keys([0])[0], config)
+    model = model_of(config)
     monkeypatch.setattr(edm_jax, "load", lambda path: model)
     names: dict = {}
     exec(code.replace("range(100)", "range(3)"), names)

@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from small_network import model_of
 
 from edm_jax.data import moments
-from edm_jax.model import Model, init_params
+from edm_jax.model import Model
 from edm_jax.networks import ddpmpp, edm2
 from edm_jax.weights import save
 
@@ -27,13 +28,13 @@ def saved(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def latent_model():
+def latent_model(small_networks):
     """A model of latents whose F is zero, so that all that is done with it is a linear map."""
     config = edm2(
         resolution=4, channels=4, model_channels=8, channel_mult=(1,), num_blocks=1,
         attn_resolutions=(),
     )  # fmt: skip
-    return Model.build(config, jax.jit(lambda: init_params(jax.random.key(0), config))())
+    return model_of(config, scale=0.0)
 
 
 @pytest.fixture(scope="module")

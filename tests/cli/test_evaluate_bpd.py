@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from small_network import model_of
 
 from edm_jax import ideal, likelihood, randomness
 from edm_jax.cli import plot_levels
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.evaluation import likelihoods
-from edm_jax.model import Model
 from edm_jax.networks import ddpmpp
 from edm_jax.runtime import pictures, processes
 from edm_jax.weights import save
@@ -33,7 +33,7 @@ def model(small_networks):
     config = ddpmpp(
         resolution=8, channels=1, label_dim=10, channel_mult=(1,), num_blocks=1, dropout=0.0
     )
-    return Model.init(jax.random.key(1), config)
+    return model_of(config)
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +214,6 @@ def test_a_likelihood_that_is_no_number_is_an_error(model, tmp_path, capsys):
 @pytest.mark.slow
 def test_latents_have_no_pixels(small_networks, tmp_path, capsys):
     config = ddpmpp(resolution=8, channels=4, channel_mult=(1,), num_blocks=1)
-    save(Model.init(jax.random.key(1), config), tmp_path / "latents")
+    save(model_of(config), tmp_path / "latents")
     assert measure(tmp_path / "latents", tmp_path / "x.json") == 2
     assert "--checkpoint must be a model of pixels" in capsys.readouterr().err

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import by_rows
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from small_network import model_of
 
-from edm_jax import generation, guidance, sample, samplers, timesteps
+from edm_jax import generation, guidance, samplers, timesteps
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.generation.seeds import NOISE, keys_of
@@ -36,9 +38,9 @@ def models(model, tmp_path_factory):
         "dropped": changed(label_dropout=0.1),
         "plain": model,
         "worse": model.replace(params=worse),
-        "large": Model.init(jax.random.key(0), dataclasses.replace(model.config, resolution=16)),
+        "large": model_of(dataclasses.replace(model.config, resolution=16)),
         "classifier": jax.jit(Model.init, static_argnums=1)(jax.random.key(1), CLASSIFIER),
-        "few": Model.init(jax.random.key(0), dataclasses.replace(model.config, label_dim=3)),
+        "few": model_of(dataclasses.replace(model.config, label_dim=3)),
     }
     for name, each in made.items():
         save(each, root / name)
@@ -52,7 +54,7 @@ def draw(models, name, out, *options):
 
 def expected(denoise):
     noise = normal(keys_of(np.arange(2))[:, NOISE], (8, 8, 1))
-    images = jax.jit(lambda n: sample(denoise, samplers.euler(timesteps.edm(2)), n))(noise)
+    images = by_rows.sampled(denoise, samplers.euler(timesteps.edm(2)), noise)
     return np.asarray(generation.to_uint8(images))[..., 0].astype(int)
 
 
@@ -65,11 +67,10 @@ def drawn(out, folder="."):
 def test_guided_images_are_those_of_the_library(models, tmp_path):
     (model, _), (guide, path) = models["dropped"], models["worse"]
     three = jax.nn.one_hot(np.array([3, 3]), 10)
-    free = guidance.classifier_free(model.denoiser(three), model.denoiser(), 3.0)
-    auto = guidance.autoguidance(model.denoiser(three), guide.denoiser(three), 3.0)
-    parts = guidance.classifier_free(
-        model.denoiser(three), model.denoiser(), 3.0, interval=(0.2, 9.0), rescale=0.7
-    )
+    cond, uncond = jax.jit(model.denoiser(three)), jax.jit(model.denoiser())
+    free = guidance.classifier_free(cond, uncond, 3.0)
+    auto = guidance.autoguidance(cond, jax.jit(guide.denoiser(three)), 3.0)
+    parts = guidance.classifier_free(cond, uncond, 3.0, interval=(0.2, 9.0), rescale=0.7)
     cases = {
         "free": (free, []),
         "two": (free, ["--guide=uncond", "--guidance-calls=two"]),
@@ -93,11 +94,12 @@ def test_a_classifier_guides(models, tmp_path):
     (model, _), (classifier, path) = models["dropped"], models["classifier"]
     log_prob = guidance.log_prob(classifier.classifier(), jax.nn.one_hot(np.array([3, 3]), 10))
     # What is added is not clipped.
-    clipped = guidance.clip(model.denoiser())
+    clipped = jax.jit(guidance.clip(model.denoiser()))
+    guided = jax.jit(guidance.classifier(clipped, log_prob, 9.0))
     words = ["--class=3", "--guidance=9", f"--classifier={path}", "--threshold=static"]
     assert draw(models, "dropped", tmp_path, *words) == 0
     seen = drawn(tmp_path, "class003")
-    assert np.abs(seen - expected(guidance.classifier(clipped, log_prob, 9.0))).max() <= 1
+    assert np.abs(seen - expected(guided)).max() <= 1
     assert np.abs(seen - expected(clipped)).max() > 2
     record = json.loads((tmp_path / "sample.json").read_text())
     assert len(record["guide"]) == 32 and record["guided_by"]["checkpoint"] == path
@@ -134,7 +136,7 @@ def test_a_folder_of_former_times_goes_on_without_guidance(models, tmp_path):
 def test_no_class_draws_without_a_label(models, tmp_path, capsys):
     out = tmp_path / "none"
     assert draw(models, "dropped", out, "--class=none", f"--trajectory={tmp_path}/p.png") == 0
-    assert np.abs(drawn(out) - expected(models["dropped"][0].denoiser())).max() <= 1
+    assert np.abs(drawn(out) - expected(jax.jit(models["dropped"][0].denoiser()))).max() <= 1
     assert archive.load(out).targets is None
     assert draw(models, "dropped", out) == 2  # these would be taken for random classes
     assert "the class None" in capsys.readouterr().err

@@ -2,14 +2,13 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
+from small_network import model_of
 
 from edm_jax import latents, samplers, timesteps
 from edm_jax.cli.main import main
 from edm_jax.data import archive
-from edm_jax.model import Model
 from edm_jax.networks import ddpmpp
 from edm_jax.weights import posterior_variance, save
 
@@ -59,9 +58,7 @@ def test_a_network_of_zeros_gives_the_number_that_it_must(tmp_path):
         resolution=8, channels=1, label_dim=10, model_channels=8, channel_mult=(1,),
         num_blocks=1, attn_resolutions=(), dropout=0.0,
     )  # fmt: skip
-    fresh = Model.init(jax.random.key(0), config)
-    zero = fresh.replace(params=jax.tree.map(lambda p: 0 * p, fresh.params))
-    save(zero, tmp_path / "zero")
+    save(model_of(config, scale=0.0), tmp_path / "zero")
     assert measure(tmp_path / "zero", tmp_path / "g.npz") == 0
     found = posterior_variance.load(tmp_path / "g.npz")
     rows = np.linspace(0, 1797, 40, endpoint=False).astype(int)
@@ -122,7 +119,7 @@ def test_bad_input_is_one_line_and_code_2(saved, tmp_path, options, message, cap
 
 def test_data_must_be_what_the_model_is_for(model, tmp_path, capsys):
     config = dataclasses.replace(model.config, label_dim=9)
-    save(Model.init(jax.random.key(0), config), tmp_path / "nine")
+    save(model_of(config), tmp_path / "nine")
     assert measure(tmp_path / "nine", tmp_path / "g.npz") == 2
     assert "--data must have 9 classes, as the model has, got 10" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from small_network import model_of
 
 import edm_jax
 from edm_jax import generation, schedules, timesteps
@@ -270,7 +271,7 @@ def test_any_solver_of_the_list_samples(saved, tmp_path, options):
 @pytest.mark.slow
 def test_a_learned_variance_of_a_conditional_model_samples(model, tmp_path):
     config = dataclasses.replace(model.config, learned_variance=True)
-    save(Model.init(jax.random.key(0), config), tmp_path / "learned")
+    save(model_of(config), tmp_path / "learned")
     words = ["--seeds=0-2", "--batch=2", "--solver=improved_ddpm"]
     assert command(str(tmp_path / "learned"), tmp_path / "out", *words) == 0
     assert len(list((tmp_path / "out").glob("0*.png"))) == 3

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
+from small_network import model_of
 
 from edm_jax.cli import made_with, sample_folder
 from edm_jax.cli.main import main
@@ -195,7 +196,7 @@ def test_the_folder_is_a_data_set(saved, model, tmp_path, capsys):
 @pytest.mark.slow
 def test_the_folder_of_a_model_without_labels_is_a_data_set(model, tmp_path):
     config = dataclasses.replace(model.config, label_dim=0)
-    save(Model.init(jax.random.key(0), config), tmp_path / "plain")
+    save(model_of(config), tmp_path / "plain")
     assert sample(tmp_path / "plain", tmp_path / "out") == 0
     found = archive.load(tmp_path / "out")
     assert len(found.images) == 2 and found.targets is None

@@ -46,7 +46,6 @@ def wanted(latent_model):
     return latents.raw(draw(latent_model, samplers.euler(timesteps.edm(3)), np.arange(3)))
 
 
-@pytest.mark.slow
 def test_latents_are_written_and_the_command_says_so(command, wanted, capsys):
     code, out = command()
     assert code == 0 and "latents, float32 [4, H, W]; --decoder makes" in capsys.readouterr().out

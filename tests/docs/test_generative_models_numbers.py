@@ -8,6 +8,7 @@ here: the absolute error in place of the square.
 import json
 import math
 
+import by_rows
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,6 @@ from edm_jax import (
     ideal,
     objectives,
     preconditioning,
-    sample,
     samplers,
     tables,
     timesteps,
@@ -130,7 +130,6 @@ def test_weightings(g):
         near(weight(jnp.asarray(g["sigma"])), g[f"weighting/{name}"])
 
 
-@pytest.mark.slow
 def test_noise_distributions(g):
     shares = np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in g["sampling/rand"]])
     near(objectives.log_normal(-1.2, 1.2).quantile(shares), g["sampling/EDMSampling"], 1e-13)
@@ -139,7 +138,6 @@ def test_noise_distributions(g):
     np.testing.assert_allclose(drawn, g["sampling/DiscreteSampling"], rtol=1e-7)
 
 
-@pytest.mark.slow
 def test_losses(g):
     network = lambda x, c: jnp.sin(1.3 * x + 0.01 * c[:, None, None, None])
     y, sigma, noise = (jnp.asarray(g[f"loss/{name}"]) for name in ("y", "sigma", "noise"))
@@ -202,7 +200,7 @@ def denoisers(g):
     def cond(x, sigma):
         return jnp.concatenate([d(x[i : i + 1], sigma) for i, d in enumerate(each)])
 
-    return cond, part()
+    return jax.jit(cond), jax.jit(part())
 
 
 def tableau(case, sigmas):
@@ -226,10 +224,9 @@ def row_noise(made, draws):
     takes = [np.any(made.start[:, -1])] + [np.any(row[:, -1]) for row in made.weights]
     noise = np.zeros((made.nfe + 1, *draws.shape[1:]))
     noise[np.flatnonzero(takes)] = draws[: sum(takes)]
-    return jnp.asarray(noise), sum(takes)
+    return noise, sum(takes)
 
 
-@pytest.mark.slow
 def test_samplers(g):
     cond, uncond = denoisers(g)
     for case in cases(g):
@@ -238,13 +235,13 @@ def test_samplers(g):
         assert made.nfe == case["nfe"], case
         scale = scales(case["guider"], case["guider_kwargs"], len(g["latents"]))
         denoise = cond if scale is None else guidance.classifier_free(cond, uncond, scale)
-        start = np.sqrt(1 + sigmas[0] ** 2) * g["latents"]
-        noise = {}
+        noise = np.sqrt(1 + sigmas[0] ** 2) * g["latents"] / made.start[0, 0]
+        given = None
         if made.stochastic:
             draws = g[f"noise/{case['name']}"]
-            noise["row_noise"], used = row_noise(made, draws)
+            given, used = row_noise(made, draws)
             # Its ancestral samplers draw at the last step too, and discard it.
             assert len(draws) - used == ("Ancestral" in case["sampler"]), case
-        drawn = sample(denoise, made, start=jnp.asarray(start), **noise)
+        drawn = by_rows.sampled(denoise, made, noise, given)
         close = 1e-6 if case["discretizer"] == "LegacyDDPMDiscretization" else 1e-13
         near(drawn, g[f"out/{case['name']}"], close, str(case))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_network import instead_of_unets
+from small_network import instead_of_unets, model_of
 
 import edm_jax
 from edm_jax import ideal, normal, objectives, sample_keys
@@ -29,11 +29,19 @@ def blocks(page):
 
 @pytest.fixture(scope="module")
 def model():
-    return jax.jit(Model.init, static_argnums=1)(sample_keys([0])[0], SMALL)
+    return model_of(SMALL)
+
+
+@pytest.fixture
+def small_model(monkeypatch):
+    """A model with a small network."""
+    instead_of_unets(monkeypatch)
+    return model_of(SMALL)
 
 
 @pytest.mark.slow
-def test_conditioning_guides(model, monkeypatch):
+def test_conditioning_guides(small_model, monkeypatch):
+    model = small_model
     monkeypatch.setattr(edm_jax, "load", lambda path: model)
     first, second, *_ = blocks("conditioning.md")
     names = {"edm_jax": edm_jax, "jnp": jnp, "guide": model}
@@ -60,11 +68,9 @@ def test_conditioning_draws_from_a_posterior():
 
 
 @pytest.mark.slow
-def test_restoring_draws_from_a_problem(monkeypatch):
-    instead_of_unets(monkeypatch)
-    model = jax.jit(Model.init, static_argnums=1)(sample_keys([0])[0], SMALL)
+def test_restoring_draws_from_a_problem(small_model):
     images = archive.load("digits").images[:2].astype(np.float32) / 127.5 - 1
-    names = {"model": model, "images": images}
+    names = {"model": small_model, "images": images}
     (code,) = blocks("restoring.md")
     exec(code, names)
     drawn = np.concatenate([part.images for part in names["parts"]])

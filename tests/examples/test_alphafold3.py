@@ -78,11 +78,11 @@ def test_the_sampler_is_the_published_loop_with_and_without_augmentation():
     with jax.enable_x64(True):
         noise = randomness.normal(randomness.sample_keys([7, 8]), (5, 3), dtype=jnp.float64)
         z, (directions, shift) = draws((5, 3)), placements()
-        plain = sample(denoise, tableau, noise, KEYS)
+        plain = jax.jit(lambda noise: sample(denoise, tableau, noise, KEYS))(noise)
         expected = literal(np.asarray(noise), z, lambda k, x: x)
         np.testing.assert_allclose(plain, expected, rtol=1e-13, atol=1e-14 * np.abs(expected).max())
         hook = EXAMPLE["moved_at_random"](jnp.asarray(MASK))
-        placed = sample(denoise, tableau, noise, KEYS, between=hook)
+        placed = jax.jit(lambda noise: sample(denoise, tableau, noise, KEYS, between=hook))(noise)
         augment = lambda k, x: moved(x, MASK, directions[k], shift[k])
         expected = literal(np.asarray(noise), z, augment)
         np.testing.assert_allclose(placed, expected, rtol=0, atol=1e-11)
@@ -91,7 +91,8 @@ def test_the_sampler_is_the_published_loop_with_and_without_augmentation():
 
 @pytest.mark.slow
 def test_rotations_are_uniform_rotations():
-    turns = np.asarray(EXAMPLE["rotations"](randomness.sample_keys(range(3000)), jnp.float32))
+    draw = jax.jit(lambda keys: EXAMPLE["rotations"](keys, jnp.float32))
+    turns = np.asarray(draw(randomness.sample_keys(range(3000))))
     np.testing.assert_allclose(
         turns @ turns.swapaxes(1, 2), np.tile(np.eye(3), (3000, 1, 1)), atol=1e-5
     )
@@ -102,7 +103,8 @@ def test_rotations_are_uniform_rotations():
 
 @pytest.mark.slow
 def test_atoms_are_drawn_in_float32_each_from_its_key():
-    atoms = EXAMPLE["sample_atoms"](denoise, jnp.asarray(MASK, jnp.float32), KEYS, steps=8)
+    draw = jax.jit(lambda mask: EXAMPLE["sample_atoms"](denoise, mask, KEYS, steps=8))
+    atoms = draw(np.float32(MASK))
     assert atoms.shape == (2, 5, 3) and atoms.dtype == jnp.float32
     assert np.isfinite(atoms).all() and not np.allclose(atoms[0], atoms[1], atol=1.0)
 

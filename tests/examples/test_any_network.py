@@ -25,9 +25,15 @@ def test_every_transformation_gives_the_same_numbers(name):
     near = lambda got: np.testing.assert_allclose(got, plain, rtol=0, atol=2e-5)
     scaled = jax.jit(lambda n, scale: example.draw(network, n, scale))
     near(scaled(NOISE, 2.0))
-    near(jax.vmap(lambda n: example.draw(network, n))(NOISE.reshape(4, 4, 2)).reshape(16, 2))
     assert jax.device_count() == 8
-    near(example.over_devices(network, NOISE))
+
+    @jax.jit
+    def others(noise):
+        by_fours = jax.vmap(lambda n: example.draw(network, n))(noise.reshape(4, 4, 2))
+        return by_fours.reshape(16, 2), example.over_devices(network, noise)
+
+    for got in others(NOISE):
+        near(got)
     slope = jax.jit(jax.grad(lambda scale: example.draw(network, NOISE, scale).sum()))(2.0)
     step = 1e-2
     difference = (scaled(NOISE, 2.0 + step) - scaled(NOISE, 2.0 - step)).sum() / (2 * step)

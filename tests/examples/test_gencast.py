@@ -54,13 +54,15 @@ def test_the_sampler_is_the_published_loop_on_a_tree_of_fields():
         like = {name: jnp.zeros(shape) for name, shape in LIKE.items()}
         draw = jax.jit(lambda keys: EXAMPLE["sphere_noise"](keys, like))
         noise = draw(randomness.sample_keys([7, 8]))
-        result = sample(denoise, tableau, noise, KEYS, draw=EXAMPLE["sphere_noise"])
+        drawn = lambda noise: sample(denoise, tableau, noise, KEYS, draw=EXAMPLE["sphere_noise"])
+        result = jax.jit(drawn)(noise)
         # Two rows a step, and the draw for the start is that of the first step.
         expected, calls = literal(noise, lambda i: draw(randomness.fold_in(KEYS, 2 * i)))
         assert tableau.nfe == calls == 39
         for name in LIKE:
             np.testing.assert_allclose(result[name], expected[name], rtol=0, atol=1e-12)
-        plain = sample(denoise, EXAMPLE["sampler"](samplers.Churn()), noise)
+        without = EXAMPLE["sampler"](samplers.Churn())
+        plain = jax.jit(lambda noise: sample(denoise, without, noise))(noise)
         expected, _ = literal(noise, lambda i: jax.tree.map(jnp.zeros_like, noise), s_churn=0.0)
         for name in LIKE:
             np.testing.assert_allclose(plain[name], expected[name], rtol=0, atol=1e-12)
@@ -88,19 +90,20 @@ def test_the_noise_is_isotropic_and_of_variance_1_at_every_latitude():
 def test_drawn_noise_has_the_variance_of_the_sphere():
     keys = randomness.sample_keys(range(400))
     like = {"levels": jnp.zeros((400, 4, 7, 12)), "surface": jnp.zeros((400, 7, 12))}
-    drawn = EXAMPLE["sphere_noise"](keys, like)
+    drawn = jax.jit(lambda keys: EXAMPLE["sphere_noise"](keys, like))(keys)
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, like)
     np.testing.assert_allclose(np.var(drawn["levels"], axis=(0, 1)), 1.0, atol=0.15)
     together = np.mean(drawn["levels"] * drawn["surface"][:, None], axis=(0, 1))
     np.testing.assert_allclose(together, 0.0, atol=0.15)
-    alone = EXAMPLE["sphere_noise"](keys[5:6], jax.tree.map(lambda a: a[:1], like))
+    single = jax.tree.map(lambda a: a[:1], like)
+    alone = jax.jit(lambda keys: EXAMPLE["sphere_noise"](keys, single))(keys[5:6])
     np.testing.assert_allclose(alone["levels"][0], drawn["levels"][5], atol=1e-5)
 
 
 @pytest.mark.slow
 def test_a_forecast_and_what_the_command_prints(capsys):
     like = {name: jnp.zeros(shape) for name, shape in LIKE.items()}
-    drawn = EXAMPLE["forecast"](denoise, like, KEYS)
+    drawn = jax.jit(lambda keys: EXAMPLE["forecast"](denoise, like, keys))(KEYS)
     assert jax.tree.map(jnp.shape, drawn) == LIKE
     assert all(np.isfinite(field).all() for field in drawn.values())
     runpy.run_path(str(FILE), run_name="__main__")

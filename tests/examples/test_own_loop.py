@@ -28,20 +28,6 @@ def read(name):
     return runpy.run_path(str(ROOT / "examples" / f"{name}.py"))
 
 
-@pytest.mark.slow
-def test_the_loop_learns_the_moons():
-    example = read("own_loop")
-    denoise, losses = example["train"](400)
-    # The best constant answer has a loss of about 1; a network that learns goes below.
-    assert losses[-50:].mean() < 0.95 * losses[:20].mean()
-    # At a low level a point of the data stays where it is; far outside it is drawn back.
-    moons = np.asarray(example["two_moons"](jax.random.key(5), 200))
-    near = np.asarray(denoise(moons, np.float32(0.01)))
-    assert np.abs(near - moons).max() < 0.05
-    far = np.asarray(denoise(4 * moons, np.float32(10.0)))
-    assert np.linalg.norm(far, axis=1).mean() < 0.5 * np.linalg.norm(4 * moons, axis=1).mean()
-
-
 def from_linen(example, layers):
     """Lets the example of another library start from linen's first parameters."""
     train, made = example["train"], example["MLP"]
@@ -61,28 +47,50 @@ def from_linen(example, layers):
 
 
 @pytest.mark.slow
-def test_the_three_libraries_learn_the_same():
-    linen_example, nnx_example, equinox_example = map(read, EXAMPLES)
-    params = linen_example["MLP"]().init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))[
-        "params"
-    ]
-    layers = [params[f"Dense_{i}"] for i in range(4)]
-    denoise, losses = linen_example["train"](100)
+def test_the_three_libraries_learn_the_same_moons_and_draw_them(tmp_path, monkeypatch, capsys):
+    import moons
+
+    seen, layers = [], []
+
+    def train(steps):
+        """What the example at hand has learned after those steps."""
+        seen.append(from_linen(example, layers)(steps) if layers else example["train"](steps))
+        return seen[-1]
+
+    for name in EXAMPLES:
+        example, picture = read(name), tmp_path / f"{name}.png"
+        monkeypatch.setattr(sys, "argv", [name, str(picture), "--steps", "160"])
+        moons.main(train, name)
+        assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert "loss:" in capsys.readouterr().out
+        if not layers:
+            inputs = jnp.zeros((1, 2)), jnp.zeros(1)
+            params = jax.jit(example["MLP"]().init)(jax.random.key(0), *inputs)["params"]
+            layers += [params[f"Dense_{i}"] for i in range(4)]
+            two_moons = example["two_moons"](jax.random.key(5), 200)
+    (denoise, losses), *others = seen
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
-    for example in (nnx_example, equinox_example):
-        other, found = from_linen(example, layers)(100)
+    for other, found in others:
         np.testing.assert_allclose(found, losses, rtol=2e-5)
         np.testing.assert_allclose(other(x, 0.3), denoise(x, 0.3), atol=2e-4)
+    # The best constant answer has a loss of about 1; a network that learns goes below.
+    assert losses[-50:].mean() < 0.95 * losses[:20].mean()
+    # At a low level a point of the data stays where it is; far outside it is drawn back.
+    points = np.asarray(two_moons)
+    near = np.asarray(denoise(points, np.float32(0.01)))
+    assert np.abs(near - points).max() < 0.05
+    far = np.asarray(denoise(4 * points, np.float32(10.0)))
+    assert np.linalg.norm(far, axis=1).mean() < 0.5 * np.linalg.norm(4 * points, axis=1).mean()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_command_draws(name, tmp_path, monkeypatch, capsys):
-    picture = tmp_path / "moons.png"
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", str(picture), "--steps", "20"])
-    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
-    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert "loss:" in capsys.readouterr().out
+def test_the_command_trains_and_draws(name, monkeypatch):
+    import moons
+
+    asked = []
+    monkeypatch.setattr(moons, "main", lambda train, about: asked.append((train, about)))
+    example = runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    assert asked == [(example["train"], example["__doc__"])]
 
 
 def test_the_page_names_what_there_is():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_network import model_of
 
 from edm_jax.generation import guided_by_classifier
 from edm_jax.model import Model
@@ -26,11 +27,9 @@ def shaped(config, **changes):
 
 
 @pytest.mark.slow
-def test_it_is_the_rule():
-    model, classifier = (
-        jax.jit(Model.init, static_argnums=1)(jax.random.key(1), config)
-        for config in (MODEL, CLASSIFIER)
-    )
+def test_it_is_the_rule(small_networks):
+    model = model_of(MODEL)
+    classifier = jax.jit(Model.init, static_argnums=1)(jax.random.key(1), CLASSIFIER)
     x = jax.random.normal(jax.random.key(2), (2, 8, 8, 1))
     labels = jnp.eye(3)[:2]
 

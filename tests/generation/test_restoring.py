@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_network import SmallNetwork
 
 from edm_jax import ddpmpp, generation, inverse, samplers, timesteps
 from edm_jax.generation import Problem
@@ -17,8 +18,12 @@ METHODS = {"mmps": {}, "pigdm": {"prior_variance": 0.25}}
 @pytest.fixture(scope="module")
 def model(small_networks):
     """A zero network under EDM's preconditioner is the ideal denoiser of N(0, 0.5^2)."""
-    model = Model.init(jax.random.key(0), ddpmpp(resolution=8, channels=1, dropout=0.0))
-    return model.replace(params=jax.tree.map(jnp.zeros_like, model.params))
+    config = ddpmpp(resolution=8, channels=1, dropout=0.0)
+    network = SmallNetwork(width=4)
+    inputs = np.zeros((1, *SHAPE), np.float32), np.zeros(1, np.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
+    zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    return Model.build(config, zeros).replace(network=network)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def assert_same_run(found, wanted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, devices", [("pmap", 2), ("jit", 4), ("pmap", 8)])
+@pytest.mark.parametrize("name, devices", [("jit", 4), ("pmap", 8)])
 def test_the_number_of_devices_does_not_matter(alone, name, devices):
     assert_same_run(same_steps.three_steps(engines.engine(name, devices=devices)), alone)
 
@@ -52,7 +52,6 @@ def test_the_number_of_processes_does_not_matter(alone, tmp_path):
     for child in children:
         said = child.communicate(timeout=300)[1].decode()
         assert child.returncode == 0, said[-2000:]
-    with np.load(out) as arrays:
-        for name in ("jit", "pmap"):
-            found = {k.split("/")[1]: arrays[k] for k in arrays.files if k.startswith(f"{name}/")}
-            assert_same_run(found, alone)
+    # The engine pmap in two processes: test_commands.py.
+    with np.load(out) as found:
+        assert_same_run(dict(found), alone)

@@ -1,18 +1,45 @@
 """The network that the reference's optimizer steps begin with, and what they end with."""
 
+import dataclasses
 import json
+from collections.abc import Callable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from edm_jax.model import Model, init_params
 from edm_jax.networks import ddpmpp
 from edm_jax.weights.official import names
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Raveled:
+    """A network whose parameters are one vector, of which a step's program is the smaller.
+
+    Attributes:
+      network: a flax module.
+      tree: the vector -> the module's parameters.
+    """
+
+    network: Any
+    tree: Callable[[jax.Array], Any]
+
+    def apply(self, variables, *arguments, **options):
+        """As the module's, of the vector."""
+        tree = self.tree(variables["params"])
+        return self.network.apply({"params": tree}, *arguments, **options)
+
+
+def raveled(model):
+    """The model without parameters, its network `Raveled`, and its parameters as one vector."""
+    vector, tree = ravel_pytree(jax.tree.map(np.float32, model.params))
+    return model.replace(network=Raveled(model.network, tree), params=None), vector
+
+
 def network(golden):
-    """The model without parameters, and the parameters, of ddpmpp_edm_cond_augment.npz."""
+    """The `raveled` model of ddpmpp_edm_cond_augment.npz, and its parameters."""
     weights = golden("ddpmpp_edm_cond_augment.npz")
     net = json.loads(str(weights["config"]))
     config = ddpmpp(
@@ -27,8 +54,7 @@ def network(golden):
         if k.startswith("weights/")
     }
     like = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-    params = names.params_from_state_dict(tensors, like)
-    return Model.build(config, None), jax.tree.map(jnp.asarray, params)
+    return raveled(Model.build(config, names.params_from_state_dict(tensors, like)))
 
 
 def compare(tree, wanted, atol=2e-6):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from etils import epath
 from etils.epath import backend, gpath
+from small_network import model_of
 from tiny_run import tiny
 
 from edm_jax import load
 from edm_jax.cli.main import main
-from edm_jax.model import Model
 from edm_jax.networks import ddpmpp
 from edm_jax.runtime import files, pictures
 from edm_jax.training import metrics, posthoc
@@ -78,7 +78,7 @@ def test_every_file_beside_the_checkpoints_goes_to_the_bucket(bucket):
         resolution=8, channels=1, model_channels=8, channel_mult=(1,), num_blocks=1,
         attn_resolutions=(), dropout=0.0,
     )  # fmt: skip
-    model = Model.init(jax.random.key(0), config)
+    model = model_of(config)
     posthoc.save(model, folder, "power-0.100", 4)
     assert {str(p.relative_to(bucket)) for p in bucket.rglob("*") if p.is_file()} == {
         "run/stats.jsonl",

@@ -2,6 +2,7 @@
 
 import json
 
+import by_rows
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +45,7 @@ def test_eight_steps_of_the_reference(golden):
             prepared=lambda batch, keys: (batch["data"], batch["conditions"]),
         )
     )
-    now = state.create(params, objective, radam)
+    now = jax.jit(lambda params: state.create(params, objective, radam))(params)
     for i, stage in enumerate(settings["stages"]):
         now = now.replace(objective=State(kept=Stage(jnp.int32(stage), jnp.int32(0))))
         row = lambda *names: {n: np.asarray(given[n][i], np.float32) for n in names}
@@ -60,7 +61,8 @@ def test_eight_steps_of_the_reference(golden):
         assert now.objective.kept.images == 6
     compared = 0
     for kind, tree in (("params", now.params), ("ema", now.ema)):
-        compared += reference_steps.compare(tree, dict(zip(given["names"], given[kind])))
+        known = dict(zip(given["names"], given[kind]))
+        compared += reference_steps.compare(model.network.tree(tree), known)
     assert compared > 150
 
 
@@ -68,23 +70,22 @@ def test_eight_steps_of_the_reference(golden):
 def test_samples_of_the_reference_s_network(golden):
     """In one to three calls, by the coefficients that the reference draws with."""
     reference, (model, params) = golden("few_steps.npz"), reference_steps.network(golden)
-    row = preconditioning.consistency(sigma_min=0.003, noise_scale=0.25)
-    model = model.replace(preconditioner=row, params=params)
     given = {k.removeprefix("ect/network/"): v for k, v in reference.items()}
     single = lambda name: jnp.asarray(given[name], jnp.float32)
-    denoise = jax.jit(lambda model, x, sigma: model.denoiser(single("class_labels"))(x, sigma))
+    network = jax.jit(model.replace(params=params).prediction(single("class_labels")))
+    from_3 = preconditioning.consistency(sigma_min=0.003, noise_scale=0.25)
 
     def close(found, wanted):
         norm = lambda image: np.sqrt(np.square(np.asarray(image, np.float64)).sum((1, 2, 3)))
         assert (norm(found - wanted) / norm(wanted)).max() < 1e-5
 
-    for kind, each in (("eval", model), ("train", model.replace(preconditioner=MAPS_TO_0))):
-        close(denoise(each, single("x"), single("sigma")), given[f"denoised_{kind}"])
+    for kind, row in (("eval", from_3), ("train", MAPS_TO_0)):
+        found = preconditioning.denoiser(network, row)(single("x"), single("sigma"))
+        close(found, given[f"denoised_{kind}"])
+    denoise, latents = preconditioning.denoiser(network, from_3), single("latents")
     for case in json.loads(str(reference["ect/sample_cases"])):
         if case["net"] == "network":
             tableau = samplers.consistency([*case["sigmas"], 0.0], sigma_min=0.0)
-            latents, steps = single("latents"), single("noise")[: tableau.nfe - 1]
-            noise = jnp.concatenate([latents[None], steps, 0 * latents[None]])
-            call = lambda x, sigma: denoise(model, x, sigma)
-            found = samplers.sample(call, tableau, latents, row_noise=noise)
-            close(found, given[case["name"]])
+            noise = np.stack([0 * latents, *single("noise")[: tableau.nfe - 1], 0 * latents])
+            call = lambda x, sigma: denoise(x, np.full(3, sigma, np.float32))
+            close(by_rows.sampled(call, tableau, latents, noise), given[case["name"]])

@@ -23,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
+from small_network import model_of
 from tiny_run import tiny
 
 import edm_jax
@@ -30,7 +31,6 @@ from edm_jax import samplers, timesteps
 from edm_jax.cli import plot_loss
 from edm_jax.cli.main import main
 from edm_jax.data import archive
-from edm_jax.model import Model
 from edm_jax.networks import ddpmpp
 from edm_jax.runtime import files
 from edm_jax.training import bins, loop, metrics, posthoc, warm_start
@@ -327,7 +327,7 @@ def test_settings_that_cannot_be_are_named(tmp_path, changes, message):
 @pytest.mark.parametrize("name", ["edm", "consistency"])
 def test_the_grids_of_a_run_are_drawn_by_the_sampler_of_its_model(name, monkeypatch):
     config = dataclasses.replace(tiny().model, resolution=8, channels=1, preconditioner=name)
-    model = Model.init(jax.random.key(0), config)
+    model = model_of(config)
     made = []
 
     def generate(model, sampler, seeds, **_):

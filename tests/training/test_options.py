@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_network import SmallNetwork
+from small_network import SmallNetwork, model_of
 
 import edm_jax
 from edm_jax import objectives, preconditioning
-from edm_jax.model import Model, init_params
+from edm_jax.model import Model
 from edm_jax.networks import ddpmpp
 from edm_jax.runtime import engines, processes
 from edm_jax.training import averages, bins, optimizer, state, warm_start
@@ -92,7 +92,7 @@ def test_half_precision_and_loss_scaling_change_the_gradient_little():
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
 
     def first_moment(scale, dtype):
-        network = SmallNetwork(width=16, dropout=0.0, block=True, dtype=dtype)
+        network = SmallNetwork(width=16, dropout=0.0, dtype=dtype)
         model = Model(None, network, preconditioning.edm(), TINY)
         objective = objectives.build("edm", model)
         average = averages.Averages(averages.by_halflife(16, 50.0))
@@ -102,7 +102,7 @@ def test_half_precision_and_loss_scaling_change_the_gradient_little():
         flat = np.concatenate([np.ravel(a) for a in jax.tree.leaves(now.opt_state[1].mu)])
         return flat, float(numbers["loss"])
 
-    # bfloat16 is configs/imagenet64.py's, in tests/configs.
+    # Networks in bfloat16: tests/networks/test_precision.py.
     exact, loss = first_moment(1.0, jnp.float32)
     half, half_loss = first_moment(64.0, jnp.float16)
     assert half_loss == pytest.approx(loss, rel=0.01)
@@ -113,15 +113,12 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.slow
 def test_what_does_not_fit_stays_fresh(tmp_path):
     wide = dataclasses.replace(TINY, label_dim=3)
-    params = jax.jit(lambda: init_params(jax.random.key(7), wide))()
-    save(Model.build(wide, params), tmp_path / "model")
+    save(model_of(wide, seed=7), tmp_path / "model")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     objective = objectives.build("edm", Model.build(TINY, None))
-    make = lambda: state.create(init_params(jax.random.key(1), TINY), objective, adam)
-    fresh = jax.jit(make)()
+    fresh = jax.jit(lambda params: state.create(params, objective, adam))(model_of(TINY).params)
     found, note = warm_start.start_from(fresh, str(tmp_path / "model"))
     assert "fresh: map_label/kernel" in note and "unused there: map_label/kernel" in note
     same(found.params["map_label"]["kernel"], fresh.params["map_label"]["kernel"])
@@ -130,11 +127,10 @@ def test_what_does_not_fit_stays_fresh(tmp_path):
     same(found.ema["map_layer0"], given["map_layer0"])
 
 
-@pytest.mark.slow
 def test_noise_levels_fall_into_their_bins():
-    centers = bins.centers()
-    found = bins.by_sigma(jnp.asarray(centers, jnp.float32), jnp.arange(24.0))
+    centers, by_sigma = bins.centers(), jax.jit(bins.by_sigma)
+    found = by_sigma(jnp.asarray(centers, jnp.float32), jnp.arange(24.0))
     np.testing.assert_array_equal(found[bins.COUNTS], 1)
     np.testing.assert_array_equal(found[bins.SUMS], np.arange(24))
-    ends = bins.by_sigma(jnp.array([1e-9, 2e4]), jnp.ones(2))
+    ends = by_sigma(jnp.array([1e-9, 2e4]), jnp.ones(2))
     assert ends[bins.COUNTS][0] == ends[bins.COUNTS][-1] == 1

@@ -51,6 +51,11 @@ def batch_of(step):
     return {"y": np.random.default_rng(step).integers(1, 9, ROWS).astype(np.float32)}
 
 
+@jax.jit
+def keys_of(step):
+    return jax.random.key_data(example_keys(KEY, step, ROWS))
+
+
 def expected(steps):
     """w, u, the averages and the metrics of each step."""
     w, u, found = 2.0, 0.5, []
@@ -79,7 +84,6 @@ def expected(steps):
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "devices, options",
     [(1, {}), (1, {"rounds": 2, "shards": 2}), (1, {"rounds": 4, "unroll": True}),
@@ -106,13 +110,12 @@ def test_three_steps(devices, options):
         here = lambda now, batch: jax.tree.map(lambda a: a[0], run(now, spread(batch), KEY))
     else:
         here = lambda now, batch: step(now, batch, KEY)
+    here = jax.jit(here)
     now = state.create({"w": jnp.float32(2.0)}, LINEAR, optimizer, averages=kept.further)
     for t, (w, u, main, further, each, metrics) in enumerate(expected(3)):
         now, numbers = here(now, batch_of(t))
         keys, noted = now.objective.kept
-        np.testing.assert_array_equal(
-            keys, jax.random.key_data(example_keys(KEY, jnp.int32(t), ROWS))
-        )
+        np.testing.assert_array_equal(keys, keys_of(jnp.int32(t)))
         close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
         close(noted, each)
         close(now.params["w"], w)
@@ -141,5 +144,5 @@ def test_the_whole_batch_is_scored_at_once_unless_told_otherwise():
         step = make_train_step(
             Line(params=None), objective, optimizer, kept, prepared=prepared, **options
         )
-        step(now, batch_of(0), KEY)
+        jax.eval_shape(step, now, batch_of(0), KEY)
     assert set(shapes[:1]) == {(8,)} and set(shapes[1:]) == {(2,)}

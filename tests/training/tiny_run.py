@@ -1,6 +1,6 @@
 """A run of twelve steps, whose program every test of whole runs shares.
 
-They train the small network of tests/small_network.py; U-Nets are trained in tests/configs.
+They train the small network of tests/small_network.py.
 """
 
 from edm_jax.networks import ddpmpp
