@@ -58,7 +58,8 @@ def fast_in_loops(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def fast(*args: P.args, **kwargs: P.kwargs) -> T:
-        if jax.config.jax_disable_jit:  # to look at values
+        config: Any = jax.config
+        if config.jax_disable_jit:  # to look at the values on their way
             return function(*args, **kwargs)
         program, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
         run = _run if _has_slow(program.jaxpr) else _as_it_is
