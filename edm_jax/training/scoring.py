@@ -10,6 +10,7 @@ from edm_jax.checks import one_of
 from edm_jax.evaluation import likelihoods, references, scores
 from edm_jax.generation.fitting import load_fitting
 from edm_jax.model import Model
+from edm_jax.runtime import processes
 from edm_jax.training.config import Config
 
 _BATCH = 64
@@ -98,6 +99,8 @@ class _HeldOut:
         if count > known:
             raise ValueError(f"eval_data_images must be at most {known}, got {count}")
         self._chosen = references.evenly_spread(known, count)
+        # No more than a device's share, since the last batch is padded.
+        self._batch = min(_BATCH, -(-count // processes.local_device_count()))
 
     def __call__(self, model: Model) -> dict[str, float]:
         def rows(indices: np.ndarray) -> tuple[Any, Any]:
@@ -105,7 +108,8 @@ class _HeldOut:
             return self._data.images[indices], labels
 
         settings = likelihoods.Settings()
-        parts = list(likelihoods.batches(model, settings, rows, self._chosen, batch_size=_BATCH))
+        chosen, size = self._chosen, self._batch
+        parts = list(likelihoods.batches(model, settings, rows, chosen, batch_size=size))
         if not all(part.finite.all() for part in parts):
             return {}
         flow, elbo = (
