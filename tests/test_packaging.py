@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import edm_jax
+
 ROOT = pathlib.Path(__file__).parents[1]
 FOUND = """
 from edm_jax.cli.train import SHIPPED, parse
@@ -23,6 +25,10 @@ def installed(tmp_path_factory):
     words = f"setup.py -q egg_info --egg-base {folder} build_py --build-lib {folder}/lib"
     subprocess.run([sys.executable, *words.split()], cwd=ROOT, check=True, capture_output=True)
     return folder / "lib"
+
+
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {edm_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 @pytest.mark.processes

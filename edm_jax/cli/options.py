@@ -50,9 +50,8 @@ def add_task(
     """
     about = "; ".join(f"{name}: {text}" for name, text in tasks.items())
     group = parser.add_argument_group("tasks", about)
-    group.add_argument(
-        "--task", choices=tasks, default=default, help="of those above (edit: redraw)"
-    )
+    text = f"of those above ({default})" if default else "of those above"
+    group.add_argument("--task", choices=tasks, default=default, help=text)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
