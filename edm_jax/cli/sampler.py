@@ -75,7 +75,7 @@ def load_model(checkpoint: str, ema: str | None = None) -> tuple[Model, int | No
         with naming(path):
             return posthoc.reconstruct(str(run), width, step=step)[0], step
     # Orbax takes seconds to import.
-    from edm_jax.weights.checkpoint import newest_step, restore_model
+    from edm_jax.weights.runs import newest_step, restore_model
 
     step = newest_step(run) if step is None else step  # another may come while this one is read
     return restore_model(run, step=step, ema=ema or None), step

@@ -25,7 +25,7 @@ from edm_jax.weights.official.nvidia import model_from_weights, weights_of_model
 from edm_jax.weights.safetensors import read_safetensors, write_safetensors
 
 CONFIG, WEIGHTS, SUFFIX = "config.json", "weights.safetensors", ".safetensors"
-CHECKPOINTS = "checkpoints"  # what a training run's folder has instead, see `weights.checkpoint`
+CHECKPOINTS = "checkpoints"  # what a training run's folder has instead, see `weights.runs`
 _FORMAT = "edm_jax model"
 _VERSION = 1
 

@@ -14,6 +14,7 @@ from edm_jax.weights.official import (
     adm_classifier,
     guided_diffusion,
     nvidia,
+    nvidia_objects,
     state_dicts,
     torch_tensors,
 )
@@ -94,19 +95,19 @@ def _in_words(sight: Sight) -> str:
 
 def _official(path: epath.Path) -> Model:
     data = path.read_bytes()
-    file = torch_tensors.read_any(data, nvidia.ALLOWED)
+    file = torch_tensors.read_any(data, nvidia_objects.ALLOWED)
     if guided_diffusion.recognises(file.value):
         return guided_diffusion.from_published(state_dicts.weights_of(file))
     if adm_classifier.recognises(file.value):
         return adm_classifier.from_published(state_dicts.weights_of(file))
-    return nvidia.from_state_dict(*nvidia.network_of(file))
+    return nvidia.from_state_dict(*nvidia_objects.network_of(file))
 
 
 def _run(workdir: epath.Path, step: int | None = None) -> Model:
-    from edm_jax.weights import checkpoint  # orbax takes seconds to import: only when needed
+    from edm_jax.weights import runs  # orbax takes seconds to import: only when needed
 
     try:
-        return checkpoint.restore_model(workdir, step=step)
+        return runs.restore_model(workdir, step=step)
     except (OSError, ValueError, KeyError) as error:
         message = " ".join(str(error).split())
         prefix = "" if message.startswith(str(workdir)) else f"{workdir}: "

@@ -20,7 +20,8 @@ from tiny_run import tiny
 import edm_jax
 from edm_jax.cli.main import main
 from edm_jax.training import loop, metrics, posthoc
-from edm_jax.weights.checkpoint import Checkpoints, restore_model
+from edm_jax.weights.checkpoint import Checkpoints
+from edm_jax.weights.runs import restore_model
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 

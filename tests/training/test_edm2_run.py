@@ -13,7 +13,7 @@ import edm_jax
 from edm_jax.networks import edm2
 from edm_jax.training import loop, metrics, posthoc
 from edm_jax.training.config import Config, DataConfig, LossConfig, check
-from edm_jax.weights.checkpoint import restore_model
+from edm_jax.weights.runs import restore_model
 
 NETWORK = edm2(
     resolution=0, channels=0, model_channels=8, channel_mult=(1,), num_blocks=1,

@@ -35,7 +35,8 @@ from edm_jax.networks import ddpmpp
 from edm_jax.runtime import files
 from edm_jax.training import bins, loop, metrics, posthoc, warm_start
 from edm_jax.training.config import DataConfig, LossConfig
-from edm_jax.weights.checkpoint import Checkpoints, restore_model
+from edm_jax.weights.checkpoint import Checkpoints
+from edm_jax.weights.runs import restore_model
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("small_networks")

@@ -15,7 +15,7 @@ from etils import epath
 from edm_jax.cli import main as command
 from edm_jax.model import Model, init_params
 from edm_jax.networks import ddpmpp
-from edm_jax.weights import checkpoint, directory, load, save
+from edm_jax.weights import checkpoint, directory, load, runs, save
 from edm_jax.weights.errors import WeightsError
 from edm_jax.weights.official.nvidia import to_state_dict
 from edm_jax.weights.safetensors import read_safetensors, write_safetensors
@@ -211,9 +211,9 @@ def test_a_training_run_is_found_from_any_of_its_folders(tmp_path, model, monkey
     monkeypatch.chdir(run / "checkpoints" / "3")
     same(load("../12/"), newest)
     with pytest.raises(FileNotFoundError, match=r"checkpoint of step 4 \(complete: 3, 12\)"):
-        checkpoint.restore_model(run, step=4)
+        runs.restore_model(run, step=4)
     with pytest.raises(ValueError, match=r"ema must be one of .*\(it has none\), got 'wide'"):
-        checkpoint.restore_model(run, ema="wide")
+        runs.restore_model(run, ema="wide")
 
 
 def test_a_url_whose_package_is_missing(monkeypatch):
