@@ -118,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         print(out / GRID if pictured else about_latents(out))
         if "error" in record:
-            print(f"root mean square error {np.mean(record['error']):.4f} of data in [-1, 1]")
+            scale = "latents of deviation 0.5" if model.config.latents else "data in [-1, 1]"
+            print(f"root mean square error {np.mean(record['error']):.4f} of {scale}")
     return 0
 
 

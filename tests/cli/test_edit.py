@@ -111,7 +111,9 @@ def test_latents(saved_latent_model, latent_model, latent_data, tmp_path, capsys
     monkeypatch.syspath_prepend(str(tmp_path))
     given = [f"--data={folder}", "--task=reconstruct", "--decoder=gray_of:decode"]
     assert edit(saved_latent_model, tmp_path / "b", *given) == 0
-    assert "grid.png" in capsys.readouterr().out and not list((tmp_path / "b").glob("*.npy"))
+    said = capsys.readouterr().out
+    assert "grid.png" in said and "of latents of deviation 0.5" in said
+    assert not list((tmp_path / "b").glob("*.npy"))
     shown = np.clip(moments[0, ..., :1] / 20 + 0.5, 0, 1) * 255
     assert np.abs(pixels(tmp_path / "b", 0, 0) - shown).max() < 1.01
 
