@@ -240,8 +240,12 @@ def draw(path: str, tables: dict[str, dict[str, list[tuple[int, float]]]]) -> No
     """Time and memory against size."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    for axes, (name, columns) in zip(figure.subplots(2, 3).flat, tables.items()):
+    across, down = min(3, len(tables)), -(-len(tables) // 3)
+    figure = Figure(figsize=(4 * across, 3.5 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).flat
+    for axes in grid[len(tables) :]:
+        axes.set_axis_off()
+    for axes, (name, columns) in zip(grid, tables.items()):
         for column, points in columns.items():
             style = "--" if "MiB" in column else "-"
             axes.plot(*zip(*points), style, marker=".", label=column)
@@ -272,7 +276,7 @@ def main() -> None:
         devices(report, args.config, args.classes, counts)
         return
     tables = {n: grow(report, n, args.small) for n in TABLES if n in args.only}
-    if args.out:
+    if args.out and tables:
         draw(args.out, tables)
     if "devices" in args.only:  # in a process of its own, for those devices
         words = [w for w in sys.argv[1:] if w == "--small"] + ["--config", args.config]
