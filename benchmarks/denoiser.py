@@ -3,9 +3,9 @@
     python benchmarks/denoiser.py [--small] [--networks ddpmpp ncsnpp adm edm2]
         [--types float32 bfloat16] [--batches 1 8]
 
-One table: the networks of the paper's runs and of EDM2 (size S), each beside every convolution and
-matrix product in it, a program of its own each, and beside the matrix-product ceiling of the device
-(2048³, the same type).
+One table: the networks of the paper's runs and of EDM2 (size S), each beside a program of the
+convolutions and matrix products in it and nothing else, and beside the matrix-product ceiling of
+the device (2048³, the same type).
   ratio      the operations alone / the network: 1 is a network that costs nothing else
   of ceiling the network's operations a second over the ceiling's
   GFLOP      of those operations, counted from their shapes (products with padding are left out)
@@ -83,24 +83,20 @@ def flop(equation: Any) -> float:
     return 2.0 * batch * features * kernel.shape[numbers.rhs_spec[1]] * pairs_of_pixels
 
 
-def bare(equations: list[Any]) -> Callable[[], None]:
-    """Runs each operation on random numbers, as often as the network does."""
-    rng, programs, calls = np.random.default_rng(pairs.SEEDS["inputs"]), {}, []
+def bare(equations: list[Any]) -> Callable[[], list[jax.Array]]:
+    """One program of all the operations, of random numbers; each second operand is its own."""
+    rng, firsts, operands = np.random.default_rng(pairs.SEEDS["inputs"]), {}, []
     for equation in equations:
-        shapes = [(v.aval.shape, v.aval.dtype) for v in equation.invars]
-        key = str((equation.primitive.name, shapes, equation.params))
-        if key not in programs:
-            draw = lambda shape, dtype: jnp.asarray(rng.standard_normal(shape, np.float32), dtype)
-            inputs = [draw(*each) for each in shapes]
-            run = jax.jit(lambda *a, e=equation: e.primitive.bind(*a, **e.params))
-            programs[key] = (run, inputs)
-        calls.append(programs[key])
-
-    def run_all():
-        for run, inputs in calls:
-            jax.block_until_ready(run(*inputs))
-
-    return run_all
+        first, second = (
+            jnp.asarray(rng.standard_normal(v.aval.shape, np.float32), v.aval.dtype)
+            for v in equation.invars
+        )
+        key = (first.shape, first.dtype)
+        operands.append((firsts.setdefault(key, first), second))
+    run = jax.jit(
+        lambda operands: [e.primitive.bind(*o, **e.params) for e, o in zip(equations, operands)]
+    )
+    return lambda: run(operands)
 
 
 def ceiling(dtype: str) -> Callable[[], jax.Array]:
