@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from edm_jax.cli import images, plot_levels
+from edm_jax.cli import images, plot_levels, plots
 from edm_jax.cli.made_with import digest
 from edm_jax.cli.measuring import under_way
 from edm_jax.cli.options import add_overwrite, add_process_arguments, add_quiet
+from edm_jax.cli.plots import add_plot_argument
 from edm_jax.cli.sampler import (
     add_grid_arguments,
     add_model_arguments,
@@ -86,11 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"noise levels at which the variational bound looks ({default.elbo_levels})",
     )
-    add(
-        "--plot",
-        metavar="X.png",
-        help="draw what each noise level adds to the variational bound (needs matplotlib)",
-    )
+    add_plot_argument(parser, "what each noise level adds to the variational bound")
     add_overwrite(parser)
     add_quiet(parser)
     add_process_arguments(parser)
@@ -111,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{path}: exists already; --overwrite replaces it")
         files.made(path.parent)
     if args.plot is not None:
-        plot_levels.check()
+        plots.check()
     processes.initialize(args.coordinator, args.num_processes, args.process_id)
     given = grid_options(args)
     settings = Settings(
@@ -172,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
             "step": step,
         }
         if args.plot is not None:
-            plot_levels.write(record["elbo_terms"], args.plot)
+            plots.write(lambda axes: plot_levels.draw(axes, record["elbo_terms"]), args.plot)
         records.write(out, record)
     files.remove(work)
     if not args.quiet:

@@ -1,26 +1,14 @@
 """The record of what a folder's images are made with, and its lock: unlike ones are not mixed."""
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
-import numpy as np
 from etils import epath
 
 from edm_jax.runtime import files
-
-
-def digest(tree: Any) -> str:
-    """A hash of all that a tree of arrays holds, names, shapes and types included."""
-    found = hashlib.blake2b(digest_size=16)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
-        values = np.ascontiguousarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {values.shape} {values.dtype}".encode())
-        found.update(values.data)
-    return found.hexdigest()
+from edm_jax.weights.digest import digest as digest
 
 
 @contextlib.contextmanager

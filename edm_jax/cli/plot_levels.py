@@ -1,36 +1,8 @@
 """Draws what each noise level adds to a variational bound. Needs matplotlib, the extra `plot`."""
 
-import importlib.util
-import os
 from typing import Any
 
 import numpy as np
-
-from edm_jax.runtime import files
-
-
-def check() -> None:
-    """Raises ValueError where there is no matplotlib, before anything is measured."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib: pip install 'edm_jax[plot]'")
-
-
-def write(terms: dict[str, Any], path: str | os.PathLike) -> None:
-    """Draws a bound's terms into a PNG.
-
-    Args:
-      terms: "elbo_terms" of a record of `evaluate bpd`.
-      path: the file to make; one that exists is replaced.
-
-    Raises:
-      OSError: the path cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    draw(figure.subplots(), terms)
-    with files.whole(path) as file:
-        figure.savefig(file, format="png", dpi=120)
 
 
 def draw(axes: Any, terms: dict[str, Any]) -> None:

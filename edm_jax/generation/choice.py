@@ -1,6 +1,7 @@
 """The sampler of a model, by names, within the noise levels that the model knows."""
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from edm_jax.model import Model
 from edm_jax.options import find
 from edm_jax.samplers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS, Loop, Tableau
 from edm_jax.timesteps import GRIDS, build, noise_range, rounded
+from edm_jax.weights import tuned_samplers
+from edm_jax.weights.digest import digest
 
 
 def sampler_for(
@@ -24,6 +27,7 @@ def sampler_for(
     schedule: str | None = None,
     scaling: Literal["none", "vp"] | None = None,
     options: Mapping[str, Any] | None = None,
+    tuned: str | os.PathLike | None = None,
 ) -> Tableau | Loop:
     """A sampler by its names, within the noise levels that a model knows.
 
@@ -39,6 +43,8 @@ def sampler_for(
         `schedules.FROM_RANGE` is fitted to the grid's range. None is the solver's own.
       scaling: s(t): "none", or "vp", 1 / sqrt(1 + sigma(t)^2). None is the schedule's own.
       options: what the solver takes beside its grid.
+      tuned: where the model is from, its run's folder or its file: the sampler of `num_steps` calls
+        that `edm-jax tune` wrote beside it, in place of one by names.
 
     Returns:
       The tableau, or the loop of a solver that is none.
@@ -46,9 +52,16 @@ def sampler_for(
     Raises:
       ValueError: an unknown name, with the nearest ones; an option that the solver or the grid
         does not have, or a value of one that is not allowed; a solver that needs what the model
-        is not, or more than seeds.
+        is not, or more than seeds. With `tuned`: a name or an option beside it, no such file, one
+        of other weights or under guidance, or one without a sampler of so many calls.
+      OSError: the file of tuned samplers cannot be read.
     """
     check_denoises(model)
+    if tuned is not None:
+        named = (solver, timesteps_options, schedule, scaling, options)
+        if timesteps != "edm" or any(value is not None for value in named):
+            raise ValueError(f"tuned must be given without other names and options, got {tuned!r}")
+        return _tuned(model, _steps(model, num_steps), tuned)
     solver = solver or default_solver(model)
     entry, known = find("solver", solver, SOLVERS), model.preconditioner
     _check_needs(solver, entry.needs, model)
@@ -74,6 +87,22 @@ def sampler_for(
     else:
         sigmas = rounded(sigmas, known.round_sigma)
     return samplers.build(solver, sigmas, **chosen)
+
+
+def _tuned(model: Model | Guided, calls: int, checkpoint: str | os.PathLike) -> Tableau:
+    path = tuned_samplers.beside(checkpoint)
+    file = tuned_samplers.load(path)
+    if isinstance(model, Guided) or any(value is not None for value in file.guidance.values()):
+        raise ValueError(
+            "tuned must be of a model and a file without guidance; with it a sampler is "
+            f"edm_jax.weights.tuned_samplers.load({str(path)!r}).samplers[{calls}].tableau"
+        )
+    if file.weights != digest(model.params):
+        raise ValueError(f"tuned must be of this model's weights, got {path} of others")
+    if calls not in file.samplers:
+        known = ", ".join(map(str, sorted(file.samplers)))
+        raise ValueError(f"num_steps must be one of {known}, those tuned in {path}, got {calls}")
+    return file.samplers[calls].tableau
 
 
 def grid_for(

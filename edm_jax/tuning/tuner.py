@@ -37,7 +37,8 @@ class Tuned(NamedTuple):
 
     Attributes:
       nfe: the number of calls.
-      best: the nearest to the flow, on the tuning samples, of the three below.
+      best: of the three below the nearest to the flow, on the tuning samples; or that of the lowest
+        `score`, where there is one.
       fixed: the best of the registry's solvers on the grids that everyone uses.
       searched: the best of them on levels that were moved freely.
       learned: rows by least squares, on levels that were moved freely.
@@ -65,6 +66,7 @@ def tune(
     sigma_max: float = 80.0,
     round_sigma: Callable | None = None,
     reference_steps: int = 100,
+    score: Callable[[Tableau], float] | None = None,
 ) -> Tuned:
     """Tunes a sampler of `nfe` calls to a denoiser, by distance to the denoiser's own flow.
 
@@ -83,6 +85,8 @@ def tune(
       sigma_max: the first noise level.
       round_sigma: levels -> the nearest ones that the denoiser knows; None is any level.
       reference_steps: steps of the reference paths.
+      score: what the best of the three is chosen by, the lower the better, such as a distance
+        between its images and data; None is the distance from the flow.
 
     Returns:
       What was found, and what it is to be compared with.
@@ -97,6 +101,7 @@ def tune(
         sigma_max=sigma_max,
         round_sigma=round_sigma,
         reference_steps=reference_steps,
+        score=score,
     )
     return next(asked(denoise, noise, [nfe]))
 
@@ -111,6 +116,7 @@ def tune_each(
     sigma_max: float = 80.0,
     round_sigma: Callable | None = None,
     reference_steps: int = 100,
+    score: Callable[[Tableau], float] | None = None,
 ) -> Iterator[Tuned]:
     """`tune` for several numbers of calls, with the same reference paths.
 
@@ -123,6 +129,8 @@ def tune_each(
       sigma_max: the first noise level.
       round_sigma: levels -> the nearest ones that the denoiser knows; None is any level.
       reference_steps: steps of the reference paths.
+      score: what the best of the three is chosen by, the lower the better; None is the distance
+        from the flow.
 
     Returns:
       An iterator of what was found for each.
@@ -146,10 +154,12 @@ def tune_each(
         return np.asarray(denoise(x, sigma, *given))
 
     given = Asked(ask, dtype), np.asarray(noise, np.float64), nfes
-    return _each(*given, sigma_min, sigma_max, round_sigma, reference_steps)
+    return _each(*given, sigma_min, sigma_max, round_sigma, reference_steps, score)
 
 
-def _each(ask, noise, nfes, sigma_min, sigma_max, round_sigma, reference_steps) -> Iterator[Tuned]:
+def _each(
+    ask, noise, nfes, sigma_min, sigma_max, round_sigma, reference_steps, score
+) -> Iterator[Tuned]:
     fine = timesteps.edm(reference_steps, sigma_min=sigma_min, sigma_max=sigma_max)
     fine, half = rounded(fine, round_sigma), len(noise) // 2
     parts = slice(0, half), slice(half, len(noise))
@@ -160,4 +170,5 @@ def _each(ask, noise, nfes, sigma_min, sigma_max, round_sigma, reference_steps) 
             Contender(name, tableau, held_out.error(tableau), tuning.error(tableau))
             for name, tableau in search.of(int(nfe))
         ]
-        yield Tuned(int(nfe), min(three, key=lambda one: one.tuning_error), *three)
+        key = lambda one: one.tuning_error if score is None else score(one.tableau)
+        yield Tuned(int(nfe), min(three, key=key), *three)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from small_network import model_of
 
 from edm_jax import ideal, likelihood, randomness
-from edm_jax.cli import plot_levels
+from edm_jax.cli import plot_levels, plots
 from edm_jax.cli.main import main
 from edm_jax.data import archive
 from edm_jax.evaluation import likelihoods
@@ -140,7 +140,7 @@ def test_a_plot_of_the_terms_by_level(tmp_path):
     x, y = axes.lines[0].get_xydata().T
     np.testing.assert_allclose(x, [8**0.5, 2**0.5])
     np.testing.assert_allclose(y, np.array([0.5, 1.0]) / np.log(2))
-    plot_levels.write(terms, tmp_path / "x.png")
+    plots.write(lambda axes: plot_levels.draw(axes, terms), tmp_path / "x.png")
     assert pictures.read(tmp_path / "x.png").shape[2] >= 3
 
 

@@ -78,6 +78,19 @@ def test_one_number_of_calls_and_rows_that_know_their_samples():
     assert tuned.learned.error < 1e-3 < tuned.fixed.error
 
 
+def test_a_score_decides_in_place_of_the_distance():
+    scored = []
+
+    def score(tableau):
+        scored.append(tableau)
+        return -float(len(scored))  # the last is the best
+
+    flat = lambda x, sigma: x / (1.0 + 4.0 * sigma**2)
+    tuned = tune(flat, NOISE[:8], 2, score=score)
+    assert scored == [tuned.fixed.tableau, tuned.searched.tableau, tuned.learned.tableau]
+    assert tuned.best is tuned.learned
+
+
 def test_levels_are_those_that_the_denoiser_knows():
     known = np.geomspace(0.02, 50.0, 200)
     nearest = lambda s: known[np.abs(known[:, None] / np.maximum(s, 0.02) - 1.0).argmin(axis=0)]
