@@ -47,16 +47,12 @@ def test_programs_compose(name):
 
     @jax.jit
     def transformed(noise):
-        halves = jax.vmap(drawn)(noise.reshape(2, 4, 2, 2, 3)).reshape(noise.shape)
-        alone = drawn(noise[3:4])  # its neighbours do not matter
+        alone = jax.vmap(drawn)(noise[:, None])[:, 0]  # its neighbours do not matter
         gradient = jax.grad(lambda n: drawn(n).sum())(noise)
-        return halves, alone, gradient, jax.jvp(drawn, (noise,), (noise,))
+        return alone, gradient, jax.jvp(drawn, (noise,), (noise,))
 
-    halves, alone, gradient, (together, pushed) = transformed(NOISE)
-    plain = drawn(NOISE)
-    np.testing.assert_allclose(together, plain, rtol=2e-5, atol=2e-5)
-    np.testing.assert_allclose(halves, plain, rtol=2e-5, atol=2e-5)
-    np.testing.assert_allclose(alone[0], plain[3], rtol=2e-5, atol=2e-5)
+    alone, gradient, (together, pushed) = transformed(NOISE)
+    np.testing.assert_allclose(alone, together, rtol=2e-5, atol=2e-5)
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
     np.testing.assert_allclose(pushed.sum(), (gradient * NOISE).sum(), rtol=2e-3, atol=1e-3)
 
