@@ -2,7 +2,6 @@
 
 import argparse
 
-import jax
 import numpy as np
 
 from edm_jax import generation
@@ -62,14 +61,9 @@ class Metric:
             raise ValueError(f"--metric-images must be at least 2 and leave seeds, got {count}")
         self._sets = [range(first + part * count, first + (part + 1) * count) for part in (0, 1)]
         self._drawn, self._batch = drawn, args.batch
-        self._reference, self._extractor = references.opened(args.reference)
-        one = jax.ShapeDtypeStruct((1, *drawn.image_shape), np.uint8)
-        width = jax.eval_shape(self._extractor.apply, self._extractor.params, one).shape[1]
-        if width != (known := len(self._reference.statistics.mean)):
-            raise ValueError(
-                f"--reference must be of {width} features, those of this model's images, "
-                f"got {known}"
-            )
+        self._reference, self._extractor = references.opened(
+            args.reference, drawn.image_shape, name="--reference"
+        )
         self._settings = scores.settings(count, self._reference)
         self.name = one_of("--metric", args.metric, scores.names(self._extractor, self._settings))
 

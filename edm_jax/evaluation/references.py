@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from edm_jax.evaluation.features import EXTRACTORS, Extractor, pca
@@ -68,25 +69,37 @@ def evenly_spread(whole: int, count: int) -> np.ndarray:
     return np.linspace(0, whole, min(count, whole), endpoint=False).astype(int)
 
 
-def opened(path: str | os.PathLike) -> tuple[Reference, Extractor]:
+def opened(
+    path: str | os.PathLike, image_shape: tuple[int, ...], *, name: str = "path"
+) -> tuple[Reference, Extractor]:
     """Reads a reference file, and makes the extractor that its features are by.
 
     Args:
       path: the .npz. Of a file of others it is Inception's. Files of weights are those that
         environment variables name.
+      image_shape: [H, W, C] of the images to be measured against it.
+      name: what `path` is called where it was given.
 
     Raises:
-      ValueError: no such file, damaged, or of features that cannot be made here.
+      ValueError: no such file, damaged, of features that cannot be made here, or not as many as
+        such images have.
       OSError: it cannot be read.
     """
     with files.located(path).open("rb") as file:
         about = _about(read_arrays(file, ("extractor",), name=os.fspath(path)))
-    name = "inception" if about is None else str(about.get("name"))
-    if name not in EXTRACTORS:
+    kind = "inception" if about is None else str(about.get("name"))
+    if kind not in EXTRACTORS:
         known = ", ".join(EXTRACTORS)
-        raise ValueError(f"{os.fspath(path)}: must be of features by one of {known}, got {name!r}")
-    extractor = fitted(path) if name == "pca" else EXTRACTORS[name]()
-    return load(path, extractor), extractor
+        raise ValueError(f"{os.fspath(path)}: must be of features by one of {known}, got {kind!r}")
+    extractor = fitted(path) if kind == "pca" else EXTRACTORS[kind]()
+    reference = load(path, extractor)
+    one = jax.ShapeDtypeStruct((1, *image_shape), np.uint8)
+    width = jax.eval_shape(extractor.apply, extractor.params, one).shape[1]
+    if width != (given := len(reference.statistics.mean)):
+        raise ValueError(
+            f"{name} must be of {width} features, those of this model's images, got {given}"
+        )
+    return reference, extractor
 
 
 def fitted(path: str | os.PathLike) -> Extractor:

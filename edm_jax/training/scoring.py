@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from edm_jax import generation
@@ -65,14 +64,9 @@ class _Drawn:
     """Draws images and scores them: `edm-jax evaluate fid` on the way."""
 
     def __init__(self, config: Config, path: str, model: Model):
-        self._reference, self._extractor = references.opened(path)
-        one = jax.ShapeDtypeStruct((1, *model.image_shape), np.uint8)
-        width = jax.eval_shape(self._extractor.apply, self._extractor.params, one).shape[1]
-        if width != (known := len(self._reference.statistics.mean)):
-            raise ValueError(
-                f"eval_reference must be of {width} features, those of this model's images, "
-                f"got {known}"
-            )
+        self._reference, self._extractor = references.opened(
+            path, model.image_shape, name="eval_reference"
+        )
         self._count, self._steps = config.eval_images, config.sample_steps
         self._settings = scores.settings(self._count, self._reference)
         self.names = scores.names(self._extractor, self._settings)

@@ -122,7 +122,7 @@ def test_it_is_chosen_by_a_score_of_images_and_told_of_others(tuned, model, tmp_
     told = float(row.partition("; frechet_pixels ")[2].split()[0])
     seeds, chosen = range(8, 8 + 80), sampler_for(model, 2, tuned=path)
     images = np.concatenate([p.images for p in generate(model, chosen, seeds, batch_size=4)])
-    about, extractor = references.opened(reference)
+    about, extractor = references.opened(reference, model.image_shape)
     features = np.concatenate(list(extractor.over([images], batch_size=4)))
     distance = evaluation.frechet(evaluation.Statistics.of(features[40:]), about.statistics)
     assert told == pytest.approx(distance, rel=1e-3)

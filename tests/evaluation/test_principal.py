@@ -46,7 +46,7 @@ def test_a_reference_keeps_what_it_was_fitted_on(tmp_path):
     path = tmp_path / "ref.npz"
     extractor = pca(principal.fit(PIXELS, count=2))
     references.save(path, extractor(DATA, batch_size=8, devices=1), extractor)
-    reference, opened = references.opened(path)
+    reference, opened = references.opened(path, (2, 2, 1))
     assert opened.about() == extractor.about() and len(reference.statistics.mean) == 2
     np.testing.assert_array_equal(opened.params.axes, extractor.params.axes)
     other = pca(principal.fit(PIXELS[1:], count=2))
