@@ -2,8 +2,8 @@
 
 XLA's CPU backend brings the dimensions of a convolution into the order that its fast kernel takes,
 but only outside of loops; and the gradient of a convolution has them in another order. In a loop
-gradients are then computed by a slow one: those with respect to the input 6 times as slow (jax
-0.10) or 40 times (0.12), those with respect to the weights 30 times. Here the order is changed
+gradients are then left to a slow one: with respect to the input they take 3 times as long (jax
+0.10) or 20 times (0.12), with respect to the weights 30 or 40 times. Here the order is changed
 before XLA sees it.
 """
 
