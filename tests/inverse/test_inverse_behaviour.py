@@ -70,18 +70,22 @@ def draw(name, noise=NOISE, y=Y, keys=KEYS):
 @pytest.mark.parametrize("name", [*MAPS, *STEPS])
 def test_programs_compose(name):
     run = functools.partial(draw, name)
-    loss = lambda y: run(y=y).sum()
 
     @jax.jit
     def transformed(noise, y, keys):
+        together = lambda y: run(noise, y, keys)
         alone = jax.vmap(lambda n, y, k: run(n[None], y[None], k[None])[0])(noise, y, keys)
-        return alone, jax.grad(loss)(y), jax.jvp(lambda y: run(y=y), (y,), (y,))
+        gradient = jax.grad(lambda y: together(y).sum())(y)
+        return alone, gradient, jax.jvp(together, (y,), (y,))
 
-    alone, gradient, (plain, pushed) = transformed(NOISE, Y, KEYS)
+    with jax.enable_x64(True):
+        noise, y = (np.asarray(a, np.float64) for a in (NOISE, Y))
+        found = jax.tree.map(np.asarray, transformed(noise, y, KEYS))
+    alone, gradient, (plain, pushed) = found
     assert np.isfinite(plain).all()
-    np.testing.assert_allclose(alone, plain, atol=5e-5)
+    np.testing.assert_allclose(alone, plain, atol=1e-10)
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
-    np.testing.assert_allclose(pushed.sum(), (gradient * Y).sum(), rtol=2e-3, atol=1e-2)
+    np.testing.assert_allclose(pushed.sum(), (gradient * y).sum(), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
