@@ -212,6 +212,7 @@ def test_light_and_dark_as_the_system_or_as_chosen(reader):
     one.open()
     dark, picture = one.page.evaluate(paper), one.says()["picture"]
     one.page.emulate_media(color_scheme="light")
+    one.page.wait_for_function("document.documentElement.dataset.theme === 'light'")
     light = one.page.evaluate(paper)
     assert dark != light and one.says()["picture"] != picture
     one.page.locator("#theme").select_option("dark")
