@@ -20,18 +20,7 @@ T = TypeVar("T")
 
 CONVOLUTION = jax.lax.conv_general_dilated_p
 # Operations that hold programs which can be traced again without knowing more than their inputs.
-WITH_PROGRAMS = {
-    "checkpoint",
-    "closed_call",
-    "cond",
-    "custom_jvp_call",
-    "custom_vjp_call",
-    "jit",
-    "pjit",
-    "remat2",
-    "scan",
-    "while",
-}
+WITH_PROGRAMS = {"cond", "custom_jvp_call", "custom_vjp_call", "jit", "remat2", "scan", "while"}
 
 
 def fast_in_loops(function: Callable[P, T]) -> Callable[P, T]:
@@ -42,7 +31,7 @@ def fast_in_loops(function: Callable[P, T]) -> Callable[P, T]:
     On other devices, and for convolutions in the usual order, nothing changes.
 
     Args:
-      function: of arrays and pytrees of them, given by position.
+      function: of arrays and pytrees of them.
 
     Returns:
       The same function: same results to rounding; it can be jitted, mapped and differentiated.
@@ -62,15 +51,12 @@ def fast_in_loops(function: Callable[P, T]) -> Callable[P, T]:
         if config.jax_disable_jit:  # to look at the values on their way
             return function(*args, **kwargs)
         program, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
-        run = _run if _has_slow(program.jaxpr) else _as_it_is
-        leaves = run(program, *jax.tree.leaves((args, kwargs)))
+        slow = _has_slow(program.jaxpr)
+        run = functools.partial(_run, program) if slow else core.jaxpr_as_fun(program)
+        leaves = run(*jax.tree.leaves((args, kwargs)))
         return cast(T, jax.tree.unflatten(jax.tree.structure(shapes), leaves))
 
     return fast
-
-
-def _as_it_is(program: core.ClosedJaxpr, *inputs: Any) -> list[Any]:
-    return core.jaxpr_as_fun(program)(*inputs)
 
 
 def _run(program: core.ClosedJaxpr, *inputs: Any) -> list[Any]:
@@ -81,7 +67,7 @@ def _run(program: core.ClosedJaxpr, *inputs: Any) -> list[Any]:
     for equation in jaxpr.eqns:
         operation, params = equation.primitive, equation.params
         operands = [read(atom) for atom in equation.invars]
-        with equation.ctx.manager:
+        with equation.ctx.manager:  # what else was said of it, as metadata for XLA
             if _is_slow(equation):
                 results = _convolve(*operands, **params)
             else:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from edm_jax import sample, samplers, timesteps
 from edm_jax.convolutions import fast_in_loops
@@ -43,6 +44,22 @@ def branches(x):
     )
 
 
+@jax.custom_vjp
+def with_pullback(x):
+    return x - 0.1 * jax.grad(energy)(x)
+
+
+with_pullback.defvjp(lambda x: (with_pullback(x), None), lambda _, slope: (3.0 * slope,))
+
+
+@jax.custom_jvp
+def with_tangent(x):
+    return x - 0.1 * jax.grad(energy)(x)
+
+
+with_tangent.defjvp(lambda x, v: (with_tangent(*x), 3.0 * v[0]))
+
+
 # name -> (function, its argument)
 LOOPS = {
     "inputs": (repeated(jax.grad(energy)), X),
@@ -53,6 +70,8 @@ LOOPS = {
     "a map": (repeated(jax.vmap(jax.grad(lambda x: energy(x[None])))), X),
     "while": (while_loop, X),
     "cond": (branches, X),
+    "custom_vjp": (repeated(with_pullback), X),
+    "custom_jvp": (repeated(with_tangent), X),
     "jit": (repeated(jax.jit(jax.grad(energy))), X),
 }
 
@@ -82,9 +101,24 @@ def test_same_numbers_in_the_fast_order(name):
 
 def test_it_is_differentiated_and_mapped():
     step = lambda x: repeated(jax.grad(energy))(x)[0].sum()
-    plain, fast = (lambda f: jax.jit(jax.vmap(jax.grad(f))))(step), None
+    plain = jax.jit(jax.vmap(jax.grad(step)))
     fast = jax.jit(jax.vmap(jax.grad(fast_in_loops(step))))
     np.testing.assert_allclose(fast(X[:, None]), plain(X[:, None]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [with_pullback, with_tangent], ids=["custom_vjp", "custom_jvp"])
+def test_a_derivative_that_was_given_stays(step):
+    fast = fast_in_loops(repeated(step, count=2))
+    np.testing.assert_array_equal(jax.jit(jax.grad(lambda x: fast(x)[0].sum()))(X), 9.0)
+
+
+def test_what_was_said_of_an_operation_stays():
+    def function(x):
+        with set_xla_metadata(said="here"):
+            x = jnp.sin(x)
+        return repeated(jax.grad(energy))(x)
+
+    assert 'said = "here"' in jax.jit(fast_in_loops(function)).lower(X).as_text()
 
 
 def test_programs_without_gradients_stay_as_they_are():

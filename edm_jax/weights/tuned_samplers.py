@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from etils import epath
 
 from edm_jax.runtime import files
@@ -72,8 +71,7 @@ def save(tuned: TunedSamplers, path: str | os.PathLike) -> None:
     """
     samplers = {}
     for nfe, sampler in tuned.samplers.items():
-        fields = ("start", "sigma", "weights")
-        table = {name: np.asarray(getattr(sampler.tableau, name)).tolist() for name in fields}
+        table = json.loads(sampler.tableau.to_json())
         samplers[str(nfe)] = {**sampler._asdict(), "tableau": table}
     content = {"weights": tuned.weights, "guidance": dict(tuned.guidance), "samplers": samplers}
     files.write(path, json.dumps(content, indent=1) + "\n")
