@@ -90,8 +90,10 @@ def grids(model: Model, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
       ([steps + 1], [elbo_levels]) descending and positive.
 
     Raises:
-      ValueError: a setting that is unknown or out of range.
+      ValueError: a consistency model; a setting that is unknown or out of range.
     """
+    if model.config.is_consistency:
+        raise ValueError("model must be a denoiser to have a likelihood, got a consistency model")
     checks.one_of("solver", settings.solver, SOLVERS)
     checks.one_of("probes", settings.probes, PROBES)
     for name, least in (("steps", 1), ("num_probes", 1), ("elbo_levels", 2), ("seed", 0)):
@@ -186,7 +188,7 @@ def batches(
       The scores of each batch.
 
     Raises:
-      ValueError: a setting that is unknown or out of range.
+      ValueError: a consistency model; a setting that is unknown or out of range.
     """
     grids(model, settings)
     devices = processes.local_device_count()

@@ -89,6 +89,7 @@ class _HeldOut:
 
     def __init__(self, config: Config, path: str, model: Model):
         self._data = load_fitting(path, model, name="eval_data")
+        likelihoods.grids(model, likelihoods.Settings())  # refuses models without likelihoods
         known, count = len(self._data.images), config.eval_data_images
         if count > known:
             raise ValueError(f"eval_data_images must be at most {known}, got {count}")

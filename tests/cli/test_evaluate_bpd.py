@@ -217,3 +217,12 @@ def test_latents_have_no_pixels(small_networks, tmp_path, capsys):
     save(model_of(config), tmp_path / "latents")
     assert measure(tmp_path / "latents", tmp_path / "x.json") == 2
     assert "--checkpoint must be a model of pixels" in capsys.readouterr().err
+
+
+def test_a_consistency_model_has_no_likelihood(small_networks, tmp_path, capsys):
+    config = ddpmpp(
+        resolution=8, channels=1, channel_mult=(1,), num_blocks=1, preconditioner="consistency"
+    )
+    save(model_of(config), tmp_path / "consistency")
+    assert measure(tmp_path / "consistency", tmp_path / "x.json") == 2
+    assert "model must be a denoiser to have a likelihood" in capsys.readouterr().err
