@@ -20,6 +20,7 @@ from edm_jax.runtime.progress import Progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
+    parser.usage = "%(prog)s --source PATH --dest X.zip [option …]"
     parser.add_argument("--source", metavar="PATH", help=f"what to convert: {sources.KINDS}")
     parser.add_argument("--dest", metavar="X.zip", help="the file to make")
     parser.add_argument(
@@ -31,8 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="how to make images square (default: none, which stretches)",
     )
-    parser.add_argument("--channels", type=int, choices=(1, 3), help="gray or RGB (default: look)")
-    parser.add_argument("--split", choices=("train", "test"), default="train", help="of CIFAR")
+    parser.add_argument(
+        "--channels", type=int, choices=(1, 3), help="gray or RGB (default: as they are)"
+    )
+    parser.add_argument(
+        "--split", choices=("train", "test"), default="train", help="which images of CIFAR (train)"
+    )
     parser.add_argument(
         "--max-images", type=int, metavar="N", help="only so many, evenly spread over the source"
     )

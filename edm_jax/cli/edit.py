@@ -54,8 +54,9 @@ LESS_MEMORY = "a smaller --num"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.usage = "%(prog)s --checkpoint PATH --data DATA --out FOLDER [option …]"
     add_model_arguments(parser)
-    add_image_arguments(parser)
+    add_image_arguments(parser, label=OWN)
     add = parser.add_argument
     add("--out", help="folder for the images, grid.png and edit.json; it must not be there")
     add("--columns", type=int, default=6, help="drawings of each, or images between two (6)")

@@ -45,6 +45,7 @@ _SETTINGS = (*(f.name for f in dataclasses.fields(Settings)), "sigma_min", "sigm
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.usage = "%(prog)s --checkpoint PATH --data DATA --out X.json [option …]"
     add_model_arguments(parser)
     add = parser.add_argument
     default = Settings()
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="X.json", help="the record to write")
     add("--num", type=int, metavar="N", help="how many images, evenly spread over the data (all)")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
-    add("--seed", type=int, default=0, help="of the noise (0)")
+    add("--seed", type=int, default=0, help="seed of the noise (0)")
     add_grid_arguments(add)
     add(
         "--ode-steps",
@@ -65,27 +66,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ode-solver",
         choices=SOLVERS,
         default=default.solver,
-        help=f"what they are taken by ({default.solver})",
+        help=f"the method of these steps ({default.solver})",
     )
     add(
         "--probes",
         choices=PROBES,
         default=default.probes,
-        help=f"of the trace of the denoiser's derivative ({default.probes})",
+        help=f"how the trace of the denoiser's derivative is taken ({default.probes})",
     )
     add(
         "--num-probes",
         type=int,
         default=default.num_probes,
         metavar="N",
-        help=f"random ones of each image ({default.num_probes})",
+        help=f"random probes of each image ({default.num_probes})",
     )
     add(
         "--elbo-levels",
         type=int,
         default=default.elbo_levels,
         metavar="N",
-        help=f"noise levels at which the variational bound looks ({default.elbo_levels})",
+        help=f"noise levels of the variational bound ({default.elbo_levels})",
     )
     add_plot_argument(parser, "what each noise level adds to the variational bound")
     add_overwrite(parser)

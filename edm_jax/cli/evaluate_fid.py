@@ -8,7 +8,7 @@ processes share the work, where the same command runs in each.
 Examples:
     edm-jax evaluate fid --checkpoint runs/cifar10 --reference cifar10-32x32.npz --out fid.json
     edm-jax evaluate fid --checkpoint runs/digits --reference digits.npz --features pixels \\
-        --num 1000 --fewer
+        --num 1000 --fewer --out fid.json
 """
 
 import argparse
@@ -65,12 +65,17 @@ class Source:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.usage = "%(prog)s --checkpoint PATH --reference FILE --out X.json [option …]"
     add = parser.add_argument
     add_model_arguments(parser)
     add_published_argument(parser)
     add_decoder_argument(parser)
     add("--images", metavar="PATH", help="in place of a model: a zip, a folder, or an .npz")
-    add("--reference", metavar="FILE", help="by edm-jax evaluate reference, or an official file")
+    add(
+        "--reference",
+        metavar="FILE",
+        help="a file by edm-jax evaluate reference, or an official one",
+    )
     add("--out", metavar="X.json", help="the record to write")
     add(
         "--num",

@@ -24,6 +24,7 @@ LESS_MEMORY = "a smaller --batch"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.usage = "%(prog)s --data DATA --dest X.npz [option …]"
     add = parser.add_argument
     add("--data", help="the data set: digits, a zip or a folder")
     add("--dest", metavar="X.npz", help="the file to make")
@@ -36,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch", type=int, default=64, help="images at once on a device (64)")
     add_feature_arguments(parser)
-    add("--components", type=int, metavar="N", help=f"of pca ({principal.COUNT})")
+    add(
+        "--components",
+        type=int,
+        metavar="N",
+        help=f"how many of --features pca ({principal.COUNT})",
+    )
     add_overwrite(parser)
     add_quiet(parser)
 

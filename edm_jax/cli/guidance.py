@@ -22,7 +22,7 @@ def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         type=float,
         metavar="W",
-        help="scale: D = guide + W (model - guide), 1: none; of --classifier, 0: none",
+        help="how much: D = guide + W (model - guide), so 1 is none; with --classifier 0 is none",
     )
     add(
         "--guide",
@@ -30,7 +30,7 @@ def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a worse model of the same classes, or '{UNLABELLED}': the model itself without its "
         "label (default)",
     )
-    add("--guide-ema", metavar="NAME", help="of the guide's run: another average, or its width")
+    add("--guide-ema", metavar="NAME", help="take another average of the guide's run: as --ema")
     add(
         "--classifier",
         metavar="CHECKPOINT",
@@ -55,7 +55,8 @@ def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--threshold",
         metavar="P",
-        help="clip what is denoised: 'static' to [-1, 1], or P to its P-quantile, such as 0.995",
+        help="clip the denoised image: 'static' to [-1, 1]; a number, such as 0.995, to that "
+        "quantile",
     )
 
 

@@ -15,15 +15,20 @@ from edm_jax.model import Model
 OWN, UNLABELLED = "own", "none"
 
 
-def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """--data, --num and --label."""
+def add_image_arguments(parser: argparse.ArgumentParser, *, label: str) -> None:
+    """--data, --num and --label.
+
+    Args:
+      parser: they are added to.
+      label: the default of --label, which is "own" or "none".
+    """
     add = parser.add_argument
     add("--data", help="the data set: digits, a zip or a folder")
     add("--num", type=int, default=8, help="how many images, evenly spread over the data (8)")
     add(
         "--label",
-        help="the class that the model is told: an index, a name, 'own', each image's, or 'none' "
-        "(edit: own; restore: none)",
+        help="the class that the model is told: an index or a name; 'own': each image's own; "
+        f"'none': no class ({label})",
     )
 
 

@@ -20,7 +20,7 @@ def add_decoder_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder",
         metavar="MODULE:FUNCTION",
-        help="of a model of latents: from float32 [n, H, W, 4], as their encoder gave them, to "
+        help="for a model of latents: from float32 [n, H, W, 4], as their encoder gave them, to "
         "images [n, H', W', C] in [0, 1]; without it latents are written as .npy",
     )
 

@@ -30,6 +30,7 @@ Batch = tuple[np.ndarray, Model, np.ndarray | None]  # images in [-1, 1], the mo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.usage = "%(prog)s --checkpoint PATH --data DATA --out X.npz [option …]"
     add_model_arguments(parser)
     add = parser.add_argument
     add("--data", help="the data set: digits, a zip or a folder")
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num", type=int, default=1024, help="how many images, evenly spread over the data (1024)")
     add("--levels", type=int, default=40, help="noise levels, in equal ratios (40)")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
-    add("--seed", type=int, default=0, help="of the noise (0)")
+    add("--seed", type=int, default=0, help="seed of the noise (0)")
     add_quiet(parser)
 
 

@@ -56,13 +56,14 @@ LESS_MEMORY = "a smaller --batch"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.usage = "%(prog)s --checkpoint PATH --data DATA --task TASK --out FOLDER [option …]"
     add_model_arguments(parser)
-    add_image_arguments(parser)
+    add_image_arguments(parser, label=UNLABELLED)
     add = parser.add_argument
     add("--out", help="folder for images and restore.json; a run that was stopped goes on there")
     add("--draws", type=int, default=4, help="how many restorations of each image (4)")
     add("--batch", type=int, default=64, help="images at once on a device (64)")
-    add("--seed", type=int, default=0, help="of the noise (0)")
+    add("--seed", type=int, default=0, help="seed of the noise (0)")
     add("--list-methods", action="store_true", help="print tasks and methods; and stop")
     add_quiet(parser)
     add_task(parser, {name: task.about for name, task in TASKS.items()})
@@ -72,14 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of the task, such as share=0.5 or factor=4; may be repeated",
+        help="an option of the task, such as share=0.5 or factor=4; may be repeated",
     )
     add(
         "--noise",
         type=float,
         default=0.05,
         metavar="S",
-        help="deviation of the measurement's noise, of images in [-1, 1] (0.05)",
+        help="standard deviation of the measurement's noise, of images in [-1, 1] (0.05)",
     )
     add("--method", metavar="NAME", help=f"of those listed ({inverse.DEFAULT_METHOD})")
     add(
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of the method, such as iterations=9 or eta=0.5; may be repeated",
+        help="an option of the method, such as iterations=9 or eta=0.5; may be repeated",
     )
     add_sampler_arguments(parser)
 

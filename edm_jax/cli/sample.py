@@ -51,17 +51,18 @@ RECORD = "sample.json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.usage = "%(prog)s --checkpoint PATH --out FOLDER [option …]"
     add = parser.add_argument
     add_model_arguments(parser)
     add_published_argument(parser)
-    add("--seeds", default="0-63", help="such as 0-99 or 1,2,5-10 (default: 0-63)")
+    add("--seeds", default="0-63", help="an image for each, such as 0-99 or 1,2,5-10 (0-63)")
     add(
         "--class",
         dest="classes",
         default="random",
         metavar="CLASS",
-        help="an index or a name, several (0,3,5), 'all', 'none', or 'random': one drawn from each "
-        "seed (default)",
+        help="what to draw: an index or a name, several (0,3,5), 'all', 'none', or 'random': one "
+        "drawn from each seed (default)",
     )
     add_decoder_argument(parser)
     add("--out", help="folder for the images; a run that was stopped goes on there")
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--trajectory",
         metavar="PNG",
-        help="also draw denoising paths, by sigma",
+        help="also draw images on their way from noise",
     )
     add("--list-solvers", action="store_true", help="print solvers, grids, schedules; and stop")
     add_quiet(parser)

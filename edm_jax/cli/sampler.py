@@ -39,14 +39,19 @@ ARGUMENTS = {Schedule: "--schedule", Churn: "--s-churn"}
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """--checkpoint, --ema and --compilation-cache."""
-    add_compilation_cache(parser)
     add = parser.add_argument
-    add("--checkpoint", help="a run's folder, a saved model, or an official .pkl")
+    add(
+        "--checkpoint",
+        metavar="PATH",
+        help="the model: a run's folder, a saved model, or an official .pkl",
+    )
     add(
         "--ema",
         metavar="NAME",
-        help="of a run: another average, such as halflife-250, or one of any width, such as 0.07",
+        help="take another average of the run, such as halflife-250, or one of any width, such as "
+        "0.07",
     )
+    add_compilation_cache(parser)
 
 
 def load_model(checkpoint: str, ema: str | None = None) -> tuple[Model, int | None]:
@@ -90,12 +95,14 @@ def _number(text: str) -> float | None:
 
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
     """The solver, its options, and the grid of noise levels."""
-    add = parser.add_argument_group("sampler (names and options: --list-solvers)").add_argument
+    add = parser.add_argument_group(
+        "sampler (names and options: edm-jax sample --list-solvers)"
+    ).add_argument
     add(
         "--steps",
         type=int,
         metavar="N",
-        help=f"steps ({DEFAULT_STEPS}; 2 for a consistency model)",
+        help=f"steps from noise to image ({DEFAULT_STEPS}; 2 for a consistency model)",
     )
     add(
         "--solver",

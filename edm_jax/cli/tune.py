@@ -40,10 +40,15 @@ LESS_MEMORY = "a smaller --batch"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.usage = "%(prog)s --checkpoint PATH [option …]"
     add_model_arguments(parser)
     add = parser.add_argument
     add("--nfe", default="5,6,8,10", metavar="LIST", help="numbers of evaluations (5,6,8,10)")
-    add("--seeds", default="0-63", help="such as 0-99 or 1,2,5-10 (half are held out; 0-63)")
+    add(
+        "--seeds",
+        default="0-63",
+        help="an image for each, such as 0-99 or 1,2,5-10 (0-63; half are held out)",
+    )
     add("--batch", type=int, default=16, help="images at once on a device (16)")
     add_plot_argument(parser, "errors over the number of calls")
     add_quiet(parser)

@@ -20,7 +20,11 @@ def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
         help="choose by this score of the reference's features, such as fid, frechet_pixels or "
         "recall (by distance from the flow)",
     )
-    add("--reference", metavar="FILE", help="by edm-jax evaluate reference, or an official file")
+    add(
+        "--reference",
+        metavar="FILE",
+        help="a file by edm-jax evaluate reference, or an official one",
+    )
     add(
         "--metric-images",
         type=int,

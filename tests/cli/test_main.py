@@ -110,18 +110,26 @@ def test_the_same_option_has_the_same_words_in_every_command():
     assert list(words["--quiet"].values()) == [list(all_commands())]
 
 
-@pytest.mark.parametrize("name", list(all_commands()))
-def test_help_ends_with_examples_that_can_be_typed(name):
+def examples_of(name):
+    """The examples at the end of a command's help: (command, what follows it), as words."""
     text = parser_of(name).format_help()
     examples = text[text.index("\nexamples:\n    edm-jax ") :].replace("\\\n", " ")
-    lines = [shlex.split(line) for line in examples.strip().splitlines()[1:]]
-    assert all(words[0] == "edm-jax" for words in lines)
-    shown = [" ".join(words[1:3]) if words[1] == "evaluate" else words[1] for words in lines]
-    assert name in shown
-    for command, words in zip(shown, lines):
-        rest = words[1 + len(command.split()) :]
-        _, rest = settings.take(rest, "--config.")
+    for program, *words in map(shlex.split, examples.strip().splitlines()[1:]):
+        assert program == "edm-jax"
+        length = 2 if words[0] == "evaluate" else 1
+        yield " ".join(words[:length]), words[length:]
+
+
+@pytest.mark.parametrize("name", list(all_commands()))
+def test_help_ends_with_examples_that_can_be_typed(name):
+    found = list(examples_of(name))
+    assert name in [command for command, _ in found]
+    for command, words in found:
+        _, rest = settings.take(words, "--config.")
         parser_of(command).parse_args(rest)
+        if not [word for word in words if word.startswith(("--list-", "--check", "--help"))]:
+            needed = re.findall(r"(?<!\[)--[a-z-]+", parser_of(command).format_usage())
+            assert set(needed) <= set(words)
 
 
 @pytest.mark.parametrize("name, less", [("ema", ""), ("convert", ""), *BATCHES])
