@@ -1,6 +1,6 @@
 # make quickstart: a trained model and a picture of its samples.
 # make test: the whole suite.   make check: style, types and the fast part of the suite.
-# make docs: the site, in build/docs.
+# make docs: the site, in build/docs.   make commands: the shell commands of its pages, made small.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +8,7 @@ RUN ?= runs/digits
 OUT ?= samples/digits
 PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test check check-style docs clean
+.PHONY: quickstart test check check-style docs commands clean
 
 quickstart: $(VENV)/installed
 	$(VENV)/bin/python train.py --config configs/digits.py --workdir $(RUN)
@@ -30,6 +30,9 @@ check-style: $(VENV)/installed-for-work
 docs: $(VENV)/installed-for-work
 	rm -rf docs/generated build/docs
 	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+
+commands: $(VENV)/installed-for-work
+	$(VENV)/bin/python docs/commands.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,9 +1,7 @@
-"""The README's Python and commands run, and its map names every room."""
+"""The README's Python runs, and its map names every room."""
 
-import importlib
 import pathlib
 import re
-import shlex
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from small_network import model_of
 
 import edm_jax
 from edm_jax import inverse, samplers
-from edm_jax.cli.options import Parser
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "README.md").read_text()
@@ -35,22 +32,6 @@ def test_the_fifteen_lines_draw_images(monkeypatch, small_networks):
     # The zero network is the ideal denoiser of N(0, 0.5^2).
     _, variance = edm_jax.moments(names["sampler"], 0.0, 0.25)
     assert images.std() == pytest.approx(float(np.sqrt(variance)), rel=0.02)
-
-
-def test_its_commands_have_their_options():
-    """Every line of "More commands" is one that the command's own parser takes."""
-    block = PAGE[PAGE.index("## More commands") :].split("```")[1].removeprefix("bash")
-    lines = [line.partition(" #")[0] for line in block.strip().splitlines()]
-    assert len(lines) == 11
-    for line in lines:
-        words = shlex.split(line)[1:]
-        command = " ".join(words[:2] if words[:1] == ["evaluate"] else words[:1])
-        if not command or command == "train":
-            continue
-        parser = Parser()
-        module = importlib.import_module(f"edm_jax.cli.{command.replace(' ', '_')}")
-        module.add_arguments(parser)
-        parser.parse_args(words[len(command.split()) :])
 
 
 def test_what_it_counts_is_so():

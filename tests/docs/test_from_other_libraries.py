@@ -48,9 +48,15 @@ def near(got, expected):
 
 
 @pytest.mark.slow
-def test_k_diffusion():
+def test_k_diffusion(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     images = 0.3 * normal(sample_keys(range(100, 116)), (32, 32, 3))
-    names = run("k_diffusion.md", denoise=elementwise, images=images)
+    unlabelled = ideal.gaussian(0.0, 0.5)
+    names = run("k_diffusion.md", denoise=elementwise, images=images, unlabelled=unlabelled)
+    assert len(list(tmp_path.glob("0000??.png"))) == 16
+    without = unlabelled(images, 1.0)
+    guided = without + 1.5 * (elementwise(images, 1.0) - without)
+    near(names["guided"](images, 1.0), guided)
     sigmas, noise = names["sigmas"], names["noise"]
     ramp = np.linspace(0, 1, 20)
     karras = (14.6 ** (1 / 7) + ramp * (0.03 ** (1 / 7) - 14.6 ** (1 / 7))) ** 7
