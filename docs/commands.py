@@ -33,7 +33,7 @@ PROGRAMS = ("edm-jax", "python", "pip", "make", "gcloud", "on_all", "srun", ".ve
 LEFT_OUT = {
     r"^(gcloud|on_all|srun) |--coordinator alpha": "needs a cluster",
     r"\.pkl|--published|raw-snapshots": "needs official weights",
-    r"configs/imagenet|runs/latents": "needs ImageNet",
+    r"imagenet(64|512)_edm2|runs/latents|configs/imagenet64": "needs ImageNet",
     r"cifar10-32x32\.npz": "needs a feature network's file",
     r"^(pip|make|\.venv/bin/pre-commit) ": "changes the environment",
     r"benchmarks/(guidance|likelihood)\.py": "measures for minutes",
@@ -47,11 +47,11 @@ FEW_IMAGES = (
 # What is appended to a command that has the pattern; the later of two equal options holds.
 SMALLER = {
     r"^(edm-jax train|python train\.py) (?!.*--help)": FEW_IMAGES,
-    r"configs/cifar10(_small)?\.py|own_data": "--config.model.num_blocks=1 "
+    r"--config (cifar10|cifar10_small|own_data:\S+) (?!.*--help)": "--config.model.num_blocks=1 "
     "--config.model.channel_mult=(1,1) --config.model.attn_resolutions=(8,)",
     r"train.*digits_edm2": "--config.ema_snapshot_kimg=0.032 --config.model.head_channels=8",
     r"train.*digits_classifier": "--config.model.head_channels=8",
-    r"configs/cifar10\.py": "--config.ema_power=(0.05,0.1) --config.ema_snapshot_kimg=0.064",
+    r"--config cifar10 --workdir": "--config.ema_power=(0.05,0.1) --config.ema_snapshot_kimg=0.064",
     r"--config\.eval_kimg": "--config.eval_kimg=0.064 --config.eval_images=32 "
     "--config.eval_data_images=4",
     r"^python train\.py .*--coordinator": "--config.duration_kimg=0.064",
