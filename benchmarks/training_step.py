@@ -29,7 +29,7 @@ from edm_jax.cli.train import load_config
 from edm_jax.data import loader
 from edm_jax.data.archive import Dataset
 from edm_jax.model import Model, init_params
-from edm_jax.runtime import engines, processes
+from edm_jax.runtime import engines
 from edm_jax.training import averages, optimizer
 from edm_jax.training.assemble import assemble
 from edm_jax.training.calls import in_one_call
@@ -137,7 +137,7 @@ def options(report: pairs.Report, config, devices: int) -> None:
         changed = dataclasses.replace(config, **changes)
         engine = engines.engine(kind, fsdp=fsdp, devices=count)
         dataset, run = parts_of(changed, engine)
-        together = in_one_call(run.step, unroll=processes.loops_are_slow())
+        together = in_one_call(run.step)
         program = engine.compile(together, jax.eval_shape(run.initial))
         rows = engine.put(loader.batch(dataset, 0, 0, size))
         batches = (rows,) * changed.steps_per_call

@@ -144,11 +144,6 @@ def device_summary() -> str:
     return f"{jax.device_count()} × {kind} in {jax.process_count()} process(es)"
 
 
-def loops_are_slow() -> bool:
-    """Whether convolution gradients should be kept out of `lax.scan` (XLA's CPU backend)."""
-    return jax.default_backend() == "cpu"
-
-
 def compile_once(function: Callable, **options: Any) -> Callable:
     """`jax.jit` for a program that runs once, such as the one that draws the initial weights.
 

@@ -9,7 +9,7 @@ import optax
 
 from edm_jax import augment
 from edm_jax.model import Model, init_params
-from edm_jax.runtime import engines, processes
+from edm_jax.runtime import engines
 from edm_jax.training import averages, optimizer, state
 from edm_jax.training.config import Config, fit
 from edm_jax.training.examples import prepare
@@ -114,7 +114,6 @@ def assemble(
         loss_scale=config.loss_scale,
         rounds=share // config.microbatch if config.microbatch else 1,
         shards=engine.shards,
-        unroll=processes.loops_are_slow(),
         axis_name=engine.axis_name,
     )
 

@@ -15,29 +15,47 @@ FOLDER = "best"
 _NAME = re.compile(r"step-(\d{8})")
 
 
-def keep(model: Model, workdir: epath.Path, step: int, found: dict[str, float], *, by: str) -> bool:
-    """Keeps a model in place of the one that was the best before, where its score is better.
+class Best:
+    """Which model of a run is the best so far, and its folder."""
 
-    Args:
-      model: with the averaged parameters.
-      workdir: the run's folder, whose stats.jsonl has the scores of the one before.
-      step: optimizer steps taken.
-      found: its scores.
-      by: the one that decides; the higher is better of those in `scores.HIGHER`, else the lower.
+    def __init__(self, workdir: epath.Path, *, by: str):
+        """Reads the score of the model that is kept already, once.
 
-    Returns:
-      Whether it was kept.
-    """
-    sign = -1 if by in scores.HIGHER else 1
-    value, before = sign * found[by], _kept(workdir)
-    known = {r["step"]: sign * r[by] for r in metrics.read(workdir) if r.get(by) is not None}
-    if any(known.get(other, value) <= value for other in before if other != step):
-        return False
-    save(model, workdir / FOLDER / f"step-{step:08d}", overwrite=True)
-    for other, path in before.items():
-        if other != step:
-            files.remove(path)
-    return True
+        Args:
+          workdir: the run's folder, whose stats.jsonl has that score.
+          by: the score that decides; the higher is better of those in `scores.HIGHER`, else the
+            lower.
+        """
+        self._workdir, self._by = workdir, by
+        self._sign = -1 if by in scores.HIGHER else 1
+        kept = _kept(workdir)
+        records = metrics.read(workdir) if kept else []
+        self._known = {
+            record["step"]: self._sign * record[by]
+            for record in records
+            if record["step"] in kept and record.get(by) is not None
+        }
+
+    def keep(self, model: Model, step: int, found: dict[str, float]) -> bool:
+        """Keeps a model in place of the one that was the best before, where its score is better.
+
+        Args:
+          model: with the averaged parameters.
+          step: optimizer steps taken.
+          found: its scores.
+
+        Returns:
+          Whether it was kept.
+        """
+        value, before = self._sign * found[self._by], _kept(self._workdir)
+        if any(self._known.get(other, value) <= value for other in before if other != step):
+            return False
+        save(model, self._workdir / FOLDER / f"step-{step:08d}", overwrite=True)
+        self._known = {step: value}
+        for other, path in before.items():
+            if other != step:
+                files.remove(path)
+        return True
 
 
 def rewind(workdir: epath.Path, step: int) -> int:

@@ -13,14 +13,11 @@ from edm_jax.training.step import Metrics
 
 def in_one_call(
     step: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]],
-    *,
-    unroll: bool = False,
 ) -> Callable[[TrainState, Sequence[Batch], jax.Array], tuple[TrainState, Metrics]]:
     """Makes one program of several steps.
 
     Args:
       step: (state, batch, key) -> (state, metrics), made by `make_train_step`.
-      unroll: write the steps out rather than loop over them.
 
     Returns:
       steps(state, batches, key) -> (state, metrics): a step with each of `batches` in turn, and
@@ -31,26 +28,12 @@ def in_one_call(
         state: TrainState, batches: Sequence[Batch], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         stacked = lambda parts: jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
-        if not unroll and len(batches) > 1:
-            return jax.lax.scan(lambda now, batch: step(now, batch, key), state, stacked(batches))
-        numbers = []
-        for i, batch in enumerate(batches):
-            state, metrics = step(_apart(state) if i else state, batch, key)
-            numbers.append(metrics)
-        return state, stacked(numbers)
+        if len(batches) == 1:
+            state, metrics = step(state, batches[0], key)
+            return state, stacked([metrics])
+        return jax.lax.scan(lambda now, batch: step(now, batch, key), state, stacked(batches))
 
     return steps
-
-
-def _apart(state: TrainState) -> TrainState:
-    """The state itself, behind a branch that is never taken.
-
-    XLA's CPU backend drops optimization barriers, and would fuse a step's sums into the next one's,
-    which rounds them in another way.
-    """
-    return jax.lax.cond(
-        state.step < 0, lambda tree: jax.tree.map(jnp.zeros_like, tree), lambda tree: tree, state
-    )
 
 
 def grouped(batches: Iterable[Any], start: int, size: int) -> Iterator[tuple[int, tuple[Any, ...]]]:

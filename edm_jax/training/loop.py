@@ -88,9 +88,7 @@ def train(
     )
     model, batch_size, total = parts.model, config.batch_size, config.total_steps
     abstract = jax.eval_shape(parts.initial)
-    train_steps = engine.compile(
-        in_one_call(parts.step, unroll=processes.loops_are_slow()), abstract
-    )
+    train_steps = engine.compile(in_one_call(parts.step), abstract)
     run_key = engine.key(config.seed)
     about = checkpoint.record(config, model.config, dataset)
     measure = scoring.Measure(config, model) if config.eval_kimg else None
@@ -147,6 +145,7 @@ def train(
                 ahead=config.steps_per_call + 1,
             )
         )
+        keeps = best.Best(folder, by=measure.best_by) if measure and processes.is_main() else None
         report.start(start * batch_size, total * batch_size)
         stack.callback(report.stop)
         pending: list[tuple[int, Any]] = []
@@ -182,11 +181,11 @@ def train(
             if score and measure:
                 report.doing("measuring")
                 averaged = processes.gather_local(current.ema)
-                if processes.is_main():
+                if keeps:
                     averaged_model = model.replace(params=averaged)
                     if found := measure(averaged_model):
                         log.write({"step": step, "kimg": step * batch_size / 1e3, **found})
-                        best.keep(averaged_model, folder, step, found, by=measure.best_by)
+                        keeps.keep(averaged_model, step, found)
                     else:
                         report.warn(f"the scores of step {step} are not finite: none is written")
                 watch.restart()

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from edm_jax.convolutions import fast_in_loops
 from edm_jax.model import Model
 from edm_jax.objectives import Losses, Objective
 from edm_jax.training import averages, bins
@@ -36,7 +37,6 @@ def make_train_step(
     loss_scale: float = 1.0,
     rounds: int = 1,
     shards: int = 1,
-    unroll: bool = False,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Builds the step: draw, score, average over devices, optimize, move the averages.
@@ -53,7 +53,6 @@ def make_train_step(
         float16 does not underflow; it changes no update.
       rounds: microbatches per step; the gradient is that of the whole batch.
       shards: blocks of rows to take each microbatch from (`engines.Engine.shards`).
-      unroll: write the rounds out rather than loop over them.
       axis_name: mapped axis to average over; None when one program sees the whole batch.
 
     Returns:
@@ -75,7 +74,7 @@ def make_train_step(
         losses = objective.loss(model.replace(params=params), memory, examples)
         return loss_scale * losses.minimised.sum(), losses
 
-    gradient = jax.grad(score, has_aux=True)
+    gradient = fast_in_loops(jax.grad(score, has_aux=True))
 
     def in_rounds(trained: Any, state: TrainState, examples: Any) -> tuple[Any, Losses]:
         if rounds == 1:
@@ -87,7 +86,7 @@ def make_train_step(
 
         zeros = jax.tree.map(jnp.zeros_like, trained)
         parts = microbatches(examples, rounds, shards)
-        grads, losses = jax.lax.scan(add, zeros, parts, unroll=rounds if unroll else 1)
+        grads, losses = jax.lax.scan(add, zeros, parts)
         return grads, joined(losses, shards)
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:

@@ -83,16 +83,20 @@ def test_only_a_better_one_replaces_it_and_a_later_one_goes(run, tmp_path):
     (first,) = (run / best.FOLDER).iterdir()
     model = edm_jax.load(first)
     folder = loop.files.made(tmp_path)
-    for step, value, names in ((4, 2.0, ["4"]), (8, 3.0, ["4"]), (12, 1.0, ["12"]),
-                               (12, 1.0, ["12"])):  # fmt: skip
+    keeps = best.Best(folder, by=NAME)
+    for step, value, kept, anew in ((4, 2.0, 4, False), (8, 3.0, 4, True), (10, 1.5, 10, False),
+                                    (12, 1.0, 12, True), (12, 1.0, 12, False)):  # fmt: skip
+        keeps = best.Best(folder, by=NAME) if anew else keeps  # as after an interruption
         with metrics.Metrics(folder, step - 1) as log:
             log.write({"step": step, NAME: value, "recall": value})
-        best.keep(model, folder, step, {"other": -step, NAME: value}, by=NAME)
-        kept = sorted(path.name for path in (tmp_path / best.FOLDER).iterdir())
-        assert kept == [f"step-{int(name):08d}" for name in names]
-    best.keep(model, folder, 8, {"recall": 3.0}, by="recall")  # of which more is better
+        assert keeps.keep(model, step, {"other": -step, NAME: value}) == (kept == step)
+        names = [path.name for path in (tmp_path / best.FOLDER).iterdir()]
+        assert names == [f"step-{kept:08d}"]
+    by_recall = best.Best(folder, by="recall")  # of which more is better
+    (folder / metrics.STATS).unlink()  # no score is read again
+    assert by_recall.keep(model, 8, {"recall": 3.0})
     assert [path.name for path in (tmp_path / best.FOLDER).iterdir()] == ["step-00000008"]
-    best.keep(model, folder, 12, {"recall": 1.0}, by="recall")
+    assert not by_recall.keep(model, 12, {"recall": 1.0})
     assert best.rewind(folder, 8) == 0 and best.rewind(folder, 7) == 1
     assert not list((tmp_path / best.FOLDER).iterdir())
 

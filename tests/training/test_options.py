@@ -52,7 +52,7 @@ def improved(engine_name, rounds):
         importance=True,
     )  # fmt: skip
     step = make_train_step(
-        model, objective, adam, average, rounds=rounds, shards=engine.shards, unroll=True,
+        model, objective, adam, average, rounds=rounds, shards=engine.shards,
         axis_name=engine.axis_name,
     )  # fmt: skip
 

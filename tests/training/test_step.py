@@ -95,7 +95,7 @@ def step_of(zero=False, batch_size=16, project=TINY.project, powers=(), **option
 
 def three_steps(engine, **options):
     step, start = step_of(
-        project=edm2().project, powers=(0.1,), shards=engine.shards, unroll=True,
+        project=edm2().project, powers=(0.1,), shards=engine.shards,
         axis_name=engine.axis_name, **options,
     )  # fmt: skip
     run, now, key = engine.compile(step, jax.eval_shape(start)), engine.init(start), engine.key(3)

@@ -86,7 +86,7 @@ def expected(steps):
 
 @pytest.mark.parametrize(
     "devices, options",
-    [(1, {}), (1, {"rounds": 2, "shards": 2}), (1, {"rounds": 4, "unroll": True}),
+    [(1, {}), (1, {"rounds": 2, "shards": 2}), (1, {"rounds": 4}),
      (1, {"loss_scale": 64.0}), (4, {}), (4, {"rounds": 2, "loss_scale": 8.0})],
 )  # fmt: skip
 def test_three_steps(devices, options):
