@@ -17,6 +17,7 @@ from edm_jax.cli import images
 from edm_jax.cli.options import add_quiet
 from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.data import archive
+from edm_jax.generation.choice import check_denoises
 from edm_jax.generation.fitting import load_fitting
 from edm_jax.model import Model
 from edm_jax.runtime import files
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     out = files.located(args.out)
     files.made(out.parent)
     model, _ = load_model(args.checkpoint, args.ema)
+    check_denoises(model, "have a posterior variance", name="--checkpoint")
     dataset = load_fitting(args.data, model)
     chosen = images.evenly_spread(dataset, args.num)
     size = min(args.batch, len(chosen))

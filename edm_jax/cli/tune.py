@@ -27,6 +27,7 @@ from edm_jax.cli.sample import parse_seeds
 from edm_jax.cli.sampler import add_model_arguments, load_model
 from edm_jax.cli.tune_metric import Metric, add_metric_arguments
 from edm_jax.cli.tuned import guidance_of
+from edm_jax.generation.choice import check_denoises
 from edm_jax.generation.seeds import NOISE, keys_of
 from edm_jax.model import Model
 from edm_jax.runtime import files
@@ -73,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
         plots.check()
         files.made(files.located(args.plot).parent)
     model, _ = load_model(args.checkpoint, args.ema)
-    if model.config.is_consistency:
-        raise ValueError("--checkpoint must be a denoiser, got a consistency model")
+    check_denoises(model, "tune samplers to it", name="--checkpoint")
     drawn, guide = guided_model(args, model)
     metric = None if args.metric is None else Metric(args, drawn, asked)
     found: dict[int, TunedSampler] = {}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edm_jax import checks, likelihood, randomness, timesteps
+from edm_jax.generation.choice import check_denoises
 from edm_jax.likelihood import bits_per_dim
 from edm_jax.likelihood.flow import SOLVERS, Solver
 from edm_jax.likelihood.trace import PROBES, Probes
@@ -92,8 +93,7 @@ def grids(model: Model, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: a consistency model; a setting that is unknown or out of range.
     """
-    if model.config.is_consistency:
-        raise ValueError("model must be a denoiser to have a likelihood, got a consistency model")
+    check_denoises(model, "have a likelihood")
     checks.one_of("solver", settings.solver, SOLVERS)
     checks.one_of("probes", settings.probes, PROBES)
     for name, least in (("steps", 1), ("num_probes", 1), ("elbo_levels", 2), ("seed", 0)):

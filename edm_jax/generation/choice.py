@@ -52,18 +52,21 @@ def sampler_for(
     Raises:
       ValueError: an unknown name, with the nearest ones; an option that the solver or the grid
         does not have, or a value of one that is not allowed; a solver that needs what the model
-        is not, or more than seeds. With `tuned`: a name or an option beside it, no such file, one
-        of other weights or under guidance, or one without a sampler of so many calls.
+        is not, or more than seeds; a classifier, or a consistency model and a solver for
+        denoisers. With `tuned`: a name or an option beside it, no such file, one of other weights
+        or under guidance, or one without a sampler of so many calls.
       OSError: the file of tuned samplers cannot be read.
     """
-    check_denoises(model)
     if tuned is not None:
+        check_denoises(model, "be drawn from by a tuned sampler")
         named = (solver, timesteps_options, schedule, scaling, options)
         if timesteps != "edm" or any(value is not None for value in named):
             raise ValueError(f"tuned must be given without other names and options, got {tuned!r}")
         return _tuned(model, _steps(model, num_steps), tuned)
     solver = solver or default_solver(model)
     entry, known = find("solver", solver, SOLVERS), model.preconditioner
+    if "consistency" not in entry.needs:
+        check_denoises(model, f"be drawn from by {solver!r}")
     _check_needs(solver, entry.needs, model)
     given, chosen = dict(timesteps_options or {}), dict(options or {})
     bounds = known.sigma_min, known.sigma_max
@@ -126,9 +129,9 @@ def grid_for(
 
     Raises:
       ValueError: an unknown name; an option that the grid does not have, or a value of one that is
-        not allowed; a classifier.
+        not allowed; a classifier, or a consistency model.
     """
-    check_denoises(model)
+    check_denoises(model, "be asked along a grid of noise levels")
     known = model.preconditioner
     bounds = known.sigma_min, known.sigma_max
     count = _steps(model, num_steps)
@@ -136,10 +139,26 @@ def grid_for(
     return rounded(sigmas, known.round_sigma)
 
 
-def check_denoises(model: Model | Guided) -> None:
-    """Raises ValueError for a classifier, which nothing can be drawn from."""
-    if model.config.classifies:
-        raise ValueError("model must be a denoiser to be drawn from, got a classifier")
+def check_denoises(model: Model | Guided, use: str, *, name: str = "model") -> None:
+    """Raises ValueError for a model that is no denoiser: a classifier, or a consistency model.
+
+    A consistency model's function looks like a denoiser and is none: it maps to where a path ends,
+    not to the mean of what an image may be.
+
+    Args:
+      model: any.
+      use: what only a denoiser can, such as "have a likelihood", for the message.
+      name: of the argument, likewise.
+    """
+    kind = (
+        "a classifier"
+        if model.config.classifies
+        else "a consistency model, which jumps to the ends of paths"
+        if model.config.is_consistency
+        else None
+    )
+    if kind is not None:
+        raise ValueError(f"{name} must be a denoiser to {use}, got {kind}")
 
 
 def default_solver(model: Model | Guided) -> str:

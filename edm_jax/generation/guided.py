@@ -89,14 +89,20 @@ def guided(
       What `generate`, `paths`, `draw` and `sampler_for` take for a model.
 
     Raises:
-      ValueError: a guide of other images or classes; no guide, and a model that was trained
-        without label dropout; a scale, an interval, rescale or threshold that is not allowed.
+      ValueError: a guide of another kind, of other images or classes; no guide, and a model that
+        was trained without label dropout; a scale, an interval, rescale or threshold that is not
+        allowed.
     """
     unguided = not callable(scale) and scale == 1.0
     if guide is not None:
         if guide.config.classifies:
             raise ValueError("guide must be a denoiser, got a classifier (guided_by_classifier)")
         _check_guide(model, guide)
+        if guide.config.is_consistency != model.config.is_consistency:
+            raise ValueError(
+                "guide must be a denoiser where the model is one and a consistency model where it "
+                f"is one, got one of the preconditioner {guide.config.preconditioner!r}"
+            )
     elif not unguided:
         check_unlabelled(model, "guide", "another model")
 

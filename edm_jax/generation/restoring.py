@@ -136,9 +136,7 @@ def check_problem(model: Model, problem: Problem) -> None:
         measurement; an option that it does not take, or a value of one that is not allowed; a
         sampler that does not go with it; a model that is no denoiser.
     """
-    check_denoises(model)
-    if model.config.is_consistency:
-        raise ValueError("model must be a denoiser to restore images, got a consistency model")
+    check_denoises(model, "restore images")
     inverse.check_method(
         problem.method, problem.operator, model.image_shape, problem.sigma_y, **problem.options
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from edm_jax import objectives
 from edm_jax.checks import one_of
+from edm_jax.generation.choice import check_denoises
 from edm_jax.model import Model
 from edm_jax.networks.config import ModelConfig, SongConfig, setting
 from edm_jax.samplers import DEFAULT_STEPS
@@ -108,8 +109,12 @@ class LossConfig:
                     raise ValueError(
                         f"loss.teacher must be a model of {name} {asked}, got one of {its}"
                     )
-            if teacher.config.is_consistency:
-                raise ValueError("loss.teacher must be a denoiser, got a consistency model")
+            check_denoises(teacher, "learn from it", name="loss.teacher")
+            if model.config.label_dim and model.config.label_dropout:
+                raise ValueError(
+                    "model.label_dropout must be 0 with loss.teacher, which always has the label, "
+                    f"got {model.config.label_dropout}"
+                )
         return objectives.build(self.name, model, **self.arguments, **chosen)
 
 

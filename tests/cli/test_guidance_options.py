@@ -173,7 +173,7 @@ def test_no_class_draws_without_a_label(models, tmp_path, capsys):
         ("dropped", ["--guidance=2", "--classifier=CLASSIFIER", "--guidance-interval=0.2,1"],
          "--guidance-interval must be left out with --classifier, got 0.2,1"),
         ("dropped", ["--guidance=2", "--guide=CLASSIFIER"], "guide must be a denoiser, got a"),
-        ("classifier", [], "model must be a denoiser to be drawn from, got a classifier"),
+        ("classifier", [], "model must be a denoiser to be drawn from by 'euler'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip

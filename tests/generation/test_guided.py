@@ -140,6 +140,7 @@ def test_a_model_of_former_times_was_not_trained_without_labels():
             "guide must have 3 classes, as the model has, or none, got 2",
         ),
         ({"guide": {"class_names": ("a", "c", "b")}}, "guide must have the classes .*'c' for 'b'"),
+        ({"guide": {"preconditioner": "consistency"}}, "guide must be a denoiser where the model"),
         ({"scale": float("nan")}, "scale must be a finite number"),
         ({"interval": (2.0, 1.0)}, "interval must be"),
         ({"rescale": 2.0}, "rescale must lie in"),

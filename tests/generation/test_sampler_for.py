@@ -114,6 +114,7 @@ def test_a_model_tuned_to_consistency_is_drawn_from_in_two_calls_unless_told_oth
         (EDM, "ddim_inversion", "solver must be one that starts from noise; .*'ddim_inversion'"),
         (EDM, "consistency", "solver must be for denoisers; .* 'edm', got 'consistency'"),
         (EDM, "improved_ddpm", "solver must be for this network; .*, got 'improved_ddpm'"),
+        (CONSISTENCY, "heun", "denoiser to be drawn from by 'heun', got a consistency model"),
         (EDM, "hune", "solver must be one of .*, got 'hune'; did you mean 'heun'"),
     ],
 )

@@ -103,9 +103,12 @@ def test_a_teacher_of_other_images_or_no_denoiser_is_refused(teacher, tmp_path):
     model = Model.build(model_config(**CONSISTENCY, label_dim=3), None)
     with pytest.raises(ValueError, match="teacher must be a model of label_dim 3, got one of 10"):
         loss.build(model)
+    model = Model.build(model_config(**CONSISTENCY, label_dropout=0.1), None)
+    with pytest.raises(ValueError, match="label_dropout must be 0 with loss.teacher"):
+        loss.build(model)
     distilled = model.replace(params=Model.init(jax.random.key(0), model.config).params)
     edm_jax.save(distilled, tmp_path / "tuned")
-    with pytest.raises(ValueError, match="teacher must be a denoiser, got a consistency model"):
+    with pytest.raises(ValueError, match="teacher must be a denoiser .*got a consistency model"):
         dataclasses.replace(loss, teacher=str(tmp_path / "tuned")).build(model)
     with pytest.raises(ValueError, match="must be among .*got 'teacher'"):
         dataclasses.replace(loss, name="edm").build(Model.build(model_config(), None))
