@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from etils import epath
 
-from edm_jax import generation
 from edm_jax.data import loader, storage
 from edm_jax.model import Model, parameter_count
 from edm_jax.runtime import engines, files, pictures, processes
@@ -23,12 +22,14 @@ from edm_jax.training import (
     metrics,
     posthoc,
     resume,
+    samples,
     scoring,
     warm_start,
 )
 from edm_jax.training.assemble import assemble
 from edm_jax.training.calls import grouped, in_one_call
 from edm_jax.training.config import Config, check
+from edm_jax.training.doubts import doubts
 from edm_jax.training.interrupt import Interrupt
 from edm_jax.training.progress import Progress
 from edm_jax.training.state import TrainState
@@ -117,6 +118,8 @@ def train(
             f"{parameter_count(abstract.params):,} parameters, {processes.device_summary()}, "
             f"engine {engine.name}" + (f"; going on from step {start}" if start else "")
         )
+        for doubt in doubts(config):
+            report.say(doubt)
         if start >= total:
             report.say(_done(workdir, start, model))
             return None
@@ -175,7 +178,7 @@ def train(
                 report.doing("drawing samples")
                 averaged = processes.gather_local(current.ema)
                 if processes.is_main():
-                    image = _grid(model.replace(params=averaged), config)
+                    image = samples.grid(model.replace(params=averaged), config)
                     pictures.write(image, folder / f"samples-{step:08d}.png")
                 watch.restart()
             if score and measure:
@@ -285,15 +288,3 @@ def _rewind(folder: epath.Path, start: int, report: Progress) -> None:
         path.unlink()
     if removed := len(late) + posthoc.rewind(folder, start) + best.rewind(folder, start):
         report.say(f"removed {removed} grids and models of steps after {start}")
-
-
-def _grid(model: Model, config: Config):
-    """A picture of samples: a row for each of up to ten classes, or ten rows without classes."""
-    rows = min(10, model.config.label_dim) or 10
-    classes = list(range(rows)) if model.config.label_dim else None
-    seeds = range(10) if classes else range(100)
-    sampler = generation.sampler_for(model, config.sample_steps)
-    parts = generation.generate(model, sampler, seeds, classes=classes, batch_size=50)
-    images = np.concatenate([part.images for part in parts])
-    names = model.config.class_names[:rows] or map(str, classes or ())
-    return pictures.grid(images, columns=10, row_labels=list(names))

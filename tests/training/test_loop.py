@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +22,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
-from small_network import model_of
 from tiny_run import tiny
 
 import edm_jax
-from edm_jax import samplers, timesteps
 from edm_jax.cli import plot_loss
 from edm_jax.cli.main import main
 from edm_jax.data import archive
@@ -323,27 +320,6 @@ def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch
 def test_settings_that_cannot_be_are_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         loop.train(tiny(**changes), str(tmp_path), quiet=True)
-
-
-@pytest.mark.parametrize("name", ["edm", "consistency"])
-def test_the_grids_of_a_run_are_drawn_by_the_sampler_of_its_model(name, monkeypatch):
-    config = dataclasses.replace(tiny().model, resolution=8, channels=1, preconditioner=name)
-    model = model_of(config)
-    made = []
-
-    def generate(model, sampler, seeds, **_):
-        made.append(sampler)
-        return [SimpleNamespace(images=np.zeros((len(seeds), 8, 8, 1), np.uint8))]
-
-    monkeypatch.setattr(loop.generation, "generate", generate)
-    loop._grid(model, tiny(sample_steps=3))
-    (tableau,) = made
-    low = model.preconditioner.sigma_min
-    if name == "edm":
-        assert tableau == samplers.ipndm(timesteps.edm(3))
-    else:  # its last call is at a level above its lowest, and leads there without a step more
-        levels = timesteps.edm(3, sigma_min=low, final="sigma_min")
-        assert tableau == samplers.consistency(levels, sigma_min=low)
 
 
 def test_two_runs_in_one_folder_are_refused(whole):
