@@ -42,13 +42,13 @@ LEFT_OUT = {
 
 FEW_IMAGES = (
     "--config.duration_kimg=0.128 --config.batch_size=16 --config.log_kimg=0.032 "
-    "--config.checkpoint_kimg=0.064 --config.sample_kimg=0 --config.model.model_channels=8"
+    "--config.checkpoint_kimg=0.064 --config.sample_kimg=0 --config.model.model_channels=8 "
+    "--config.model.channel_mult=(1,) --config.model.num_blocks=1 "
+    "--config.model.attn_resolutions=()"
 )
 # What is appended to a command that has the pattern; the later of two equal options holds.
 SMALLER = {
     r"^(edm-jax train|python train\.py) (?!.*--help)": FEW_IMAGES,
-    r"--config (cifar10|cifar10_small|own_data:\S+) (?!.*--help)": "--config.model.num_blocks=1 "
-    "--config.model.channel_mult=(1,1) --config.model.attn_resolutions=(8,)",
     r"train.*digits_edm2": "--config.ema_snapshot_kimg=0.032 --config.model.head_channels=8",
     r"train.*digits_classifier": "--config.model.head_channels=8",
     r"--config cifar10 --workdir": "--config.ema_power=(0.05,0.1) --config.ema_snapshot_kimg=0.064",
