@@ -1,6 +1,7 @@
 """What a command line says of the features in which images are compared."""
 
 import argparse
+import os
 from collections.abc import Callable
 
 from edm_jax.evaluation.features import EXTRACTORS, FILES, Extractor
@@ -36,4 +37,13 @@ def make_extractor(args: argparse.Namespace, *, pca: Callable[[], Extractor]) ->
     if args.features == "pca":
         return pca()
     make = EXTRACTORS[args.features]
-    return make(getattr(args, args.features)) if args.features in FILES else make()
+    if args.features not in FILES:
+        return make()
+    given = getattr(args, args.features)
+    try:
+        return make(given)
+    except ValueError as error:
+        if given is None and FILES[args.features].variable not in os.environ:
+            free = [name for name in EXTRACTORS if name not in FILES]
+            error.add_note(f"--features {', '.join(free)} need no such file")
+        raise
