@@ -42,7 +42,8 @@ LEFT_OUT = {
 
 FEW_IMAGES = (
     "--config.duration_kimg=0.128 --config.batch_size=16 --config.log_kimg=0.032 "
-    "--config.checkpoint_kimg=0.064 --config.sample_kimg=0 --config.model.model_channels=8 "
+    "--config.checkpoint_kimg=0.064 --config.sample_kimg=0 --config.augment=0 "
+    "--config.model.model_channels=8 "
     "--config.model.channel_mult=(1,) --config.model.num_blocks=1 "
     "--config.model.attn_resolutions=()"
 )
