@@ -1,16 +1,17 @@
 """What are digits worth that are drawn in few network evaluations?
 
     python benchmarks/few_calls.py --checkpoint runs/digits --calls 5,10,18 \\
-        --tuned runs/digits_ect --out docs/few_calls.png [--num 100]
+        --few runs/digits_ect runs/digits_meanflow --out docs/few_calls.png [--num 100]
 
-A diffusion model draws by its default solver in each of the numbers of calls, and the same model
-tuned to consistency (configs/digits_ect.py) in one and in two, ten classes of the same seeds. The
-table: how many a 3-nearest-neighbour classifier of the 1,797 real digits recognises as the class
-that was asked for; squared Fréchet distance in pixels, precision and recall against them. The
-picture: a row for each. Needs scikit-learn.
+A diffusion model draws by its default solver in each of the numbers of calls, and each model of few
+calls (configs/digits_ect.py) in one and in two, ten classes of the same seeds. The table, a mean
+over ranges of seeds: how many a 3-nearest-neighbour classifier of the 1,797 real digits recognises
+as the class that was asked for; squared Fréchet distance in pixels, with its least and its greatest
+over the ranges, precision and recall against them. The picture: a row for each. Needs scikit-learn.
 """
 
 import argparse
+import pathlib
 
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
@@ -21,10 +22,10 @@ from edm_jax.data import archive
 from edm_jax.runtime import pictures
 
 
-def drawn(model, calls, count):
+def drawn(model, calls, seeds):
     """The classes asked for, and the images."""
     sampler = edm_jax.sampler_for(model, calls)
-    parts = edm_jax.generate(model, sampler, range(count), classes="all", batch_size=100)
+    parts = edm_jax.generate(model, sampler, seeds, classes="all", batch_size=100)
     return map(np.concatenate, zip(*((part.labels, part.images) for part in parts)))
 
 
@@ -37,8 +38,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--calls", default="5,10,18")
-    parser.add_argument("--tuned")
-    parser.add_argument("--num", type=int, default=100, help="of each class")
+    parser.add_argument("--few", nargs="*", default=[], help="runs of models of few calls")
+    parser.add_argument("--num", type=int, default=100, help="of each class in a range of seeds")
+    parser.add_argument("--ranges", type=int, default=3, help="of seeds")
     parser.add_argument("--out", help="the picture")
     args = parser.parse_args()
 
@@ -46,27 +48,29 @@ def main():
     real = pixels(data.images)
     classifier = KNeighborsClassifier(n_neighbors=3).fit(real, data.targets)
     statistics = evaluation.Statistics.of(real)
-    runs = [
-        ("diffusion", edm_jax.load(args.checkpoint), int(n)) for n in args.calls.split(",") if n
-    ]
-    if args.tuned:
-        tuned = edm_jax.load(args.tuned)
-        runs += [("tuned", tuned, calls) for calls in (1, 2)]
+    named = {pathlib.Path(path).name.removeprefix("digits_"): path for path in args.few}
+    runs = [(name, edm_jax.load(path), calls) for name, path in named.items() for calls in (1, 2)]
+    diffusion = edm_jax.load(args.checkpoint)
+    runs = [("diffusion", diffusion, int(n)) for n in args.calls.split(",") if n] + runs
     rows, names = [], []
-    print(f"{'':12}calls  recognised  Fréchet  precision  recall")
+    print(f"{'':12}calls  recognised  Fréchet                precision  recall")
     for name, model, calls in runs:
-        asked, images = drawn(model, calls, args.num)
-        fake = pixels(images)
-        share = 100 * (classifier.predict(fake) == asked).mean()
-        distance = evaluation.frechet(evaluation.Statistics.of(fake), statistics)
-        near = evaluation.precision_recall(real, fake)
+        scores = []
+        for first in range(0, args.ranges * args.num, args.num):
+            asked, images = drawn(model, calls, range(first, first + args.num))
+            fake = pixels(images)
+            share = 100 * (classifier.predict(fake) == asked).mean()
+            distance = evaluation.frechet(evaluation.Statistics.of(fake), statistics)
+            near = evaluation.precision_recall(real, fake)
+            scores.append((share, distance, near.precision, near.recall))
+            if not first:  # two of each class, the same seeds in every row
+                rows += [images[asked == c][i] for c in range(10) for i in range(2)]
+        mean, least, most = (of(scores, axis=0) for of in (np.mean, np.min, np.max))
         print(
-            f"{name:12}{calls:5}{share:10.1f} %{distance:9.3f}{near.precision:11.3f}"
-            f"{near.recall:8.3f}",
+            f"{name:12}{calls:5}{mean[0]:10.1f} %{mean[1]:9.3f} ({least[1]:.3f}-{most[1]:.3f})"
+            f"{mean[2]:11.3f}{mean[3]:8.3f}",
             flush=True,
         )
-        # Two of each class, the same seeds in every row.
-        rows += [images[asked == c][i] for c in range(10) for i in range(2)]
         names.append(f"{name} {calls}")
     if args.out:
         pictures.write(pictures.grid(np.stack(rows), 20, row_labels=names), args.out)
