@@ -20,7 +20,10 @@ from edm_jax.runtime.progress import Progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
-    parser.usage = "%(prog)s --source PATH --dest X.zip [option …]"
+    parser.usage = (
+        "%(prog)s --source PATH --dest X.zip [option …]\n"
+        "       %(prog)s --check X.zip [--sheet X.png]"
+    )
     parser.add_argument("--source", metavar="PATH", help=f"what to convert: {sources.KINDS}")
     parser.add_argument("--dest", metavar="X.zip", help="the file to make")
     parser.add_argument(

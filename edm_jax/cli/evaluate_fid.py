@@ -65,7 +65,10 @@ class Source:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.usage = "%(prog)s --checkpoint PATH --reference FILE --out X.json [option …]"
+    parser.usage = (
+        "%(prog)s --checkpoint PATH --reference FILE --out X.json [option …]\n"
+        "       %(prog)s --images PATH --reference FILE --out X.json [option …]"
+    )
     add = parser.add_argument
     add_model_arguments(parser)
     add_published_argument(parser)

@@ -56,7 +56,10 @@ LESS_MEMORY = "a smaller --batch"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.usage = "%(prog)s --checkpoint PATH --data DATA --task TASK --out FOLDER [option …]"
+    parser.usage = (
+        "%(prog)s --checkpoint PATH --data DATA --task TASK --out FOLDER [option …]\n"
+        "       %(prog)s --list-methods"
+    )
     add_model_arguments(parser)
     add_image_arguments(parser, label=UNLABELLED)
     add = parser.add_argument

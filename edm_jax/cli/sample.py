@@ -51,7 +51,9 @@ RECORD = "sample.json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.usage = "%(prog)s --checkpoint PATH --out FOLDER [option …]"
+    parser.usage = (
+        "%(prog)s --checkpoint PATH --out FOLDER [option …]\n       %(prog)s --list-solvers"
+    )
     add = parser.add_argument
     add_model_arguments(parser)
     add_published_argument(parser)
