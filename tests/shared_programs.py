@@ -1,43 +1,52 @@
-"""Runs of one process that differ in their length alone share their compiled programs."""
+"""Runs of one process that differ in what no step is made of share their compiled programs."""
 
 import dataclasses
 import functools
 from typing import Any
 
+from edm_jax.networks import ModelConfig
 from edm_jax.runtime import engines
 from edm_jax.training import loop
 
-# What `assemble` does not look at.
-LENGTHS = dict.fromkeys(
-    ("duration_kimg", "log_kimg", "checkpoint_kimg", "ema_snapshot_kimg", "keep_checkpoints"), 1
-)
+# What `assemble` does not look at, but to refuse it of latents.
+ELSEWHERE = (
+    "duration_kimg", "log_kimg", "checkpoint_kimg", "keep_checkpoints", "ema_snapshot_kimg",
+    "sample_kimg", "sample_steps", "eval_kimg", "eval_reference", "eval_images", "data",
+)  # fmt: skip
+PARTS: dict[str, Any] = {}
+new_engine, new_parts, new_calls = engines.engine, loop.assemble, loop.in_one_call
+
+
+@functools.cache
+def _engine(*arguments, **options):
+    own, steps = new_engine(*arguments, **options), {}
+
+    def compile(step, state):
+        if step not in steps:
+            steps[step] = own.compile(step, state)
+        return steps[step]
+
+    return own._replace(compile=compile)
+
+
+def _assemble(config, engine, **data):
+    same = dict.fromkeys(ELSEWHERE) | {"init": bool(config.init)}
+    network = ModelConfig.network.__qualname__  # or what a test has put in its place
+    settings = repr((dataclasses.replace(config, **same), engine.name, data, network))
+    if settings not in PARTS:
+        PARTS[settings] = new_parts(config, engine, **data)
+    return PARTS[settings]
+
+
+_in_one_call = functools.cache(new_calls)
 
 
 def share(patch: Any) -> None:
-    """Makes `loop.train` trace and compile each kind of run once.
+    """Makes `loop.train` trace and compile each kind of run once, in all modules together.
 
     Args:
       patch: pytest's MonkeyPatch.
     """
-    new_engine, new_parts, kept = engines.engine, loop.assemble, {}
-
-    @functools.cache
-    def engine(*arguments, **options):
-        own, steps = new_engine(*arguments, **options), {}
-
-        def compile(step, state):
-            if step not in steps:
-                steps[step] = own.compile(step, state)
-            return steps[step]
-
-        return own._replace(compile=compile)
-
-    def assemble(config, engine, **data):
-        settings = repr((dataclasses.replace(config, **LENGTHS), engine.name, data))
-        if settings not in kept:
-            kept[settings] = new_parts(config, engine, **data)
-        return kept[settings]
-
-    patch.setattr(engines, "engine", engine)
-    patch.setattr(loop, "assemble", assemble)
-    patch.setattr(loop, "in_one_call", functools.cache(loop.in_one_call))
+    patch.setattr(engines, "engine", _engine)
+    patch.setattr(loop, "assemble", _assemble)
+    patch.setattr(loop, "in_one_call", _in_one_call)

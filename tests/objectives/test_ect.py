@@ -51,20 +51,26 @@ def test_every_pair_of_levels_is_the_reference_s(reference):
 @pytest.mark.slow
 def test_every_loss_is_the_reference_s(reference):
     mixture = ideal.mixture(*(reference[f"mixture/{n}"] for n in ("means", "stds", "weights")))
-    for case in cases(reference, "ect/loss_cases"):
-        at = f"ect/loss/{case['name']}"
+    y, noise = (reference[f"ect/loss/{n}"] for n in ("y", "eps"))
+
+    def one(case, t, r):
+        """r(t), and the losses at t and r."""
         weight = "edm" if case["weight"] == "snr" else None
         objective = objective_of(c=case["c"], weight=weight, q=case["q"])
-        with jax.enable_x64(True):
-            y, noise = (jnp.asarray(reference[f"ect/loss/{n}"]) for n in ("y", "eps"))
-            t, r = (jnp.asarray(reference[f"{at}/{n}"]) for n in "tr")
-            drawn = jnp.exp(case["P_mean"] + case["P_std"] * reference["ect/loss/n"])
-            np.testing.assert_allclose(drawn, t, rtol=1e-13)
-            k = 8.0 if case["mapping"] == "sigmoid" else 0.0
-            found = nearer(t, case["stage"], q=case["q"], k=k)
-            np.testing.assert_allclose(found, r, rtol=1e-12, atol=1e-13)
-            found = objective.loss(Given(mixture), State(), Pairs(y, t, r, noise, {}))
-            minimised, logged = np.asarray(found.minimised), np.asarray(found.logged)
+        k = 8.0 if case["mapping"] == "sigmoid" else 0.0
+        losses = objective.loss(Given(mixture), State(), Pairs(y, t, r, noise, {}))
+        return nearer(t, case["stage"], q=case["q"], k=k), losses.minimised, losses.logged
+
+    named = {f"ect/loss/{case['name']}": case for case in cases(reference, "ect/loss_cases")}
+    levels = {at: [reference[f"{at}/{n}"] for n in "tr"] for at in named}
+    with jax.enable_x64(True):
+        whole = jax.jit(lambda levels: {at: one(case, *levels[at]) for at, case in named.items()})
+        found = whole(levels)
+    for at, (below, minimised, logged) in found.items():
+        case, (t, r) = named[at], levels[at]
+        drawn = np.exp(case["P_mean"] + case["P_std"] * reference["ect/loss/n"])
+        np.testing.assert_allclose(drawn, t, rtol=1e-13)
+        np.testing.assert_allclose(below, r, rtol=1e-12, atol=1e-13)
         wanted = reference[f"{at}/loss"]
         np.testing.assert_allclose(minimised, wanted, rtol=1e-12, atol=1e-12, err_msg=at)
         np.testing.assert_array_equal(logged, minimised)
@@ -73,36 +79,55 @@ def test_every_loss_is_the_reference_s(reference):
 @pytest.mark.slow
 def test_samples_are_the_reference_s(reference):
     mixture = ideal.mixture(*(reference[f"mixture/{n}"] for n in ("means", "stds", "weights")))
+    latents, noise = (reference[f"ect/sample/{n}"] for n in ("latents", "noise"))
+    tableaus = {
+        case["name"]: samplers.consistency([*case["sigmas"], 0.0], sigma_min=0.0)
+        for case in cases(reference, "ect/sample_cases")
+        if case["net"] == "mixture"
+    }
+
+    @jax.jit
+    def samples(latents):
+        rows = lambda nfe: jnp.stack([latents, *noise[: nfe - 1], 0 * latents])
+        return {
+            name: samplers.sample(mixture, tableau, latents, row_noise=rows(tableau.nfe))
+            for name, tableau in tableaus.items()
+        }
+
     with jax.enable_x64(True):
-        latents, noise = (jnp.asarray(reference[f"ect/sample/{n}"]) for n in ("latents", "noise"))
-        for case in cases(reference, "ect/sample_cases"):
-            if case["net"] == "mixture":
-                tableau = samplers.consistency([*case["sigmas"], 0.0], sigma_min=0.0)
-                rows = jnp.stack([latents, *noise[: tableau.nfe - 1], 0 * latents])
-                found = samplers.sample(mixture, tableau, latents, row_noise=rows)
-                wanted = reference[f"ect/sample/{case['name']}"]
-                np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+        found = samples(latents)
+    for name, drawn in found.items():
+        wanted = reference[f"ect/sample/{name}"]
+        np.testing.assert_allclose(drawn, wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.slow
 def test_arguments_reach_the_draws():
-    keys = jax.random.split(jax.random.key(0), (64, 2))
     y = np.zeros((64, 2), np.float32)
 
-    def drawn(stage=0, **arguments):
+    def drawn(keys, stage, arguments):
+        """What is drawn, and the two levels that it should have."""
         objective = objective_of(**arguments)
         state = State(kept=Stage(jnp.int32(stage), jnp.int32(0)))
-        return objective.draw(state, keys, y, {"told": 1})
+        rest = {"p_mean": -1.1, "p_std": 2.0} | arguments
+        mapping = {name: rest.pop(name) for name in ("q", "k", "b") if name in rest}
+        levels = jax.vmap(objectives.log_normal(**rest))(keys[:, 0])
+        found = objective.draw(state, keys, y, {"told": 1})
+        return found, levels, nearer(levels, stage, **mapping)
 
-    for arguments in ({}, {"p_mean": 0.3}, {"p_std": 0.7}, {"q": 4.0}, {"k": 2.0}, {"b": 3.0}):
-        for stage in (0, 3):
-            found = drawn(stage, **arguments)
-            rest = {"p_mean": -1.1, "p_std": 2.0} | arguments
-            mapping = {name: rest.pop(name) for name in ("q", "k", "b") if name in rest}
-            levels = jax.vmap(objectives.log_normal(**rest))(keys[:, 0])
-            np.testing.assert_array_equal(found.t, levels)
-            np.testing.assert_array_equal(found.r, nearer(levels, stage, **mapping))
-            assert (found.r < found.t).all() and found.conditions == {"told": 1}
+    @jax.jit
+    def all_drawn(key):
+        keys = jax.random.split(key, (64, 2))
+        changes = ({}, {"p_mean": 0.3}, {"p_std": 0.7}, {"q": 4.0}, {"k": 2.0}, {"b": 3.0})
+        return [drawn(keys, stage, arguments) for arguments in changes for stage in (0, 3)]
+
+    seen = []
+    for found, t, r in all_drawn(jax.random.key(0)):
+        np.testing.assert_array_equal(found.t, t)
+        np.testing.assert_array_equal(found.r, r)
+        assert (found.r < found.t).all() and found.conditions == {"told": 1}
+        seen.append((*np.asarray(found.t), *np.asarray(found.r)))
+    assert len(set(seen)) == 12
 
 
 def test_a_stage_lasts_as_many_images_as_it_says():
@@ -136,8 +161,6 @@ def test_both_calls_see_one_dropout_and_the_second_no_gradient():
     t = jnp.array([1.0, 2.0, 3.0, 4.0, 5.0])
     pairs = Pairs(y, t, t / 2, n, {"keep": keep})
     loss = lambda scale: objective_of().loss(model(scale), State(), pairs).minimised.sum()
-    slope = jax.grad(loss)(0.7)
-    assert len(seen) == 2 and seen[0] is seen[1]
 
     def by_hand(scale):
         denoise = model(scale).denoiser(keep=keep)
@@ -145,23 +168,28 @@ def test_both_calls_see_one_dropout_and_the_second_no_gradient():
         gap = denoise(y + t[:, None] * n, t) - target
         return (jnp.sqrt((gap**2).sum(1)) / (t / 2)).sum()
 
-    np.testing.assert_allclose(slope, jax.grad(by_hand)(0.7), rtol=1e-5)
+    slope, wanted = jax.jit(lambda scale: (jax.grad(loss)(scale), jax.grad(by_hand)(scale)))(0.7)
+    np.testing.assert_allclose(slope, wanted, rtol=1e-5)
+    assert len(seen) == 4 and seen[0] is seen[1]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("c", [0.0, 0.03])
-def test_a_row_of_no_residual_and_a_row_that_meets_the_data_have_finite_gradients(c):
-    y = jnp.ones((3, 4))
+def test_a_row_of_no_residual_and_a_row_that_meets_the_data_have_finite_gradients():
+    y = np.ones((3, 4), np.float32)
     pairs = Pairs(y, jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 0.0, 1.5]), 0 * y, {})
 
-    def loss(scale):
+    def loss(scale, c):
         # The network's logarithm of a level 0 would be infinite.
         model = Wrapped(lambda x, c_noise: (scale + 0 * c_noise[:, None]) * jnp.ones_like(x), EDM)
         pinned = Given(lambda x, s: jnp.where(s[:, None] == 1.0, y, model.denoiser()(x, s)))
         return objective_of(c=c).loss(pinned, State(), pairs).minimised
 
-    assert loss(0.3)[0] == 0 and (loss(0.3)[1:] > 0).all()
-    assert np.isfinite(jax.jacobian(loss)(0.3)).all()
+    @jax.jit
+    def both(scale):
+        return [(loss(scale, c), jax.jacobian(loss)(scale, c)) for c in (0.0, 0.03)]
+
+    for each, slope in both(0.3):
+        assert each[0] == 0 and (each[1:] > 0).all() and np.isfinite(slope).all()
 
 
 def test_no_network_is_asked_at_level_0():
@@ -182,37 +210,41 @@ def fixed_point(gain_r, t, r):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("c", [0.0, 0.1])
-def test_the_gradient_is_zero_at_the_fixed_point_of_gaussian_data(c):
+def test_the_gradient_is_zero_at_the_fixed_point_of_gaussian_data():
     """There the residual is independent of x_t: the batch has every residual with x_t and -x_t."""
     rng = np.random.default_rng(1)
-    t = jnp.tile(jnp.array([0.5, 1.0, 3.0, 10.0, 80.0]), 8)
+    t = np.tile([0.5, 1.0, 3.0, 10.0, 80.0], 8)
     with jax.enable_x64(True):
-        t = jnp.asarray(t, jnp.float64)
-        r = nearer(t, 1)
-        g_r = STD / jnp.sqrt(STD**2 + r**2)
-        x_t = jnp.asarray(rng.standard_normal((40, 6))) * jnp.sqrt(STD**2 + t**2)[:, None]
-        other = jnp.asarray(rng.standard_normal((40, 6)))  # what of (y, n) is independent of x_t
-        v, side = (STD**2 + t**2)[:, None], t[:, None]
+        r = np.asarray(jax.jit(lambda t: nearer(t, 1))(t))
+    g_r = STD / np.sqrt(STD**2 + r**2)
+    x_t = rng.standard_normal((40, 6)) * np.sqrt(STD**2 + t**2)[:, None]
+    other = rng.standard_normal((40, 6))  # what of (y, n) is independent of x_t
+    v, side = (STD**2 + t**2)[:, None], t[:, None]
 
-        def pairs(sign):
-            y = STD**2 / v * sign * x_t + STD * side / jnp.sqrt(v) * other
-            noise = side / v * sign * x_t - STD / jnp.sqrt(v) * other
-            return Pairs(y, t, r, noise, {})
+    def pairs(sign):
+        y = STD**2 / v * sign * x_t + STD * side / np.sqrt(v) * other
+        noise = side / v * sign * x_t - STD / np.sqrt(v) * other
+        return Pairs(y, t, r, noise, {})
 
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs(1.0), pairs(-1.0))
+    both = jax.tree.map(lambda a, b: np.concatenate([a, b]), pairs(1.0), pairs(-1.0))
 
-        def slope(gain_t):
-            def minimised(change):
-                # r = 0 is asked at 1, and the answer not used.
-                gain = lambda s: jnp.where(s == both.t, jnp.tile(gain_t, 2) + change, gains_r)
-                return objective_of(c=c).loss(linear(gain), State(), both).minimised.sum()
+    def minimised(gain_t, c):
+        # r = 0 is asked at 1, and the answer not used.
+        gain = lambda s: jnp.where(s == both.t, gain_t, np.tile(g_r, 2))
+        return objective_of(c=c).loss(linear(gain), State(), both).minimised.sum()
 
-            gains_r = jnp.tile(g_r, 2)
-            return jax.grad(minimised)(jnp.zeros(80)).reshape(2, 40).sum(0)
+    @jax.jit
+    def slopes(gain_t):
+        return [jax.grad(minimised)(gain_t, c).reshape(2, 40).sum(0) for c in (0.0, 0.1)]
 
-        at_fixed_point = slope(fixed_point(jnp.where(r > 0, g_r, 1.0), t, r))
-        at_exact = slope(STD / jnp.sqrt(STD**2 + t**2))
+    with jax.enable_x64(True):
+        at_fixed_point, at_exact = (
+            np.array(slopes(np.tile(gain_t, 2)))
+            for gain_t in (
+                fixed_point(np.where(r > 0, g_r, 1.0), t, r),
+                STD / np.sqrt(STD**2 + t**2),
+            )
+        )
     # That of exact consistency is not zero: so distant pairs teach something else.
     assert np.abs(at_exact).min() > 1e-4
     assert np.abs(at_fixed_point / at_exact).max() < 1e-6
@@ -296,10 +328,15 @@ def test_the_spread_of_samples_in_one_and_two_calls_is_predicted():
         tableau = samplers.consistency(levels, sigma_min=0.0)
         found = samplers.moments(tableau, mean, STD**2, gain=lambda s: gains[float(s)])
         np.testing.assert_allclose(found[1], variance, rtol=1e-12)
-        keys = jax.random.split(jax.random.key(0), 4096)
-        gain = lambda s: jnp.where(s > 1, first, second) * jnp.ones(4096)
-        noise = jax.random.normal(jax.random.key(1), (4096, 4))
-        drawn = samplers.sample(linear(gain, mean).denoiser(), tableau, noise, keys)
+
+        @jax.jit
+        def sampled(key):
+            keys = jax.random.split(key, 4096)
+            gain = lambda s: jnp.where(s > 1, first, second) * jnp.ones(4096)
+            noise = jax.random.normal(jax.random.fold_in(key, 1), (4096, 4))
+            return samplers.sample(linear(gain, mean).denoiser(), tableau, noise, keys)
+
+        drawn = np.asarray(sampled(jax.random.key(0)), np.float64)
         np.testing.assert_allclose(drawn.mean(), found[0], atol=4 * np.sqrt(variance / 16384))
         np.testing.assert_allclose(drawn.var() / variance, 1, atol=4 * np.sqrt(2 / 16384))
 

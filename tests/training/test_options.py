@@ -45,7 +45,7 @@ def improved(engine_name, rounds):
         averages.by_halflife(16, 50.0), averages.shares(16, halflives_kimg=(0.1,), powers=(0.05,))
     )
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
-    network = SmallNetwork(out_channels=2, dropout=0.0, zero=True)
+    network = SmallNetwork(out_channels=2, width=16, dropout=0.0, zero=True)
     model = Model(None, network, preconditioning.x0(levels="cosine"), TINY)
     objective = objectives.build(
         "iddpm", model, weight="x0", num_train_steps=4, variance_weight=1e-3, uncertainty=True,
@@ -89,7 +89,9 @@ def test_every_option_at_once_under_both_engines_and_in_microbatches():
 
 @pytest.mark.slow
 def test_half_precision_and_loss_scaling_change_the_gradient_little():
-    adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
+    adam, key = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16)), jax.random.key(3)
+    rng, shapes = np.random.default_rng(0), jax.eval_shape(lambda: initial(SmallNetwork(width=16)))
+    params = jax.tree.map(lambda a: np.float32(0.1 * rng.standard_normal(a.shape)), shapes)
 
     def first_moment(scale, dtype):
         network = SmallNetwork(width=16, dropout=0.0, dtype=dtype)
@@ -97,8 +99,8 @@ def test_half_precision_and_loss_scaling_change_the_gradient_little():
         objective = objectives.build("edm", model)
         average = averages.Averages(averages.by_halflife(16, 50.0))
         step = make_train_step(model, objective, adam, average, loss_scale=scale)
-        start = jax.jit(lambda: state.create(initial(network), objective, adam))()
-        now, numbers = jax.jit(step)(start, batch_of(16), jax.random.key(3))
+        first = lambda params, batch: step(state.create(params, objective, adam), batch, key)
+        now, numbers = jax.jit(first)(params, batch_of(16))
         flat = np.concatenate([np.ravel(a) for a in jax.tree.leaves(now.opt_state[1].mu)])
         return flat, float(numbers["loss"])
 
@@ -118,7 +120,7 @@ def test_what_does_not_fit_stays_fresh(tmp_path):
     save(model_of(wide, seed=7), tmp_path / "model")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     objective = objectives.build("edm", Model.build(TINY, None))
-    fresh = jax.jit(lambda params: state.create(params, objective, adam))(model_of(TINY).params)
+    fresh = state.create(model_of(TINY).params, objective, adam)
     found, note = warm_start.start_from(fresh, str(tmp_path / "model"))
     assert "fresh: map_label/kernel" in note and "unused there: map_label/kernel" in note
     same(found.params["map_label"]["kernel"], fresh.params["map_label"]["kernel"])
