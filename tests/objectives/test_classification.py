@@ -89,7 +89,8 @@ def test_the_step_trains_one():
     adam = optimizer.adam(optimizer.learning_rate(3e-3, 0, 64), weight_decay=0.05)
     average = averages.Averages(averages.by_halflife(64, 1000.0), {})
     step = jax.jit(make_train_step(model, objective, adam, average))
-    params = {"Dense_0": {"kernel": np.zeros((64, 10), np.float32), "bias": np.zeros(10, np.float32)}}
+    zeros = lambda *shape: np.zeros(shape, np.float32)
+    params = {"Dense_0": {"kernel": zeros(64, 10), "bias": zeros(10)}}
     now, losses = jax.jit(lambda params: state.create(params, objective, adam))(params), []
     for _ in range(12):
         now, numbers = step(now, batch, jax.random.key(1))
