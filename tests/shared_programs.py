@@ -4,11 +4,12 @@ import dataclasses
 import functools
 from typing import Any
 
+from edm_jax import latents
 from edm_jax.networks import ModelConfig
 from edm_jax.runtime import engines
 from edm_jax.training import loop
 
-# What `assemble` does not look at, but to refuse it of latents.
+# What `assemble` does not look at, but to refuse some of it of latents.
 ELSEWHERE = (
     "duration_kimg", "log_kimg", "checkpoint_kimg", "keep_checkpoints", "ema_snapshot_kimg",
     "sample_kimg", "sample_steps", "eval_kimg", "eval_reference", "eval_images", "data",
@@ -30,7 +31,8 @@ def _engine(*arguments, **options):
 
 
 def _assemble(config, engine, **data):
-    same = dict.fromkeys(ELSEWHERE) | {"init": bool(config.init)}
+    elsewhere = () if data["channels"] == latents.CHANNELS else ELSEWHERE
+    same = dict.fromkeys(elsewhere) | {"init": bool(config.init)}
     network = ModelConfig.network.__qualname__  # or what a test has put in its place
     settings = repr((dataclasses.replace(config, **same), engine.name, data, network))
     if settings not in PARTS:

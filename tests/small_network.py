@@ -58,6 +58,24 @@ class SmallNetwork(nn.Module):
         return conv(self.out_channels, initial=last, name=f"dec_{side}_aux_conv")(h)
 
 
+class WithLogVariance(SmallNetwork):
+    """One that also learns the logarithm of its loss, as EDM2's."""
+
+    def setup(self):
+        self.logvar_linear = layers.Dense(1)
+
+    def log_variance(self, c_noise):
+        """u of each noise level."""
+        return self.logvar_linear(jnp.cos(c_noise)[:, None])[:, 0]
+
+    @nn.compact
+    def __call__(self, x, c_noise, *told, **by_name):
+        """As the other's."""
+        if self.is_initializing():
+            self.log_variance(c_noise)
+        return super().__call__(x, c_noise, *told, **by_name)
+
+
 def model_of(config: ModelConfig, *, seed: int = 0, scale: float = 0.1) -> Model:
     """A model whose weights numpy has drawn, so that nothing is compiled for them.
 
@@ -83,6 +101,7 @@ def instead_of_unets(patch: Any) -> None:
         if config.classifies:
             return own(config)
         settings = dict(dropout=config.dropout, flow_map=config.flow_map)
-        return SmallNetwork(out_channels=config.outputs, **settings)
+        kind = WithLogVariance if config.learns_log_variance else SmallNetwork
+        return kind(out_channels=config.outputs, **settings)
 
     patch.setattr(ModelConfig, "network", network)

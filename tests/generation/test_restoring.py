@@ -1,7 +1,6 @@
 """Restored images of Gaussian data against their exact posterior, through the whole chain."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_network import SmallNetwork
@@ -32,17 +31,19 @@ def truth():
 
 
 def measured(problem, images):
-    return generation.measure(problem, jnp.asarray(images), jnp.arange(len(images)))
+    measure = jax.jit(lambda *rows: generation.measure(problem, *rows))
+    return np.asarray(measure(images, np.arange(len(images))))
 
 
 @pytest.mark.slow
 def test_a_measurement_has_its_noise_by_place(truth):
     operator = inverse.build_operator("super-resolve", SHAPE)
     noisy, clean = (Problem(operator, s, "mmps", {}, None, 7) for s in (SIGMA_Y, 0.0))
-    y, places = measured(noisy, truth), jnp.arange(3)
-    off = np.asarray(y - measured(clean, truth))
+    y = measured(noisy, truth)
+    off = y - measured(clean, truth)
     assert off.std() == pytest.approx(SIGMA_Y, rel=0.25) and abs(off.mean()) < 0.1
-    np.testing.assert_array_equal(generation.measure(noisy, truth[2:], places[2:])[0], y[2])
+    third = jax.jit(lambda image: generation.measure(noisy, image, np.array([2])))
+    np.testing.assert_array_equal(third(truth[2:])[0], y[2])
     assert (measured(noisy._replace(seed=8), truth) != y).all()
 
 
@@ -53,7 +54,7 @@ def test_draws_are_of_the_exact_posterior(model, truth, name):
     operator = inverse.build_operator("super-resolve", SHAPE)
     sampler = samplers.heun(timesteps.edm(32))
     problem = Problem(operator, SIGMA_Y, name, METHODS[name], sampler)
-    y = np.asarray(measured(problem, truth[:1]))[0, :, :, 0]
+    y = measured(problem, truth[:1])[0, :, :, 0]
     variance = 0.25
     gain = (variance / 4) / (variance / 4 + SIGMA_Y**2)  # of a block's mean
     run = jax.jit(lambda y, places, draws: generation.draw_given(model, problem, y, places, draws))
@@ -82,7 +83,8 @@ def test_batches_are_the_draws_one_by_one(model, truth):
     (alone,) = restore(places[3:4], draws[3:4], size=2)
     np.testing.assert_array_equal(alone.images[0], whole.images[3])
     y = measured(problem, truth)
-    direct = generation.draw_given(model, problem, y[places], places, jnp.asarray(draws))
+    run = jax.jit(lambda *rows: generation.draw_given(model, problem, *rows))
+    direct = run(y[places], places, draws)
     np.testing.assert_allclose(
         whole.images, np.asarray(generation.to_uint8(direct)).astype(float), atol=1
     )

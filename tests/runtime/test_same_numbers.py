@@ -35,9 +35,9 @@ def assert_same_run(found, wanted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, devices", [("jit", 4), ("pmap", 8)])
-def test_the_number_of_devices_does_not_matter(alone, name, devices):
-    assert_same_run(same_steps.three_steps(engines.engine(name, devices=devices)), alone)
+def test_the_number_of_devices_does_not_matter(alone):
+    # Of the engine jit: the test below, and test_step.py, where it agrees with this one.
+    assert_same_run(same_steps.three_steps(engines.engine("pmap")), alone)
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from edm_jax.model import Model, init_params
 from edm_jax.networks import ddpmpp
@@ -20,7 +20,7 @@ class Raveled:
 
     Attributes:
       network: a flax module.
-      tree: the vector -> the module's parameters.
+      tree: the vector -> the module's parameters; on the host for one of numpy.
     """
 
     network: Any
@@ -34,7 +34,14 @@ class Raveled:
 
 def raveled(model):
     """The model without parameters, its network `Raveled`, and its parameters as one vector."""
-    vector, tree = ravel_pytree(jax.tree.map(np.float32, model.params))
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.float32, model.params))
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+
+    def tree(vector):
+        parts = (np if isinstance(vector, np.ndarray) else jnp).split(vector, ends)
+        return structure.unflatten([part.reshape(a.shape) for part, a in zip(parts, leaves)])
+
+    vector = np.concatenate([leaf.ravel() for leaf in leaves])
     return model.replace(network=Raveled(model.network, tree), params=None), vector
 
 

@@ -66,6 +66,7 @@ def test_the_inner_product_of_two_profiles():
         assert posthoc.correlation(t_a, power_a, t_b, power_b) == pytest.approx(wanted, rel=1e-12)
 
 
+pytestmark = pytest.mark.usefixtures("small_networks")
 CONFIG = ddpmpp(
     resolution=8, channels=1, model_channels=8, channel_mult=(1,), num_blocks=1,
     attn_resolutions=(), dropout=0.0,

@@ -62,7 +62,7 @@ def test_eight_steps_of_the_reference(golden):
     compared = 0
     for kind, tree in (("params", now.params), ("ema", now.ema)):
         known = dict(zip(given["names"], given[kind]))
-        compared += reference_steps.compare(model.network.tree(tree), known)
+        compared += reference_steps.compare(model.network.tree(np.asarray(tree)), known)
     assert compared > 150
 
 

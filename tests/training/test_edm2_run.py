@@ -7,7 +7,6 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-import shared_programs
 
 import edm_jax
 from edm_jax.networks import edm2
@@ -46,8 +45,8 @@ def config_of(archive, **changes):
 
 
 @pytest.mark.slow
-def test_a_run_of_edm2_goes_on_as_if_it_had_not_stopped(archive, tmp_path, monkeypatch):
-    shared_programs.share(monkeypatch)
+@pytest.mark.usefixtures("small_networks")
+def test_a_run_of_edm2_goes_on_as_if_it_had_not_stopped(archive, tmp_path):
     config = config_of(archive)
     loop.train(config, str(tmp_path / "whole"), quiet=True)
     shutil.copytree(tmp_path / "whole", tmp_path / "again")

@@ -68,7 +68,7 @@ def test_six_steps_of_the_reference_of_edm2(golden):
     trees = {"params": now.params, "ema-0.050": now.ema, "ema-0.100": now.averages["power-0.100"]}
     checked = 0
     for kind, vector in trees.items():
-        final, _ = nvidia.to_state_dict(start.replace(params=tree(vector)))
+        final, _ = nvidia.to_state_dict(start.replace(params=tree(np.asarray(vector))))
         for name, tensor in final.items():
             if name.endswith(("freqs", "phases")):
                 np.testing.assert_array_equal(tensor, weights[name], err_msg=name)

@@ -127,8 +127,6 @@ def test_stopping_a_streamed_run_and_going_on_changes_no_bit(whole, digits, tmp_
     # A torn line, and one from a step that the checkpoint does not hold.
     with open(tmp_path / "stats.jsonl", "a") as file:
         file.write('{"step": 7, "loss": 0.0}\n{"step": 8, "lo')
-    # On it goes by two steps in one program, after the one that comes before them.
-    config = dataclasses.replace(config, steps_per_call=2)
     assert loop.train(config, str(tmp_path), quiet=True) is None
     assert_same(final_state(tmp_path), final_state(whole))
     lines = (tmp_path / "stats.jsonl").read_text().splitlines()
@@ -266,17 +264,38 @@ def test_the_loss_by_noise_level_is_logged_and_drawn(whole, tmp_path):
     assert (tmp_path / "loss.png").stat().st_size > 5000
 
 
-@pytest.mark.slow
-def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch):
+def put_step(monkeypatch, loss):
+    """Makes the step one that learns nothing; its loss is that of (its number from 0, images)."""
+
     def step(state, batch, key):
-        del batch, key
-        loss = jnp.where(state.step == 4, jnp.nan, 1.0)  # of the fifth step
-        binned = {bins.SUMS: loss[None], bins.COUNTS: jnp.ones(1)}
-        return state.replace(step=state.step + 1), {"loss": loss, **binned}
+        del key
+        value = loss(state.step, batch["images"])
+        binned = {bins.SUMS: value[None], bins.COUNTS: jnp.ones(1)}
+        return state.replace(step=state.step + 1), {"loss": value, **binned}
 
     assemble = loop.assemble
-    broken = lambda *settings, **data: assemble(*settings, **data)._replace(step=step)
-    monkeypatch.setattr(loop, "assemble", broken)
+    made = lambda *settings, **data: assemble(*settings, **data)._replace(step=step)
+    monkeypatch.setattr(loop, "assemble", made)
+
+
+@pytest.mark.slow
+def test_two_steps_in_one_call_leave_the_records_of_single_ones(tmp_path, monkeypatch):
+    """After the one that comes before them, where a run goes on from an odd step."""
+    put_step(monkeypatch, lambda step, images: step + images.astype(jnp.float32).mean())
+    settings = dict(ema_snapshot_kimg=0.0, log_kimg=0.064, checkpoint_kimg=1.0)
+    loop.train(tiny(**settings), str(tmp_path / "one"), quiet=True)
+    loop.train(tiny(**settings, duration_kimg=0.08), str(tmp_path / "two"), quiet=True)
+    loop.train(tiny(**settings, steps_per_call=2), str(tmp_path / "two"), quiet=True)
+    one, two = ({r["step"]: r["loss"] for r in metrics.read(tmp_path / n)} for n in ("one", "two"))
+    assert list(one) == [4, 8, 12] and list(two) == [4, 5, 8, 12]
+    assert one[12] == two[12] and len(set(one.values())) == 3
+    assert one[4] == two[4]
+    assert final_state(tmp_path / "two")[0] == 12
+
+
+@pytest.mark.slow
+def test_a_nonfinite_loss_stops_the_run_and_names_the_step(tmp_path, monkeypatch):
+    put_step(monkeypatch, lambda step, images: jnp.where(step == 4, jnp.nan, 1.0))  # of the fifth
     with pytest.raises(loop.NonFiniteLossError, match="the loss of step 5 must be finite, got nan"):
         loop.train(tiny(ema_snapshot_kimg=0.0), str(tmp_path), quiet=True)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:

@@ -120,7 +120,7 @@ def test_what_does_not_fit_stays_fresh(tmp_path):
     save(model_of(wide, seed=7), tmp_path / "model")
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))
     objective = objectives.build("edm", Model.build(TINY, None))
-    fresh = state.create(model_of(TINY).params, objective, adam)
+    fresh = jax.device_put(state.create(model_of(TINY).params, objective, adam))
     found, note = warm_start.start_from(fresh, str(tmp_path / "model"))
     assert "fresh: map_label/kernel" in note and "unused there: map_label/kernel" in note
     same(found.params["map_label"]["kernel"], fresh.params["map_label"]["kernel"])

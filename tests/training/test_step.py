@@ -66,7 +66,7 @@ def test_six_steps_of_the_reference(golden):
     compared = 0
     for kind, tree in (("params", now.params), ("ema", now.ema)):
         known = {k.removeprefix(f"{kind}/"): v for k, v in reference.items() if k.startswith(kind)}
-        compared += reference_steps.compare(model.network.tree(tree), known)
+        compared += reference_steps.compare(model.network.tree(np.asarray(tree)), known)
     assert compared > 150
 
 
