@@ -58,6 +58,24 @@ class SmallNetwork(nn.Module):
         return conv(self.out_channels, initial=last, name=f"dec_{side}_aux_conv")(h)
 
 
+class SmallClassifier(nn.Module):
+    """Logits by one convolution, of images and noise levels.
+
+    Attributes:
+      classes: how many.
+    """
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, c_noise, class_labels=None, augment_labels=None, dropout_keys=None):
+        """[B, classes]."""
+        noise = jnp.broadcast_to(c_noise, x.shape[:1])[:, None]
+        name = f"enc_{x.shape[1]}x{x.shape[2]}_conv"
+        h = layers.Conv(16, name=name)(x).mean((1, 2)) + jnp.cos(noise)
+        return layers.Dense(self.classes, name="out_linear")(jnp.tanh(h))
+
+
 class WithLogVariance(SmallNetwork):
     """One that also learns the logarithm of its loss, as EDM2's."""
 
@@ -90,16 +108,15 @@ def model_of(config: ModelConfig, *, seed: int = 0, scale: float = 0.1) -> Model
 
 
 def instead_of_unets(patch: Any) -> None:
-    """Makes every denoiser that this process builds one of a small network.
+    """Makes every denoiser and classifier that this process builds one of a small network.
 
     Args:
       patch: pytest's MonkeyPatch, or anything with its `setattr`.
     """
-    own = ModelConfig.network
 
     def network(config: ModelConfig) -> nn.Module:
         if config.classifies:
-            return own(config)
+            return SmallClassifier(config.label_dim)
         settings = dict(dropout=config.dropout, flow_map=config.flow_map)
         kind = WithLogVariance if config.learns_log_variance else SmallNetwork
         return kind(out_channels=config.outputs, **settings)

@@ -1,5 +1,6 @@
 """Seeds, their classes and their keys."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -44,8 +45,13 @@ def pairs(
 
 def random_classes(seeds: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     """A class in [0, count) for each seed, drawn from it."""
+    return np.asarray(_random_classes(check_seeds(seeds), count))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _random_classes(seeds: jax.Array, count: int) -> jax.Array:
     keys = keys_of(seeds)[:, LABEL]
-    return np.asarray(jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys))
+    return jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys)
 
 
 def check_seeds(seeds: Sequence[int] | np.ndarray) -> np.ndarray:

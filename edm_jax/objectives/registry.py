@@ -199,9 +199,12 @@ def build(name: str, model: Model, **arguments: Any) -> Objective:
     >>> from edm_jax.objectives import Wrapped
     >>> model = Wrapped(lambda x, c_noise: 0.0 * x, preconditioning.edm())
     >>> objective = build("edm", model, p_mean=-0.4, p_std=1.0)
-    >>> keys = jax.random.split(jax.random.key(0), (8, 2))
-    >>> examples = objective.draw(objective.init(), keys, jnp.ones((8, 4, 4, 3)), {})
-    >>> objective.loss(model, objective.init(), examples).minimised.shape
+    >>> @jax.jit
+    ... def losses(key, y):
+    ...     keys = jax.random.split(key, (len(y), 2))
+    ...     examples = objective.draw(objective.init(), keys, y, {})
+    ...     return objective.loss(model, objective.init(), examples).minimised
+    >>> losses(jax.random.key(0), jnp.ones((8, 4, 4, 3))).shape
     (8,)
     """
     return call("name", OBJECTIVES, name, model, **arguments)

@@ -76,7 +76,6 @@ def test_guided_images_are_those_of_the_library(models, tmp_path):
         "two": (free, ["--guide=uncond", "--guidance-calls=two"]),
         "auto": (auto, [f"--guide={path}"]),
         "parts": (parts, ["--guidance-interval=0.2,9", "--guidance-rescale=0.7"]),
-        "clipped": (guidance.clip(free), ["--threshold=static"]),
         "dynamic": (guidance.dynamic_threshold(free, 0.8), ["--threshold=0.8"]),
     }
     seen = []

@@ -30,11 +30,10 @@ def unet():
     return model.replace(params=jax.tree.map(moved, jax.device_get(model.params)))
 
 
-def same_bytes(model, seeds, numbers, churn=None):
-    """The images on eight devices, which are those on other numbers of them."""
+def same_bytes(model, seeds, churn=None):
+    """The images on eight devices, which are those on one."""
     eight = images_of(model, seeds, churn=churn)
-    for devices in numbers:
-        np.testing.assert_array_equal(images_of(model, seeds, devices=devices, churn=churn), eight)
+    np.testing.assert_array_equal(images_of(model, seeds, devices=1, churn=churn), eight)
     assert np.std(eight.astype(float), axis=0).min() > 0
     return eight
 
@@ -45,7 +44,7 @@ def test_an_image_is_the_same_bytes_on_any_number_of_devices(unet):
     inputs = [np.zeros((1, *n), np.float32) for n in ((8, 8, 1), (), (10,))]
     params = jax.jit(small.init)(jax.random.key(1), *inputs)["params"]
     model, seeds, churn = unet.replace(network=small, params=params), range(19), Churn(s_churn=2.0)
-    eight = same_bytes(model, seeds, (1, 2), churn)
+    eight = same_bytes(model, seeds, churn)
     # Its neighbours and its place do not matter either.
     back = images_of(model, seeds[::-1], devices=1, churn=churn)
     np.testing.assert_array_equal(back[::-1], eight)
@@ -56,4 +55,4 @@ def test_an_image_is_the_same_bytes_on_any_number_of_devices(unet):
 
 @pytest.mark.slow
 def test_an_image_of_a_unet_is_the_same_bytes_on_one_device_and_eight(unet):
-    same_bytes(unet, range(11), (1,))
+    same_bytes(unet, range(11))
