@@ -48,10 +48,11 @@ def test_programs_compose(name):
     @jax.jit
     def transformed(noise):
         alone = jax.vmap(drawn)(noise[:, None])[:, 0]  # its neighbours do not matter
-        gradient = jax.grad(lambda n: drawn(n).sum())(noise)
-        return alone, gradient, jax.jvp(drawn, (noise,), (noise,))
+        together, push = jax.linearize(drawn, noise)
+        (gradient,) = jax.linear_transpose(push, noise)(jnp.ones_like(together))
+        return alone, together, gradient, push(noise)
 
-    alone, gradient, (together, pushed) = transformed(NOISE)
+    alone, together, gradient, pushed = transformed(NOISE)
     np.testing.assert_allclose(alone, together, rtol=2e-5, atol=2e-5)
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
     np.testing.assert_allclose(pushed.sum(), (gradient * NOISE).sum(), rtol=2e-3, atol=1e-3)
@@ -63,12 +64,16 @@ def test_levels_and_scales_of_each_sample(name):
     x = 3.0 * NOISE
     levels = jnp.array([0.1, 0.2, 0.3, 1.0, 2.0, 5.0, 5.1, 40.0])
     scales = jnp.linspace(0.0, 3.0, 8)
-    together = RULES[name](scales)(x, levels)
-    for i in range(8):
-        one = RULES[name](float(scales[i]))(x[i : i + 1], levels[i])
-        np.testing.assert_allclose(together[i], one[0], atol=1e-5)
-    by_level = RULES[name](lambda sigma: 1.0 + sigma)(x, levels)
-    np.testing.assert_allclose(by_level, RULES[name](1.0 + levels)(x, levels), atol=1e-5)
+
+    @jax.jit
+    def each(x, levels, scales):
+        alone = lambda one: RULES[name](one[2])(one[0][None], one[1])[0]
+        return RULES[name](scales)(x, levels), jax.lax.map(alone, (x, levels, scales))
+
+    together, ones = each(x, levels, scales)
+    np.testing.assert_allclose(together, ones, atol=1e-5)
+    by_level = jax.jit(RULES[name](lambda sigma: 1.0 + sigma))(x, levels)
+    np.testing.assert_allclose(by_level, each(x, levels, 1.0 + levels)[0], atol=1e-5)
 
 
 @pytest.mark.slow

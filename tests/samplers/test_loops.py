@@ -82,14 +82,13 @@ def test_predictor_corrector_is_per_sample_and_counts_its_evaluations():
         return jnp.tanh(x)
 
     loop = samplers.predictor_corrector(levels, corrector_steps=2)
-    call = lambda n, k: samplers.sample(denoise, loop, n, k)
-    assert loop.nfe == 15 and loop.run(ideal, noise, KEYS)[1].tolist() == [15] * 8
+    call = jax.jit(lambda n, k: loop.run(denoise, n, k))
     text = jax.make_jaxpr(call)(noise, KEYS)
     assert len(traces) == 1 and "length=15" in str(text)  # N (1 + 2), the network once
-    whole, part = call(noise, KEYS), call(noise[2:4], KEYS[2:4])
-    np.testing.assert_allclose(part, whole[2:4], rtol=0, atol=1e-5)
-    gradient = jax.grad(lambda n: call(n, KEYS).sum())(noise)
-    assert np.isfinite(gradient).all()
+    whole, calls = call(noise, KEYS)
+    assert loop.nfe == 15 and calls.tolist() == [15] * 8
+    part = call(jnp.roll(noise, 3, axis=0), jnp.roll(KEYS, 3))[0]
+    np.testing.assert_allclose(part, jnp.roll(whole, 3, axis=0), rtol=0, atol=1e-5)
 
 
 # -- learned variance --------------------------------------------------------------------------
@@ -132,17 +131,6 @@ def test_a_network_of_twice_the_channels_becomes_denoiser_and_variance():
     np.testing.assert_allclose(v, np.full(x.shape, 0.75))
     with pytest.raises(ValueError, match="must have 6 channels to predict a variance, got 3"):
         preconditioning.with_variance(lambda x, c: x, preconditioning.edm())(x, 0.7)
-
-
-@pytest.mark.slow
-def test_gradients_through_learned_variance_are_finite():
-    noise = randomness.normal(KEYS, (3,))
-
-    def loss(scale):
-        denoise = lambda x, sigma: (ideal(x, sigma), jax.nn.sigmoid(scale * x))
-        return samplers.sample(denoise, samplers.improved_ddpm(timesteps.edm(6)), noise, KEYS).sum()
-
-    assert np.isfinite(jax.grad(loss)(0.3))
 
 
 # -- adaptive ----------------------------------------------------------------------------------
@@ -206,17 +194,11 @@ def test_adaptive_evaluates_the_whole_batch_at_once():
         return denoise
 
     loop = samplers.adaptive([80.0, 0.002, 0.0])
-    together = samplers.sample(of(means), loop, NOISE)
+    draw = jax.jit(lambda means, noise: samplers.sample(of(means), loop, noise))
+    together = draw(means, NOISE)
     for i in range(4):
-        alone = samplers.sample(of(means[i : i + 1]), loop, NOISE[i : i + 1])
+        alone = draw(means[i : i + 1], NOISE[i : i + 1])
         np.testing.assert_allclose(together[i : i + 1], alone, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_adaptive_under_vmap():
-    loop = samplers.adaptive(ENDS, rtol=1e-3, atol=1e-3)
-    nested = jax.vmap(lambda z: samplers.sample(EACH, loop, z))(NOISE[:, None])
-    np.testing.assert_allclose(nested[:, 0], samplers.sample(EACH, loop, NOISE), atol=1e-5)
 
 
 @pytest.mark.slow
