@@ -89,3 +89,10 @@ def test_devices_and_processes_are_known_in_one_room():
             for node in ast.walk(tree):
                 if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                     assert not (node.value.id == "jax" and node.attr in words), (name, node.attr)
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their names alone."""
+    names = sorted(f.name for f in pathlib.Path(__file__).parent.rglob("*.py"))
+    twice = {a for a, b in zip(names, names[1:]) if a == b}
+    assert twice <= {"conftest.py"}
