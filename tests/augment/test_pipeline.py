@@ -187,11 +187,10 @@ def sixteen():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "size"), [(4, 1), (0, 7)])
-def test_a_sample_is_its_own_affair(sixteen, start, size):
-    """Bit for bit the same alone and in any batch."""
+def test_a_sample_is_its_own_affair(sixteen):
+    """Bit for bit the same alone and among others."""
     keys, images, (together, told) = sixteen
-    part = slice(start, start + size)
+    part = slice(4, 5)
     alone, told_alone = jitted(augment.edm())(keys[part], images[part], 0.5)
     np.testing.assert_array_equal(alone, together[part])
     np.testing.assert_array_equal(told_alone, told[part])

@@ -46,6 +46,7 @@ def test_its_log_density_is_the_published_one(mixture, x, sigma, nats):
     np.testing.assert_allclose(found, nats, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_its_density_has_integral_1_and_the_entropy_of_what_is_drawn():
     sigma, step = 0.3, 0.25
     line = np.arange(-3.0, 4.0, step)  # of so smooth a function a sum is the integral
@@ -79,30 +80,52 @@ def test_its_denoiser_is_the_posterior_mean():
     np.testing.assert_allclose(found, exact, atol=1e-10)
 
 
-@pytest.mark.parametrize("width, count", [(64, 16_641), (32, 4_225)])
-def test_a_fresh_network_knows_the_deviation_alone(width, count):
-    network, x = EXAMPLE["Network"](width), jnp.array([[0.3, -1.0], [2.0, 0.5]])
-    params = network.init(jax.random.key(0), x, jnp.ones(2))["params"]
-    assert sum(p.size for p in jax.tree.leaves(params)) == count
-    sigma = jnp.array([0.1, 2.0])
-    found = EXAMPLE["Model"](params, network).denoiser()(x, sigma)
+def test_a_fresh_network_knows_the_deviation_alone():
+    x, sigma = jnp.array([[0.3, -1.0], [2.0, 0.5]]), jnp.array([0.1, 2.0])
+    for width, count in ((64, 16_641), (32, 4_225)):
+        network = EXAMPLE["Network"](width)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), x, sigma)["params"]
+        assert sum(p.size for p in jax.tree.leaves(shapes)) == count
+
+    @jax.jit
+    def of_a_fresh_one(key):
+        params = network.init(key, x, sigma)["params"]
+        return EXAMPLE["Model"](params, network).denoiser()(x, sigma)
+
+    found = of_a_fresh_one(jax.random.key(0))
     np.testing.assert_allclose(found, 0.25 / (0.25 + sigma[:, None] ** 2) * x, rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_it_learns_and_the_command_compares(tmp_path, monkeypatch, capsys):
-    picture = tmp_path / "trees.png"
+def test_the_command_trains_three_models_and_compares_them(tmp_path, monkeypatch, capsys):
+    picture, asked = tmp_path / "trees.png", []
     monkeypatch.setattr(sys, "argv", ["x", str(picture), "--steps=16", "--batch=64"])
     example = runpy.run_path(str(FILE))
-    example["main"].__globals__.update(COUNT=64, AXIS=np.linspace(-2.5, 2.5, 40))
+    network = example["Network"](8)
+    fresh = network.init(jax.random.key(0), jnp.zeros((1, 2)), jnp.ones(1))["params"]
+
+    def train(*arguments, **named):
+        asked.append((*arguments, *named.values()))
+        return example["Model"](fresh, network), np.ones(asked[-1][2])
+
+    everything = example["compared"]
+    kept = ("no guidance", "autoguidance, scale 3", "classifier-free, scale 4")
+    example["main"].__globals__.update(
+        COUNT=64,
+        AXIS=np.linspace(-2.5, 2.5, 40),
+        train=train,
+        compared=lambda *three: {name: everything(*three)[name] for name in kept},
+    )
     example["main"]()
+    assert asked == [("A", 64, 16, 0, 64), ("A", 32, 2, 0, 64), ("AB", 32, 2, 0, 64)]
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     printed = capsys.readouterr().out
-    assert "seed 0, guide AB: loss" in printed
-    for name in ("data", "autoguidance, scale 3", "classifier-free, scale 4"):
+    assert "seed 0, guide AB: loss 1.0000" in printed
+    for name in ("data", *kept):
         assert f"\n{name} " in printed
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_normalised_and_gets_nearer():
     model, losses = EXAMPLE["train"]("A", 16, 60, 0, batch=256)
     assert losses[-5:].mean() < 0.75 * losses[:5].mean()

@@ -7,6 +7,7 @@ import formula
 import jax
 import jax.numpy as jnp
 import numpy as np
+import quickly
 
 from edm_jax import preconditioning
 from edm_jax.networks import DhariwalUNet, SongUNet
@@ -40,6 +41,7 @@ def small(kind, out_channels=3, **changes):
     return SongUNet(**({"model_channels": 16} | kinds[kind] | settings))
 
 
+@functools.cache
 def abstract_params(net):
     """The shapes of a network's parameters; nothing is allocated."""
     side = net.img_resolution
@@ -110,7 +112,7 @@ def golden_case(arrays, **changes):
     return net, preconditioning.PRECONDITIONERS[kind](**settings), params
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quickly.compiled, static_argnums=0)
 def apply(net, params, x, c_noise, labels):
     """The compiled network; equal networks on equal shapes are compiled once a session."""
     return net.apply({"params": params}, x, c_noise, **labels)

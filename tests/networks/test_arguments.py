@@ -72,7 +72,7 @@ def test_labels_for_a_network_without_are_refused():
 @pytest.mark.parametrize(
     "make, channels, mult, blocks, nearest",
     [
-        (SongUNet, 48, (1, 2, 2, 2), 4, "40 or 64"),
+        (SongUNet, 48, (1, 2, 2, 2), 2, "40 or 64"),
         (SongUNet, 48, (1, 1), 1, None),
         (SongUNet, 132, (1,), 1, "128 or 160"),
         (DhariwalUNet, 48, (1, 2, 3, 4), 1, "32 or 64"),
@@ -102,7 +102,7 @@ def test_every_width_that_is_let_through_can_be_made(make):
     made = 0
     for mult, blocks in (((1, 3), 1), ((2, 1), 2), ((3,), 1)):
         settings = BASE | dict(channel_mult=mult, num_blocks=blocks, attn_resolutions=(8,))
-        for channels in (20, 32, 44, 68, 96, 132, 160, 224):
+        for channels in (20, 68, 132, 160, 224):
             arguments = settings | dict(model_channels=channels)
             try:
                 net = make(**arguments)
@@ -114,7 +114,7 @@ def test_every_width_that_is_let_through_can_be_made(make):
             else:
                 assert cases.abstract_params(net)
                 made += 1
-    assert 5 < made < 24
+    assert 3 < made < 15
 
 
 @pytest.mark.parametrize("make", [SongUNet, DhariwalUNet])
