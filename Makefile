@@ -1,5 +1,5 @@
 # make quickstart: a trained model and a picture of its samples.
-# make test: the whole suite.   make check: style, types and the fast part of the suite.
+# make test: the whole suite, with the docstrings' examples.   make check: style, types and its fast part.
 # make docs: the site, in build/docs.   make commands: the shell commands of its pages, made small.
 
 PYTHON ?= python3
@@ -20,7 +20,7 @@ test: $(VENV)/installed-for-work
 	$(PYTEST)
 
 check: check-style
-	$(PYTEST) -m "not slow and not processes"
+	$(PYTEST) -m "not slow and not processes" tests
 
 check-style: $(VENV)/installed-for-work
 	$(VENV)/bin/ruff check .

@@ -60,8 +60,9 @@ def brownian(tableau: Tableau, *, sigma_max: float | None = None, sigma_end: flo
     def draw(row, keys, like):
         def piece(keys, leaf):
             above, below = (jnp.asarray(ends, leaf.dtype)[row] for ends in (high, low))
-            at = lambda sigma: _path(keys, sigma, top=top, shape=leaf.shape[1:], dtype=leaf.dtype)
-            return (at(above) - at(below)) / jnp.sqrt(jnp.maximum(above - below, top * 2.0**-40))
+            path = lambda sigma: _path(keys, sigma, top=top, shape=leaf.shape[1:], dtype=leaf.dtype)
+            begin, end = jax.vmap(path)(jnp.stack([above, below]))
+            return (begin - end) / jnp.sqrt(jnp.maximum(above - below, top * 2.0**-40))
 
         return randomness.leafwise(piece, keys, like)
 

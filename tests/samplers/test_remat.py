@@ -47,11 +47,11 @@ def test_memory_grows_with_the_root_of_the_steps(solver):
     assert states_kept(grids[256]) > 10 * many
 
 
-# 16 = 4 x 4 rows, and 1, 7 and 18, of which the last chunk is not full.
+# Of 7 and 18 rows the last chunk is not full; memory is measured where all are.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "steps, options",
-    [(1, {}), (7, {"trajectory": [0, 1], "unroll": 2}), (16, {}), (18, {"trajectory": True})],
+    [(1, {}), (7, {"trajectory": [0, 1], "unroll": 2}), (18, {"trajectory": True})],
 )
 def test_the_gradient_is_the_same(steps, options):
     tableau = samplers.euler_ancestral(timesteps.edm(steps))

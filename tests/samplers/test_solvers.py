@@ -107,6 +107,7 @@ def test_float32_agrees_with_float64(solver):
     np.testing.assert_allclose(single, exact, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_eager_agrees_with_jit(solver):
     """Operation by operation, without a compiler that could contract or reorder."""
     _, plain, tableau = solver
