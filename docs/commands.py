@@ -36,7 +36,7 @@ LEFT_OUT = {
     r"imagenet(64|512)_edm2|runs/latents|configs/imagenet64": "needs ImageNet",
     r"cifar10-32x32\.npz": "needs a feature network's file",
     r"^(pip|make|\.venv/bin/pre-commit) ": "changes the environment",
-    r"benchmarks/(guidance|likelihood)\.py": "measures for minutes",
+    r"benchmarks/(guidance|likelihood|distances)\.py": "measures for minutes",
     r"examples/(own_loop|any_network)\.py|evaluate compare": "is run by the suite",
 }
 
@@ -62,13 +62,13 @@ SMALLER = {
     r"^edm-jax (restore|edit) (?!--list)": "--num 2 --steps 6",
     r"^edm-jax restore (?!--list)": "--draws 2",
     r"^edm-jax edit ": "--columns 2",
+    r"^edm-jax dataset .*--resolution 64": "--resolution 16",
     r"^edm-jax tune ": "--seeds 1000-1007 --nfe 5",
     r"^edm-jax posterior-variance ": "--num 16 --levels 4",
     r"^edm-jax evaluate bpd ": "--num 4 --ode-steps 3 --elbo-levels 4",
     r"^edm-jax evaluate fid .*--checkpoint": "--num 40 --ranges 1",
     r"^edm-jax evaluate fid .*--images": "--num 8",
     r"^edm-jax evaluate reference .*pca": "--components 4",
-    r"benchmarks/distances\.py": "--num 40 --batch 40 --nfe 6",
     r"benchmarks/restore\.py": "--num 2 --tasks colorize",
     r"examples/autoguidance\.py": "--steps 8 --batch 32",
 }
