@@ -1,6 +1,7 @@
 """Convolutions in loops: the same numbers, in the order of dimensions that a CPU is fast at."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -76,14 +77,14 @@ LOOPS = {
 }
 
 
+def lowered(function, *args):
+    """A program before XLA changes any of it."""
+    return jax.jit(function).lower(*args).as_text(dialect="hlo")
+
+
 def orders(function, *args):
-    """The orders of dimensions of a program's convolutions before XLA changes any."""
-    text = jax.jit(function).lower(*args).as_text(dialect="hlo")
-    return {
-        line.split("dim_labels=")[1].split(",")[0]
-        for line in text.splitlines()
-        if "dim_labels" in line
-    }
+    """The orders of dimensions of a program's convolutions."""
+    return set(re.findall(r"dim_labels=([^,\n]*)", lowered(function, *args)))
 
 
 @pytest.mark.parametrize("name", LOOPS)
@@ -97,6 +98,28 @@ def test_same_numbers_in_the_fast_order(name):
         jax.jit(fast)(x),
         jax.jit(function)(x),
     )
+
+
+@pytest.mark.parametrize(
+    "side, padding, rows", [(16, "SAME", 4), (17, ((1, 2), (0, 1)), 3), (16, "VALID", 2)]
+)
+def test_weights_gradients_are_summed_over_rows(side, padding, rows):
+    order = ("NHWC", "HWIO", "NHWC")
+    x = jax.random.normal(jax.random.key(2), (16, side, 16, 2))
+
+    def loss(kernel):
+        convolved = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, None, None, order)
+        return (convolved**2).sum()
+
+    plain, kernel = jax.grad(loss), KERNELS[0, :, :, :2]
+    fast, whole = fast_in_loops(plain), fast_in_loops(plain, in_rows=False)
+    # Of the windows: the network's own, and the gradients'.
+    heights = lambda function: sorted(
+        int(size) for size in re.findall(r"size=(\d+)x", lowered(function, kernel))
+    )
+    assert heights(whole) == heights(plain) and heights(plain)[0] == 3 < heights(plain)[1] > 13
+    assert heights(fast) == sorted([3, rows, rows])  # the first rows, and a loop of the others
+    np.testing.assert_allclose(jax.jit(fast)(kernel), jax.jit(plain)(kernel), rtol=2e-5)
 
 
 def test_it_is_differentiated_and_mapped():

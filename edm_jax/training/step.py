@@ -74,7 +74,7 @@ def make_train_step(
         losses = objective.loss(model.replace(params=params), memory, examples)
         return loss_scale * losses.minimised.sum(), losses
 
-    gradient = fast_in_loops(jax.grad(score, has_aux=True))
+    gradient = fast_in_loops(jax.grad(score, has_aux=True), in_rows=shards == 1)
 
     def in_rounds(trained: Any, state: TrainState, examples: Any) -> tuple[Any, Losses]:
         if rounds == 1:

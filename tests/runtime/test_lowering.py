@@ -1,4 +1,4 @@
-"""What runs here lowers for GPUs and TPUs too, with the convolutions in the configured type."""
+"""What runs here lowers for GPUs and TPUs too, with its products in the configured type."""
 
 import re
 
@@ -12,6 +12,7 @@ from edm_jax.model import Model
 from edm_jax.networks import ddpmpp, edm2
 from edm_jax.samplers import sample
 from edm_jax.training import averages, optimizer, state
+from edm_jax.training.calls import in_one_call
 from edm_jax.training.step import make_train_step
 
 SMALL = dict(
@@ -40,13 +41,23 @@ def convolved(text):
     return [set(re.findall(r"x([a-z]+\d+)>", types)) for types in found]
 
 
+def multiplied(text):
+    """The operands of every matrix product of images or tokens, that is of more than two axes."""
+    found = re.findall(r"stablehlo\.dot_general.*? : \((.*?)\) ->", text)
+    return [types for types in found if re.search(r"<(\d+x){3,}[a-z]", types)]
+
+
 @pytest.mark.slow
 def test_a_sampler_holds_the_network_once(model):
     one = lambda model, x: model.denoiser(LABELS)(x, jnp.ones(4))
     tableau = samplers.heun(timesteps.edm(18))
     whole = lambda model, noise: sample(model.denoiser(LABELS), tableau, noise)
-    denoised, drawn = convolved(program(one, model, X)), convolved(program(whole, model, X))
-    assert drawn == [{"bf16"}] * len(denoised) and len(denoised) > 10
+    denoised, drawn = program(one, model, X), program(whole, model, X)
+    assert convolved(drawn) == [{"bf16"}] * len(convolved(denoised))
+    assert len(convolved(denoised)) > 10 and "callback" not in drawn
+    # 1×1 convolutions and attention.
+    assert not [types for types in multiplied(drawn) if "f32" in types]
+    assert len(multiplied(drawn)) > 10
 
 
 @pytest.mark.slow
@@ -55,13 +66,16 @@ def test_a_training_step_convolves_in_the_configured_type(model):
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 4))
     adam = adam._replace(project=model.config.project)
     average = averages.Averages(averages.by_halflife(4, 1000.0), {})
-    step = make_train_step(model, objective, adam, average)
+    step = make_train_step(model, objective, adam, average, rounds=2)
     now = jax.eval_shape(lambda params: state.create(params, objective, adam), model.params)
     batch = {
         "images": jax.ShapeDtypeStruct(X.shape, np.uint8),
         "labels": jax.ShapeDtypeStruct(LABELS.shape, np.float32),
     }
-    text = program(step, now, batch, jax.random.key(0))
+    text = program(in_one_call(step), now, (batch, batch), jax.random.key(0))
     # Forward, and backward to inputs and kernels.
     assert set(map(frozenset, convolved(text))) == {frozenset({"bf16"})}
     assert len(convolved(text)) > 50 and "callback" not in text
+    # The gradients of softmax stay in float32, as softmax does; [B, heads, N, N], N = 4².
+    wide = [types for types in multiplied(text) if "f32" in types]
+    assert len(multiplied(text)) > 50 and all("x16x16xf32" in types for types in wide)
