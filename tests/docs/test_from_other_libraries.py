@@ -17,6 +17,7 @@ import pytest
 import edm_jax
 from edm_jax import ideal, normal, randomness, sample, sample_keys, samplers, score, tables
 
+COUNT = 2  # images of a page's sixteen
 PAGES = pathlib.Path(__file__).parents[2] / "docs" / "from"
 DATA = ideal.mixture(np.array([[-0.6], [0.4]]), np.array([0.2, 0.3]), np.array([0.4, 0.6]))
 
@@ -31,11 +32,11 @@ def elementwise(x, sigma):
     return DATA(flat, per_pixel).reshape(x.shape)
 
 
-def run(page: str, **names) -> dict:
+def run(page: str, count: int = COUNT, **names) -> dict:
     blocks = re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
-        exec(block, names)
+        exec(block.replace("range(16)", f"range({count})"), names)
     return names
 
 
@@ -50,10 +51,10 @@ def near(got, expected):
 @pytest.mark.slow
 def test_k_diffusion(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    images = 0.3 * normal(sample_keys(range(100, 116)), (32, 32, 3))
+    images = 0.3 * normal(sample_keys(range(100, 100 + COUNT)), (32, 32, 3))
     unlabelled = ideal.gaussian(0.0, 0.5)
     names = run("k_diffusion.md", denoise=elementwise, images=images, unlabelled=unlabelled)
-    assert len(list(tmp_path.glob("0000??.png"))) == 16
+    assert len(list(tmp_path.glob("0000??.png"))) == COUNT
     without = unlabelled(images, 1.0)
     guided = without + 1.5 * (elementwise(images, 1.0) - without)
     near(names["guided"](images, 1.0), guided)
@@ -117,14 +118,14 @@ def predict_noise(levels):
 def test_diffusers():
     abar = tables.alphas_cumprod("scaled_linear")
     unet = predict_noise(tables.sigmas(abar))
-    latents = 0.3 * normal(sample_keys(range(100, 116)), (64, 64, 4))
+    latents = 0.3 * normal(sample_keys(range(100, 100 + COUNT)), (64, 64, 4))
     names = run("diffusers.md", unet=unet, latents=latents)
     keys, shape = names["keys"], (64, 64, 4)
     x = normal(keys, shape)
     steps = np.arange(25)[::-1] * 40 + 1
     for k, step in enumerate(steps):
         a, previous = abar[step], abar[step - 40] if step > 40 else 1.0
-        epsilon = unet(x, jnp.full(16, step))
+        epsilon = unet(x, jnp.full(COUNT, step))
         x0 = (x - math.sqrt(1 - a) * epsilon) / math.sqrt(a)
         deviation = 0.5 * math.sqrt((1 - previous) / (1 - a) * (1 - a / previous))
         x = math.sqrt(previous) * x0 + math.sqrt(1 - previous - deviation**2) * epsilon
@@ -160,7 +161,7 @@ def test_generative_models():
 @pytest.mark.slow
 def test_diffrax():
     gaussian = ideal.gaussian(0.2, 0.5)
-    names = run("diffrax.md", denoise=gaussian)
+    names = run("diffrax.md", count=16, denoise=gaussian)
     schedule, noise = names["schedule"], names["noise"]
 
     def drift(t, x, args):  # the page's program before
@@ -192,7 +193,7 @@ def test_nvlabs_edm(monkeypatch):
             assert labels is labels_given
             return elementwise
 
-    labels_given = np.eye(10)[np.arange(16) % 10]
+    labels_given = np.eye(10)[:COUNT]
     asked = []
     monkeypatch.setattr(edm_jax, "load", lambda path: asked.append(path) or Model())
     names = run("nvlabs_edm.md", class_labels=labels_given)
