@@ -56,6 +56,7 @@ def test_sample_takes_it_by_default_and_says_so(tuned, model, tmp_path, capsys):
     assert first != second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [["--steps=3"], ["--steps=2", "--solver=heun"], ["--steps=2", "--rho=5"],
                 ["--steps=2", "--threshold=static"], ["--steps=2", "--option=order=2"]]
@@ -65,6 +66,7 @@ def test_another_sampler_or_guidance_leaves_it(tuned, tmp_path, options):
     assert record(tmp_path / "a")["solver"] in ("ipndm", "heun")
 
 
+@pytest.mark.slow
 def test_evaluate_measures_it_and_says_so(tuned, tmp_path):
     reference = tmp_path / "digits.npz"
     words = ["--data=digits", f"--dest={reference}", "--features=pixels", "--keep=50", "--quiet"]
@@ -78,6 +80,7 @@ def test_evaluate_measures_it_and_says_so(tuned, tmp_path):
         assert json.loads(out.read_text())["images"]["made_with"]["solver"] == solver
 
 
+@pytest.mark.slow
 def test_python_takes_it_by_the_same_rule(tuned, model):
     wanted = tuned_samplers.load(tuned / "samplers.json").samplers[2].tableau
     assert sampler_for(model, 2, tuned=tuned) == wanted
@@ -108,6 +111,7 @@ def test_a_plot_has_both_errors_by_calls(tmp_path):
     assert axes.get_yscale() == "log"
 
 
+@pytest.mark.slow
 def test_it_is_chosen_by_a_score_of_images_and_told_of_others(tuned, model, tmp_path, capsys):
     """The one of the lowest score, whatever its distance."""
     reference, path = tmp_path / "digits.npz", tmp_path / "digits"
@@ -128,6 +132,7 @@ def test_it_is_chosen_by_a_score_of_images_and_told_of_others(tuned, model, tmp_
     assert told == pytest.approx(distance, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_file_of_other_weights_is_refused(tuned, model, tmp_path, capsys):
     other = jax.tree.map(lambda p: 1.01 * p, model.params)
     save(model.replace(params=other), tmp_path / "other")

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -71,17 +72,18 @@ def test_inversion_comes_nearer_with_more_steps():
 def test_latents_are_mixed_on_the_sphere():
     a, b = np.asarray(IMAGES[:3]), np.asarray(IMAGES[3:])
     shares = np.array([0.0, 0.25, 0.5, 1.0])
-    mixed = generation.interpolate(a, b, shares)
+    interpolate = jax.jit(generation.interpolate)
+    mixed = interpolate(a, b, shares)
     assert mixed.shape == (3, 4, 4, 4, 1)
     np.testing.assert_allclose(mixed[:, 0], a, atol=1e-6)
     np.testing.assert_allclose(mixed[:, -1], b, atol=1e-6)
     unit = lambda x: x.reshape(3, -1) / np.linalg.norm(x.reshape(3, -1), axis=1, keepdims=True)
-    on_sphere = generation.interpolate(unit(a), unit(b), shares)
+    on_sphere = interpolate(unit(a), unit(b), shares)
     np.testing.assert_allclose(np.linalg.norm(on_sphere, axis=-1), 1.0, atol=1e-5)
     angle = lambda x, y: np.arccos(np.clip(np.sum(x * y, axis=-1), -1, 1))
     whole = angle(unit(a), unit(b))
     np.testing.assert_allclose(angle(unit(a), on_sphere[:, 1]), whole / 4, atol=1e-3)
-    same = generation.interpolate(a, a, shares)
+    same = interpolate(a, a, shares)
     np.testing.assert_allclose(same, np.repeat(a[:, None], 4, axis=1), atol=1e-6)
 
 

@@ -103,6 +103,7 @@ def gains(tableau, sigmas):
     return np.sqrt(variances[-1] / np.array(variances[:-1]))
 
 
+@pytest.mark.slow
 def test_a_linear_denoiser_learns_where_paths_end():
     """A gain for each level, by descent on fresh draws; there no state has a loss."""
     sigmas = timesteps.exponential(16, final="sigma_min")

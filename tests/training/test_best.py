@@ -1,10 +1,12 @@
 """Runs that measure their samples: scores in stats.jsonl, the best model by its step."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pytest
+from small_network import model_of
 from tiny_run import tiny
 
 import edm_jax
@@ -34,6 +36,11 @@ def run(small_networks, reference, tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def model(small_networks):
+    return model_of(dataclasses.replace(tiny().model, resolution=8, channels=1, label_dim=10))
+
+
 def scores_of(workdir):
     return {r["step"]: r[NAME] for r in metrics.read(workdir) if NAME in r}
 
@@ -49,6 +56,7 @@ def test_the_scores_are_written_and_the_best_is_a_model(run):
     assert {"precision", "coverage", "kernel_pixels", "kimg"} <= set(measured[0])
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_what_was_measured(run, reference):
     config = tiny(eval_reference=reference, eval_images=20, sample_steps=2)
     (kept,) = (run / best.FOLDER).iterdir()
@@ -57,6 +65,7 @@ def test_what_is_kept_is_what_was_measured(run, reference):
     assert found[NAME] == pytest.approx(min(scores_of(run).values()), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_images_held_out_cost_what_the_command_says(run, reference, monkeypatch):
     few = functools.partial(likelihoods.Settings, steps=2, solver="heun", elbo_levels=4)
     monkeypatch.setattr(likelihoods, "Settings", few)
@@ -79,9 +88,7 @@ def test_images_held_out_cost_what_the_command_says(run, reference, monkeypatch)
     assert scoring.Measure(tiny(eval_data="digits", eval_data_images=9), model)(broken) == {}
 
 
-def test_only_a_better_one_replaces_it_and_a_later_one_goes(run, tmp_path):
-    (first,) = (run / best.FOLDER).iterdir()
-    model = edm_jax.load(first)
+def test_only_a_better_one_replaces_it_and_a_later_one_goes(model, tmp_path):
     folder = loop.files.made(tmp_path)
     keeps = best.Best(folder, by=NAME)
     for step, value, kept, anew in ((4, 2.0, 4, False), (8, 3.0, 4, True), (10, 1.5, 10, False),
@@ -101,6 +108,7 @@ def test_only_a_better_one_replaces_it_and_a_later_one_goes(run, tmp_path):
     assert not list((tmp_path / best.FOLDER).iterdir())
 
 
+@pytest.mark.slow
 def test_images_that_are_none_are_not_measured(run, reference):
     config = tiny(eval_reference=reference, eval_images=20, sample_steps=2)
     (kept,) = (run / best.FOLDER).iterdir()
@@ -109,9 +117,7 @@ def test_images_that_are_none_are_not_measured(run, reference):
     assert scoring.Measure(config, model)(broken) == {}
 
 
-def test_what_cannot_be_measured_stops_a_run_before_it_begins(run, tmp_path):
-    (kept,) = (run / best.FOLDER).iterdir()
-    model = edm_jax.load(kept)
+def test_what_cannot_be_measured_stops_a_run_before_it_begins(model, tmp_path):
     with pytest.raises(ValueError, match="eval_reference must name a file .* or eval_data"):
         check(tiny(eval_kimg=1.0), 1)
     with pytest.raises(ValueError, match="eval_data_images must be at most 1797, got 1798"):
