@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_steps
+from flax import linen as nn
 from small_network import SmallNetwork
 
 from edm_jax import objectives, preconditioning
@@ -78,10 +79,18 @@ def batch_of(count, key=0):
     }
 
 
-def step_of(zero=False, batch_size=16, project=TINY.project, powers=(), **options):
-    """The step of EDM's objective with a small network, and a function that makes its state."""
+class Zero(nn.Module):
+    """The zero function, as every fresh network begins; one parameter."""
+
+    @nn.compact
+    def __call__(self, x, c_noise, class_labels=None, augment_labels=None, dropout_keys=None):
+        return self.param("gain", nn.initializers.zeros, ()) * x
+
+
+def step_of(network=SmallNetwork(), batch_size=16, project=TINY.project, powers=(), **options):
+    """The step of EDM's objective with such a network, and a function that makes its state."""
     adam = optimizer.adam(optimizer.learning_rate(1e-3, 0, 16))._replace(project=project)
-    model = Model(None, SmallNetwork(zero=zero), preconditioning.edm(), TINY)
+    model = Model(None, network, preconditioning.edm(), TINY)
     objective = objectives.build("edm", model)
     average = averages.Averages(
         averages.by_halflife(batch_size, 100.0), averages.shares(batch_size, powers=powers)
@@ -178,7 +187,7 @@ def test_initial_loss_of_an_edm_model_is_one_for_data_of_its_own_variance():
     # Second moment sigma_data^2 = 1/4 exactly: the images are -1/2 and 1/2, in grey levels.
     images = np.where(np.random.default_rng(5).random((512, 8, 8, 1)) < 0.5, 64, 191)
     batch = {**batch_of(512), "images": images.astype(np.uint8)}
-    # Every fresh network of edm_jax begins as the zero function too: tests/networks.
-    step, start = step_of(zero=True, batch_size=512)
-    _, metrics = jax.jit(step)(jax.jit(start)(), batch, jax.random.key(9))
+    # That fresh networks are the zero function: tests/networks.
+    step, start = step_of(Zero(), batch_size=512)
+    _, metrics = jax.jit(lambda batch, key: step(start(), batch, key))(batch, jax.random.key(9))
     assert float(metrics["loss"]) == pytest.approx(1.0, abs=0.02)
