@@ -52,7 +52,7 @@ def test_a_measurement_has_its_noise_by_place(truth):
 def test_draws_are_of_the_exact_posterior(model, truth, name):
     # Independent data, and means of 2 x 2: each block has a posterior of its own, in closed form.
     operator = inverse.build_operator("super-resolve", SHAPE)
-    sampler = samplers.heun(timesteps.edm(16))
+    sampler = samplers.heun(timesteps.edm(32))
     problem = Problem(operator, SIGMA_Y, name, METHODS[name], sampler)
     y = measured(problem, truth[:1])[0, :, :, 0]
     variance = 0.25
