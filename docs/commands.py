@@ -8,7 +8,7 @@ Every page gets a folder of its own, with small data and a model of a minute's t
 blocks go through bash. `edm-jax`, `python` and the like are found there first as the programs of
 this file: they append what makes a command small (SMALLER), or leave it out with a reason
 (LEFT_OUT). Afterwards each file that a command was told to write must be there. The record,
-commands.json, has every command with its seconds. Some ten minutes on two cores.
+commands.json, has every command with its seconds. Some twenty minutes of processor time.
 """
 
 import argparse
