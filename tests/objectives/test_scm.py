@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edm_jax import objectives, preconditioning
+from edm_jax import objectives, preconditioning, samplers
 from edm_jax.objectives import Examples, State, Wrapped
 from edm_jax.objectives.scm import Kept
 
@@ -84,6 +84,21 @@ def test_losses_and_gradients_are_the_reference_s(reference):
         for name, wanted in {**slope["net"], "wl": slope["wl"]}.items():
             expected = given[f"grad/{name}"]
             np.testing.assert_allclose(wanted, expected, rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+def test_images_in_one_and_two_calls_are_the_reference_s(reference):
+    """It leaves out the first call's cos t x_t, a part of .0063."""
+    network = perceptron(reference, "mlp").prediction()
+    denoise = preconditioning.denoiser(network, TRIGFLOW)
+    (first, second), t = reference["sample/noise"], 1.56454
+    scale = SD * first
+    found = denoise(scale / np.cos(t), SD * np.tan(t))
+    one = (found - np.cos(t) * scale) / np.sin(t)
+    np.testing.assert_allclose(one, reference["sample/one"], rtol=0, atol=1e-13)
+    sigma = SD * np.tan(1.1)
+    last = samplers.consistency([sigma, 0.0], sigma_min=0.0)
+    two = samplers.sample(denoise, last, start=one + sigma * second)
+    np.testing.assert_allclose(two, reference["sample/two"], rtol=0, atol=1e-13)
 
 
 def test_the_tangent_of_the_other_form_is_the_reference_s(reference):
