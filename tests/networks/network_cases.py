@@ -7,7 +7,6 @@ import formula
 import jax
 import jax.numpy as jnp
 import numpy as np
-import quickly
 
 from edm_jax import preconditioning
 from edm_jax.networks import DhariwalUNet, SongUNet
@@ -112,7 +111,7 @@ def golden_case(arrays, **changes):
     return net, preconditioning.PRECONDITIONERS[kind](**settings), params
 
 
-@functools.partial(quickly.compiled, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def apply(net, params, x, c_noise, labels):
     """The compiled network; equal networks on equal shapes are compiled once a session."""
     return net.apply({"params": params}, x, c_noise, **labels)

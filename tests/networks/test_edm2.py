@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import network_cases as cases
 import numpy as np
 import pytest
-import quickly
 
 from edm_jax.model import Model, init_params, parameter_count
 from edm_jax.networks import edm2, layers
@@ -33,7 +32,7 @@ def golden_model(arrays, **changes):
     return nvidia.from_state_dict(weights, arguments | changes)
 
 
-@quickly.compiled
+@jax.jit
 def evaluated(model, x, sigma, labels):
     """F, D and u."""
     c = model.preconditioner
@@ -104,7 +103,7 @@ def test_a_fresh_network_is_zero_and_its_log_variance_is_not(fresh):
     for name, leaf in flat.items():
         if name.endswith("kernel") and leaf.size > 500:
             assert abs(leaf.mean()) < 5 / leaf.size**0.5 and abs(leaf.std() - 1) < 0.1, name
-    u = quickly.compiled(log_variance)(fresh)
+    u = jax.jit(log_variance)(fresh)
     assert 0.2 < np.std(u) < 3  # of a random function of unit variance
 
 

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import quickly
 
 from edm_jax.model import Model, init_params
 from edm_jax.networks import adm, classifier, ddpmpp, edm2
@@ -54,13 +53,13 @@ def test_before_training_it_is_the_network_without_and_then_it_listens(kind):
     plain = {name: leaf for name, leaf in silent.items() if "jump" not in name}
     net, own = config.network(), MAKE[kind](dropout=0.0).network()
 
-    @quickly.compiled
+    @jax.jit
     def run(params):
         apply = lambda jumps: net.apply({"params": params}, x, c_noise, jump=jumps)
         return jax.jvp(apply, (jumps,), (jnp.ones(3),))
 
     first, _ = run(silent)
-    without = quickly.compiled(own.apply)({"params": plain}, x, c_noise)
+    without = jax.jit(own.apply)({"params": plain}, x, c_noise)
     later, slope = run(params)
     np.testing.assert_allclose(first, without, rtol=1e-5, atol=1e-5)
     assert np.abs(later - first).max() > 1e-3

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import network_cases as cases
 import numpy as np
 import pytest
-import quickly
 
 from edm_jax.networks import Classifier
 from edm_jax.networks.block import UNetBlock
@@ -155,7 +154,7 @@ def test_forward_derivatives_of_each_network_are_differences(kind):
     step = 5e-3
     at = jnp.array([0.0, step, -step, 2 * step, -2 * step])
 
-    @quickly.compiled
+    @jax.jit
     def both(params):
         f = lambda x, c_noise: net.apply({"params": params}, x, c_noise)
         points = x + at[:, None, None, None] * v, slope * at

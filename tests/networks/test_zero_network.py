@@ -4,11 +4,11 @@ F is nearly zero, so D = c_skip x: the posterior mean. Sampling with it is then 
 exactly, and every part of the way from network to image is on it.
 """
 
+import jax
 import jax.numpy as jnp
 import network_cases as cases
 import numpy as np
 import pytest
-import quickly
 
 from edm_jax import preconditioning, samplers, timesteps
 
@@ -35,7 +35,7 @@ def test_sampling_a_fresh_network_is_sampling_a_gaussian():
     tableau = samplers.heun(timesteps.edm(18))
     noise = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32)
 
-    @quickly.compiled
+    @jax.jit
     def run(params, noise):
         network = lambda x, c_noise: net.apply({"params": params}, x, c_noise)
         denoise = preconditioning.denoiser(network, preconditioning.edm(SIGMA_DATA))

@@ -142,20 +142,20 @@ def test_each_leaf_has_draws_and_a_dtype_of_its_own():
     result = samplers.sample(denoise, CHURNED, state, KEYS)
     assert (result["a"].dtype, result["b"].dtype) == (jnp.bfloat16, jnp.float32)
     assert levels == [jnp.float32]
-    alike = samplers.sample(ideal, CHURNED, [NOISE, NOISE], KEYS)
-    assert not jnp.array_equal(*alike)
-    own = [
-        jnp.stack(
-            [
-                randomness.normal(randomness.fold_in(randomness.fold_in(KEYS, k), leaf), (3,))
-                for k in range(CHURNED.nfe + 1)
-            ]
-        )
-        for leaf in range(2)
-    ]
-    given = samplers.sample(ideal, CHURNED, [NOISE, NOISE], row_noise=own)
-    for one, two in zip(alike, given):
-        np.testing.assert_allclose(one, two, rtol=0, atol=3e-6)
+
+    def normal(row, leaf):
+        keys = randomness.fold_in(randomness.fold_in(KEYS, row), leaf)
+        return randomness.normal(keys, (3,), dtype=jnp.float64)
+
+    with jax.enable_x64(True):
+        twice = [jnp.asarray(NOISE, jnp.float64)] * 2
+        alike = samplers.sample(ideal, CHURNED, twice, KEYS)
+        assert not jnp.array_equal(*alike)
+        rows = range(CHURNED.nfe + 1)
+        own = [jnp.stack([normal(row, leaf) for row in rows]) for leaf in range(2)]
+        given = samplers.sample(ideal, CHURNED, twice, row_noise=own)
+        for one, two in zip(alike, given):
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-12)
 
 
 # -- any noise ---------------------------------------------------------------------------------
@@ -329,13 +329,15 @@ def test_every_register_starts_in_proportion():
 
 @pytest.mark.slow
 def test_chosen_states_are_those_and_no_others_are_kept():
-    given = randomness.normal(randomness.sample_keys(range(CHURNED.nfe + 1)), NOISE.shape)
-    call = lambda rows: samplers.sample(ideal, CHURNED, NOISE, row_noise=given, trajectory=rows)
-    plain, states = call(True)
-    for rows in ([0, 4, 11], [11, 3, 3], np.array([2])):
-        result, some = call(rows)
-        np.testing.assert_allclose(result, plain, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(some, states[np.asarray(rows)], rtol=1e-6, atol=1e-6)
+    given = np.random.default_rng(0).standard_normal((CHURNED.nfe + 1, *NOISE.shape))
+    with jax.enable_x64(True):
+        noise = jnp.asarray(NOISE, jnp.float64)
+        call = lambda rows: samplers.sample(ideal, CHURNED, noise, row_noise=given, trajectory=rows)
+        plain, states = call(True)
+        for rows in ([0, 4, 11], [11, 3, 3], np.array([2])):
+            result, some = call(rows)
+            np.testing.assert_allclose(result, plain, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(some, states[np.asarray(rows)], rtol=1e-12, atol=1e-12)
     _, leaves = samplers.sample(ideal, HEUN, TREE, trajectory=[3, 5])
     assert jax.tree.map(jnp.shape, leaves) == {"a": (2, 8, 1), "b": (2, 8, 2)}
     text = lowered(lambda z: samplers.sample(ideal, HEUN, z, trajectory=[3, 5]), (NOISE,))

@@ -67,13 +67,13 @@ def test_a_deterministic_tableau_ignores_its_keys_bit_for_bit():
 
 
 def test_draws_are_those_of_each_key_and_row():
-    rows = [randomness.fold_in(KEYS, k) for k in range(CHURNED.nfe + 1)]
-    injected = jnp.stack([randomness.normal(keys, (3,)) for keys in rows])
-    drawn = samplers.sample(ideal, CHURNED, NOISE, KEYS)
-    given = samplers.sample(ideal, CHURNED, NOISE, row_noise=injected)
-    np.testing.assert_allclose(drawn, given, rtol=0, atol=3e-6)
-    expected = run(CHURNED, gaussian(0.1, 0.5), NOISE, np.asarray(injected, np.float64))
-    np.testing.assert_allclose(drawn, expected, atol=2e-5)
+    with jax.enable_x64(True):
+        noise = jnp.asarray(NOISE, jnp.float64)
+        rows = [randomness.fold_in(KEYS, k) for k in range(CHURNED.nfe + 1)]
+        injected = np.stack([randomness.normal(keys, (3,), dtype=jnp.float64) for keys in rows])
+        drawn = np.asarray(samplers.sample(ideal, CHURNED, noise, KEYS))
+    expected = run(CHURNED, gaussian(0.1, 0.5), NOISE, injected)
+    np.testing.assert_allclose(drawn, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.slow

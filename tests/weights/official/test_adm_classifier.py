@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-import quickly
 from adm_files import archive, shapes
 
 from edm_jax.networks import layers
@@ -146,7 +145,7 @@ def test_strided_convolutions_between_the_levels(weights):
     patch = x[0, 1:4, 1:4].transpose(2, 0, 1)
     expected = (kernel[3] * patch).sum() + kernel[3, 0, 0, 0]
     np.testing.assert_allclose(strided[0, 1, 1, 3], expected, rtol=1e-4)
-    apply = quickly.compiled(model.network.apply)
+    apply = jax.jit(model.network.apply)
     logits = apply({"params": model.params}, np.ones((2, 8, 8, 3)), np.zeros(2))
     assert logits.shape == (2, 10) and np.isfinite(logits).all()
     without = {name: value for name, value in kept.items() if "op.bias" not in name}

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import official_pickles as official
 import pytest
-import quickly
 from adm_files import archive, shapes
 
 from edm_jax.model import init_params, parameter_count
@@ -114,7 +113,7 @@ def test_the_network_is_the_same_function(tiny):
         ours = model.network.apply({"params": params}, x, t, jax.nn.one_hot(labels, 3))
         return theirs.transpose(0, 2, 3, 1), ours
 
-    expected, found = quickly.compiled(both)(tiny, model.params, x, t)
+    expected, found = jax.jit(both)(tiny, model.params, x, t)
     assert found.shape == (2, 4, 4, 6)
     assert np.std(expected) > 0.1
     np.testing.assert_allclose(found, expected, atol=2e-5 * np.std(expected))

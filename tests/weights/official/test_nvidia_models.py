@@ -3,10 +3,10 @@
 import collections
 import json
 
+import jax
 import numpy as np
 import official_pickles as official
 import pytest
-import quickly
 
 from edm_jax import tables
 from edm_jax.model import Model
@@ -58,7 +58,7 @@ def test_a_snapshot_denoises_as_the_reference(golden, tmp_path, name):
     model, *_ = read_through_a_file(arrays, tmp_path)
     inputs = [arrays.get(key) for key in ("x", "sigma", "class_labels", "augment_labels")]
     denoise = lambda model, x, sigma, *labels: model.denoiser(*labels)(x, sigma)
-    found = quickly.compiled(denoise)(model, *inputs)
+    found = jax.jit(denoise)(model, *inputs)
     error = np.square(found - arrays["denoised"]).sum((1, 2, 3))
     assert np.all(error <= 1e-10 * np.square(arrays["denoised"]).sum((1, 2, 3)))
 
