@@ -238,6 +238,7 @@ def test_on_a_telephone(reader):
         assert small == 0
 
 
+@pytest.mark.slow
 def test_points_flow_from_noise_to_data(reader):
     one = reader(reduced_motion="no-preference")
     one.open("data=ring&solver=euler&steps=4")
