@@ -142,7 +142,8 @@ def options(report: pairs.Report, config, devices: int) -> None:
         rows = engine.put(loader.batch(dataset, 0, 0, size))
         batches = (rows,) * changed.steps_per_call
         kept, key = [engine.init(run.initial)], engine.key(0)
-        found = program.lower(kept[0], batches, key).compile().memory_analysis()
+        program = program.lower(kept[0], batches, key).compile()
+        found = program.memory_analysis()
         sizes[name] = (found.temp_size_in_bytes, found.argument_size_in_bytes)
         steps[name] = changed.steps_per_call
 
