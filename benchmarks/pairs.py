@@ -35,7 +35,7 @@ class Times(NamedTuple):
 def parser(about: str) -> argparse.ArgumentParser:
     """The options that every such script has; `about` is its docstring."""
     made = argparse.ArgumentParser(description=about.splitlines()[0])
-    made.add_argument("--small", action="store_true", help="small cases, in a minute or two")
+    made.add_argument("--small", action="store_true", help="small cases, in minutes")
     made.add_argument("--repeats", type=int, help="rounds that count (9; 3 with --small)")
     made.add_argument("--json", metavar="FILE", help="also add each case to it, as a line of JSON")
     return made
