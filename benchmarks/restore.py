@@ -56,9 +56,8 @@ def baselines(problem, truth, places, seen):
     known, rows = flat(y), flat(seen)
     mean = rows.mean(0)
     images = {"the mean image": np.broadcast_to(mean, (len(y), mean.size))}
-    measured = np.concatenate(
-        [flat(problem.operator(jnp.asarray(part))) for part in np.array_split(seen, 100)]
-    )
+    parts = np.array_split(seen, 1 + len(seen) // 500)
+    measured = np.concatenate([flat(problem.operator(jnp.asarray(part))) for part in parts])
     distances = [((measured - one) ** 2).sum(1) for one in known]
     images["the nearest seen"] = rows[np.argmin(distances, axis=1)]
     if mean.size <= LARGEST:
