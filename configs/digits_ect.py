@@ -44,6 +44,11 @@ CONSISTENCY = dict(
     preconditioner_arguments={"sigma_min": 0.0, "noise_scale": 0.25},
 )
 
+LENGTH = dict(duration_kimg=30.0, ema_halflife_kimg=3.0, sample_kimg=10.0, checkpoint_kimg=5.0)
+LENGTH_OF_TUNING = dict(
+    duration_kimg=150.0, ema_halflife_kimg=10.0, sample_kimg=50.0, checkpoint_kimg=25.0
+)
+
 
 def get_config(text: str = "") -> Config:
     """The network of configs/digits.py, drawn from by `samplers.consistency`."""
@@ -52,18 +57,14 @@ def get_config(text: str = "") -> Config:
     changes: dict[str, Any] = dict(flow_map=True) if name == "meanflow" else dict(CONSISTENCY)
     if name in ("cmt", "scm"):
         changes["label_dropout"] = 0.0  # the teacher always has the label
-    long = name == "ect"
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, **changes),
         loss=LOSSES[name],
-        duration_kimg=150.0 if long else 30.0,
         optimizer="radam",
         learning_rate=1e-3,
         rampup_kimg=0.0,
         decay_steps=500.0,
-        ema_halflife_kimg=10.0 if long else 3.0,
-        sample_kimg=50.0 if long else 10.0,
         sample_steps=2,
-        checkpoint_kimg=25.0 if long else 5.0,
+        **(LENGTH_OF_TUNING if name == "ect" else LENGTH),
     )
