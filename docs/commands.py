@@ -70,6 +70,7 @@ SMALLER = {
     r"^edm-jax evaluate fid .*--images": "--num 8",
     r"^edm-jax evaluate reference .*pca": "--components 4",
     r"benchmarks/restore\.py": "--num 2 --tasks colorize",
+    r"benchmarks/solvers\.py": "--samples 8 --nfe 6 --solvers heun --grids edm",
     r"examples/autoguidance\.py": "--steps 8 --batch 32",
 }
 
