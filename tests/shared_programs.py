@@ -4,6 +4,8 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
+
 from edm_jax import latents
 from edm_jax.networks import ModelConfig
 from edm_jax.runtime import engines
@@ -20,14 +22,22 @@ new_engine, new_parts, new_calls = engines.engine, loop.assemble, loop.in_one_ca
 
 @functools.cache
 def _engine(*arguments, **options):
-    own, steps = new_engine(*arguments, **options), {}
+    own = new_engine(*arguments, **options)
+    steps: dict[Any, Any] = {}
+    initials: dict[Any, Any] = {}
 
     def compile(step, state):
         if step not in steps:
             steps[step] = own.compile(step, state)
         return steps[step]
 
-    return own._replace(compile=compile)
+    def init(make):
+        if make not in initials:
+            layout = own.shardings(jax.eval_shape(make))
+            initials[make] = jax.jit(make, out_shardings=layout)
+        return initials[make]()
+
+    return own._replace(compile=compile, init=init)
 
 
 def _assemble(config, engine, **data):

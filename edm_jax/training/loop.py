@@ -257,7 +257,7 @@ def _fetch(pending: list[tuple[int, Any]], config: Config, schedule) -> dict[str
             for name, first in values[0][1].items()
             if not first.ndim
         },
-        "learning_rate": float(schedule(step - 1)),
+        "learning_rate": float(jax.jit(schedule)(step - 1)),
         **bins.merge([numbers for _, numbers in values]),
     }
 

@@ -1,5 +1,7 @@
 """The layers in closed form: norm, embeddings, attention, fused resampling, precision."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,12 +23,12 @@ def test_group_norm_has_the_right_groups(channels, groups):
     expected = (grouped - mean) / np.sqrt(grouped.var((1, 3), keepdims=True) + 1e-2)
     scale, bias = np.linspace(0.5, 2, channels), np.linspace(-1, 1, channels)
     expected = expected.reshape(x.shape) * scale + bias
-    norm = layers.GroupNorm(eps=1e-2, activate=False)
-    params = {"scale": jnp.asarray(scale), "bias": jnp.asarray(bias)}
-    found = norm.apply({"params": params}, jnp.asarray(x, jnp.float32))
-    np.testing.assert_allclose(found, expected, atol=2e-5)
-    found = layers.GroupNorm(eps=1e-2).apply({"params": params}, jnp.asarray(x, jnp.float32))
-    np.testing.assert_allclose(found, expected / (1 + np.exp(-expected)), atol=2e-5)
+    norms = layers.GroupNorm(eps=1e-2, activate=False), layers.GroupNorm(eps=1e-2)
+    variables = {"params": {"scale": np.float32(scale), "bias": np.float32(bias)}}
+    both = jax.jit(lambda v, x: [norm.apply(v, x) for norm in norms])
+    plain, active = both(variables, np.float32(x))
+    np.testing.assert_allclose(plain, expected, atol=2e-5)
+    np.testing.assert_allclose(active, expected / (1 + np.exp(-expected)), atol=2e-5)
 
 
 @pytest.mark.slow
@@ -34,19 +36,20 @@ def test_group_norm_survives_a_large_mean():
     x = np.float32(1000 + np.random.default_rng(1).normal(size=(1, 8, 8, 16)))
     exact = np.asarray(x, np.float64).reshape(1, 64, 4, 4)
     exact = (exact - exact.mean((1, 3), keepdims=True)) / exact.std((1, 3), keepdims=True)
-    found = layers.normalize(jnp.asarray(x), jnp.ones(16), jnp.zeros(16), 4, 1e-6)
+    norm = jax.jit(lambda x: layers.normalize(x, jnp.ones(16), jnp.zeros(16), 4, 1e-6))
+    found = norm(x)
     np.testing.assert_allclose(found, exact.reshape(x.shape), atol=2e-3)
 
 
 @pytest.mark.slow
 def test_group_norm_computes_in_float32_whatever_comes_in():
-    x = jnp.asarray(np.random.default_rng(2).normal(50.0, 1.0, (1, 4, 4, 16)), jnp.bfloat16)
+    x = np.random.default_rng(2).normal(50.0, 1.0, (1, 4, 4, 16)).astype(jnp.bfloat16)
     norm = layers.GroupNorm(dtype=jnp.bfloat16)
-    params = {"scale": jnp.ones(16), "bias": jnp.zeros(16)}
-    half = norm.apply({"params": params}, x)
-    full = layers.GroupNorm().apply({"params": params}, x.astype(jnp.float32))
+    variables = {"params": {"scale": np.ones(16, np.float32), "bias": np.zeros(16, np.float32)}}
+    half = jax.jit(norm.apply)(variables, x)
+    full = jax.jit(layers.GroupNorm().apply)(variables, x.astype(np.float32))
     assert half.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(half, full.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(half, np.asarray(full).astype(jnp.bfloat16))
 
 
 def test_group_norm_refuses_channels_that_do_not_divide():
@@ -59,18 +62,20 @@ def test_positional_embedding():
     for endpoint, span in ((True, 3), (False, 4)):
         phase = values[:, None] * 1e-4 ** (np.arange(4) / span)
         expected = np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
-        found = layers.positional_embedding(jnp.asarray(values), 8, endpoint=endpoint)
+        embed = functools.partial(layers.positional_embedding, channels=8, endpoint=endpoint)
+        found = jax.jit(embed)(values)
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_fourier_embedding_and_its_frozen_frequencies():
     embed = layers.FourierEmbedding(8)
-    values, freqs = jnp.asarray([0.3, -1.2]), jnp.asarray([0.1, -2.0, 5.0, 16.0])
-    phase = 2 * np.pi * np.asarray(freqs) * np.asarray(values)[:, None]
+    values, freqs = np.float32([0.3, -1.2]), np.float32([0.1, -2.0, 5.0, 16.0])
+    phase = 2 * np.pi * freqs * values[:, None]
     expected = np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
     apply = lambda freqs: embed.apply({"params": {"freqs": freqs}}, values)
-    np.testing.assert_allclose(apply(freqs), expected, atol=1e-4)
-    assert not jax.grad(lambda f: apply(f).sum())(freqs).any()
+    found, gradient = jax.jit(lambda f: (apply(f), jax.grad(lambda f: apply(f).sum())(f)))(freqs)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert not np.asarray(gradient).any()
 
 
 @pytest.mark.slow
@@ -96,14 +101,14 @@ def test_attention_reads_heads_outermost_and_qkv_innermost():
         logits = q @ k.swapaxes(1, 2) / np.sqrt(width)
         weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         expected[:, :, h] = weights @ v
-    params = {"kernel": jnp.asarray(kernel[None, None]), "bias": jnp.asarray(bias)}
+    variables = {"params": {"kernel": np.float32(kernel[None, None]), "bias": np.float32(bias)}}
     unit = QueryKeyValue(heads, Init(), jnp.float32)
-    q, k, v = unit.apply({"params": params}, jnp.asarray(x, jnp.float32))
-    np.testing.assert_allclose(attention(q, k, v), expected, rtol=2e-5, atol=2e-5)
+    found = jax.jit(lambda v, x: attention(*unit.apply(v, x)))(variables, np.float32(x))
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
 def test_attention_logits_are_float32_under_bfloat16():
-    q, k, v = (jnp.zeros((1, 4, 1, 8), jnp.bfloat16) for _ in range(3))
+    q, k, v = (jax.ShapeDtypeStruct((1, 4, 1, 8), jnp.bfloat16) for _ in range(3))
     jaxpr = str(jax.make_jaxpr(attention)(q, k, v))
     assert "exp" in jaxpr
     for line in jaxpr.splitlines():
@@ -116,26 +121,30 @@ def test_attention_logits_are_float32_under_bfloat16():
 def test_fused_down_filters_after_the_convolution(taps):
     # Convolve on a large black canvas, filter it whole, and cut the image's pixels out.
     conv = layers.Conv(5, resample="down", fused=True, resample_filter=taps)
-    x = jnp.asarray(np.random.default_rng(4).normal(size=(1, 6, 6, 2)), jnp.float32)
-    params = conv.init(jax.random.key(0), x)["params"]
-    params["bias"] = jnp.arange(5.0)
-    canvas = jnp.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    expected = downsample(layers.convolve(canvas, params["kernel"], 1), taps)[:, 2:5, 2:5]
-    found = conv.apply({"params": params}, x)
-    np.testing.assert_allclose(found, expected + params["bias"], atol=1e-6)
+    rng = np.random.default_rng(4)
+    x = np.float32(rng.normal(size=(1, 6, 6, 2)))
+    kernel, bias = np.float32(rng.uniform(-0.2, 0.2, (3, 3, 2, 5))), np.arange(5, dtype=np.float32)
+
+    @jax.jit
+    def both(x):
+        canvas = jnp.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
+        filtered = downsample(layers.convolve(canvas, kernel, 1), taps)[:, 2:5, 2:5]
+        return conv.apply({"params": {"kernel": kernel, "bias": bias}}, x), filtered + bias
+
+    np.testing.assert_allclose(*both(x), atol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resample", [None, "up", "down"])
 def test_one_by_one_convolution_is_the_product(resample):
-    x = jnp.asarray(np.random.default_rng(5).normal(size=(1, 4, 4, 3)), jnp.float32)
+    rng = np.random.default_rng(5)
+    x = np.float32(rng.normal(size=(1, 4, 4, 3)))
     one = layers.Conv(2, 1, resample=resample, resample_filter=(1, 3, 3, 1))
     three = layers.Conv(2, 3, resample=resample, resample_filter=(1, 3, 3, 1))
-    params = one.init(jax.random.key(1), x)["params"]
-    padded = {"kernel": jnp.pad(params["kernel"], ((1, 1), (1, 1), (0, 0), (0, 0)))}
-    padded["bias"] = params["bias"]
-    found, expected = one.apply({"params": params}, x), three.apply({"params": padded}, x)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    params = {"kernel": np.float32(rng.uniform(-0.5, 0.5, (1, 1, 3, 2))), "bias": np.ones(2)}
+    padded = params | {"kernel": np.pad(params["kernel"], ((1, 1), (1, 1), (0, 0), (0, 0)))}
+    both = jax.jit(lambda x: (one.apply({"params": params}, x), three.apply({"params": padded}, x)))
+    np.testing.assert_allclose(*both(x), atol=1e-6)
 
 
 def precisions(net, dtype, *inputs):
@@ -173,7 +182,7 @@ class Everything(nn.Module):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_float32_means_float32_on_every_accelerator(dtype):
-    found = precisions(Everything(dtype), dtype, jnp.zeros((1, 2, 2, 4)))
+    found = precisions(Everything(dtype), dtype, np.zeros((1, 2, 2, 4), np.float32))
     wanted = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
     assert len(found) == 6
     assert all(pair in ((wanted, wanted), wanted) for pair in found), found
