@@ -14,7 +14,7 @@ version = release = edm_jax.__version__
 
 extensions = [
     "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon",
-    "docstrings", "links",
+    "breaks", "docstrings", "links",
 ]  # fmt: skip
 exclude_patterns = ["figures", "playground"]
 templates_path = ["_templates"]

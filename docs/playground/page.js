@@ -25,7 +25,9 @@ async function update() {
   tell(shown);
   legend(shown);
   captions(shown);
-  at("line").textContent = shown.line;
+  // It may break after an opening bracket.
+  const pieces = shown.line.match(/[^(]*\(?/g);
+  at("line").replaceChildren(...pieces.flatMap((piece) => [piece, document.createElement("wbr")]));
   at("program").textContent = programOf(state);
   at("table").textContent = equations(shown.table);
   if (shown.d === 2) film.load(shown);
