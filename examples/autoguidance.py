@@ -173,7 +173,7 @@ def train(classes, width, steps, seed, batch=BATCH):
     )
     step = jax.jit(step, donate_argnums=0)
     for_params, for_steps = jax.random.split(jax.random.key(seed))
-    params = network.init(for_params, jnp.zeros((1, 2)), jnp.ones(1))["params"]
+    params = jax.jit(network.init)(for_params, jnp.zeros((1, 2)), jnp.ones(1))["params"]
     now, losses = state.create(params, objective, adam), []
     for _ in range(steps):
         now, metrics = step(now, {"count": jnp.zeros(batch)}, for_steps)
@@ -224,10 +224,13 @@ def main():
     density = np.stack([log_p(row, 0.0) for row in grid])
     lowest = density.max() - CORE
 
-    for_start, for_data = randomness.split(randomness.sample_keys(range(COUNT)))
-    noise = randomness.normal(for_start, (2,))
-    data = draw(mixture, for_data)
-    start = data + SAMPLER.start[0, 0] * noise  # exactly p(x; 5)
+    @jax.jit
+    def start_of(keys):
+        for_start, for_data = randomness.split(keys)
+        data = draw(mixture, for_data)
+        return data, data + SAMPLER.start[0, 0] * randomness.normal(for_start, (2,))
+
+    data, start = start_of(randomness.sample_keys(range(COUNT)))  # of exactly p(x; 5)
     points = {"data": data}
     points["the exact score"] = sample(ideal_denoiser(mixture), SAMPLER, start=start)
     found = {name: [scores(x, log_p, lowest)] for name, x in points.items()}

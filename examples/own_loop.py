@@ -31,7 +31,7 @@ class MLP(nn.Module):
 def train(steps, batch=512):
     """Returns D(x; sigma) after that many optimizer steps, and the loss of each."""
     net, adam = MLP(), optax.adam(optax.cosine_decay_schedule(2e-3, steps))
-    params = net.init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))
+    params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))
 
     def with_params(params):
         return denoiser(lambda x, c_noise: net.apply(params, x, c_noise), PRECONDITIONER)

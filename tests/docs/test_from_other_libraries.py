@@ -4,6 +4,7 @@ Each page's blocks run in one namespace, in order; what the other library's prog
 written out here as its loop.
 """
 
+import functools
 import math
 import pathlib
 import re
@@ -40,8 +41,20 @@ def run(page: str, count: int = COUNT, **names) -> dict:
     return names
 
 
-def noise_of_row(keys, row, shape):
+def host(call):
+    """`call` with results of numpy, so that what is done with them compiles nothing."""
+    return lambda *arguments: np.asarray(call(*arguments))
+
+
+denoised = host(elementwise)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _noise_of_row(keys, row, shape):
     return normal(randomness.fold_in(keys, row), shape)
+
+
+noise_of_row = host(_noise_of_row)
 
 
 def near(got, expected):
@@ -51,21 +64,21 @@ def near(got, expected):
 @pytest.mark.slow
 def test_k_diffusion(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    images = 0.3 * normal(sample_keys(range(100, 100 + COUNT)), (32, 32, 3))
+    images = 0.3 * host(normal)(sample_keys(range(100, 100 + COUNT)), (32, 32, 3))
     unlabelled = ideal.gaussian(0.0, 0.5)
     names = run("k_diffusion.md", denoise=elementwise, images=images, unlabelled=unlabelled)
     assert len(list(tmp_path.glob("0000??.png"))) == COUNT
-    without = unlabelled(images, 1.0)
-    guided = without + 1.5 * (elementwise(images, 1.0) - without)
-    near(names["guided"](images, 1.0), guided)
-    sigmas, noise = names["sigmas"], names["noise"]
+    without = host(jax.jit(unlabelled))(images, 1.0)
+    guided = without + 1.5 * (denoised(images, 1.0) - without)
+    near(jax.jit(names["guided"])(images, 1.0), guided)
+    sigmas, noise = names["sigmas"], np.asarray(names["noise"])
     ramp = np.linspace(0, 1, 20)
     karras = (14.6 ** (1 / 7) + ramp * (0.03 ** (1 / 7) - 14.6 ** (1 / 7))) ** 7
     np.testing.assert_allclose(sigmas, np.append(karras, 0.0), rtol=1e-12)
 
     x, old = sigmas[0] * noise, None
     for i, (s, t) in enumerate(zip(sigmas, sigmas[1:])):
-        d = elementwise(x, s)
+        d = denoised(x, s)
         if t == 0 or old is None:
             slope = d
         else:
@@ -74,25 +87,25 @@ def test_k_diffusion(monkeypatch, tmp_path):
         x, old = t / s * x - (t / s - 1) * slope, d
     near(names["run"](noise), x)
 
-    x = names["noised"]
+    x = np.asarray(names["noised"])
     for s, t in zip(sigmas[8:], sigmas[9:]):
-        d = (x - elementwise(x, s)) / s
+        d = (x - denoised(x, s)) / s
         end = x + (t - s) * d
-        x = x + (t - s) * 0.5 * (d + (end - elementwise(end, t)) / t) if t > 0 else end
+        x = x + (t - s) * 0.5 * (d + (end - denoised(end, t)) / t) if t > 0 else end
     near(names["edited"], x)
     # An image changes little from a low level, and much less than noise does.
-    assert 0 < np.abs(names["edited"] - images).mean() < 3 * sigmas[8]
+    assert 0 < np.abs(np.asarray(names["edited"]) - images).mean() < 3 * sigmas[8]
 
-    states, previews = names["states"], names["previews"]
-    near(previews, np.asarray(states)[[0, 5, 10, 15]])
+    states, previews = np.asarray(names["states"]), names["previews"]
+    near(previews, states[[0, 5, 10, 15]])
     near(states[0], sigmas[0] * noise)
 
     keys = sample_keys([7, 8, 9])
-    x = sigmas[0] * normal(keys, (32, 32, 3))
+    x = sigmas[0] * host(normal)(keys, (32, 32, 3))
     for k, (s, t) in enumerate(zip(sigmas, sigmas[1:])):
         up = min(t, math.sqrt(t**2 * (s**2 - t**2) / s**2))
         down = math.sqrt(t**2 - up**2)
-        x = x + (down - s) * (x - elementwise(x, s)) / s
+        x = x + (down - s) * (x - denoised(x, s)) / s
         x = x + up * noise_of_row(keys, k + 1, (32, 32, 3))
     near(names["drawn"], x)
 
@@ -118,40 +131,41 @@ def predict_noise(levels):
 def test_diffusers():
     abar = tables.alphas_cumprod("scaled_linear")
     unet = predict_noise(tables.sigmas(abar))
-    latents = 0.3 * normal(sample_keys(range(100, 100 + COUNT)), (64, 64, 4))
+    latents = 0.3 * host(normal)(sample_keys(range(100, 100 + COUNT)), (64, 64, 4))
     names = run("diffusers.md", unet=unet, latents=latents)
     keys, shape = names["keys"], (64, 64, 4)
-    x = normal(keys, shape)
+    x = host(normal)(keys, shape)
     steps = np.arange(25)[::-1] * 40 + 1
     for k, step in enumerate(steps):
         a, previous = abar[step], abar[step - 40] if step > 40 else 1.0
-        epsilon = unet(x, jnp.full(COUNT, step))
+        epsilon = host(unet)(x, np.full(COUNT, step))
         x0 = (x - math.sqrt(1 - a) * epsilon) / math.sqrt(a)
         deviation = 0.5 * math.sqrt((1 - previous) / (1 - a) * (1 - a / previous))
         x = math.sqrt(previous) * x0 + math.sqrt(1 - previous - deviation**2) * epsilon
         x = x + deviation * noise_of_row(keys, k + 1, shape)
     np.testing.assert_allclose(names["x0"], x, rtol=0, atol=1e-4)
     a = abar[steps[10]]
-    noised = math.sqrt(a) * latents + math.sqrt(1 - a) * normal(keys, shape)
+    noised = math.sqrt(a) * latents + math.sqrt(1 - a) * host(normal)(keys, shape)
     near(names["noised"], noised / math.sqrt(a))
-    assert np.abs(names["edited"] - latents).mean() < np.abs(names["x0"] - latents).mean()
+    moved = lambda name: np.abs(np.asarray(names[name]) - latents).mean()
+    assert moved("edited") < moved("x0")
 
 
 @pytest.mark.slow
 def test_generative_models():
     network = predict_noise(tables.sigmas(tables.alphas_cumprod("scaled_linear")))
-    y = 0.3 * normal(sample_keys(range(8)), (4, 4, 2))
+    y = 0.3 * host(normal)(sample_keys(range(8)), (4, 4, 2))
     names = run("generative_models.md", network=network, y=y)
-    denoise, sigmas, keys = names["denoise"], names["sigmas"], names["keys"]
+    denoise, sigmas, keys = host(jax.jit(names["denoise"])), names["sigmas"], names["keys"]
     shape = (64, 64, 4)
-    x = math.sqrt(1 + sigmas[0] ** 2) * normal(keys, shape)
+    x = math.sqrt(1 + sigmas[0] ** 2) * host(normal)(keys, shape)
     for k, (s, t) in enumerate(zip(sigmas, sigmas[1:])):
         gamma = min(4.0 / 30, math.sqrt(2) - 1) if 0.05 <= s <= 20.0 else 0.0
         high = s * (1 + gamma)
         x = x + 1.003 * math.sqrt(high**2 - s**2) * noise_of_row(keys, k, shape)
         x = x + (t - high) * (x - denoise(x, high)) / high
     np.testing.assert_allclose(names["x0"], x, rtol=0, atol=1e-4)
-    sigma, noise = names["sigma"], names["noise"]
+    sigma, noise = np.asarray(names["sigma"]), np.asarray(names["noise"])
     wide = sigma[:, None, None, None]
     weight = (wide**2 + 0.25) / (wide * 0.5) ** 2
     expected = (weight * (denoise(y + wide * noise, sigma) - y) ** 2).mean()
@@ -171,9 +185,13 @@ def test_diffrax():
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(drift), diffrax.Heun(), t0=1.0, t1=1e-3, dt0=-0.999 / 100, y0=noise
     )
-    scale = schedule.scale(1e-3)
+    noise, scale = np.asarray(noise), schedule.scale(1e-3)
     # The two frames make Heun's method two methods of order 2, with the same limit.
-    for got in (names["x0"], solution.ys[0] / scale, names["by_tolerance"] / scale):
+    for got in (
+        names["x0"],
+        np.asarray(solution.ys[0]) / scale,
+        np.asarray(names["by_tolerance"]) / scale,
+    ):
         sigma_0, sigma_1 = schedule.sigma(1.0), schedule.sigma(1e-3)
         spread = math.sqrt((0.25 + sigma_1**2) / (0.25 + sigma_0**2))
         start = noise * sigma_0 if got is names["x0"] else noise / schedule.scale(1.0)
@@ -200,11 +218,11 @@ def test_nvlabs_edm(monkeypatch):
     assert asked == ["edm-cifar10-32x32-cond-vp.pkl"]
     i = np.arange(18)
     levels = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
-    x = levels[0] * names["latents"]
+    x = levels[0] * np.asarray(names["latents"])
     for s, t in zip(levels, np.append(levels[1:], 0)):
-        d = (x - elementwise(x, s)) / s
+        d = (x - denoised(x, s)) / s
         end = x + (t - s) * d
-        x = x + (t - s) * (0.5 * d + 0.5 * (end - elementwise(end, t)) / t) if t > 0 else end
+        x = x + (t - s) * (0.5 * d + 0.5 * (end - denoised(end, t)) / t) if t > 0 else end
     near(names["images"], x)
     assert names["stochastic"].nfe == 511 and names["stochastic"].stochastic
     ablated = names["ablated"]

@@ -61,21 +61,23 @@ def test_the_three_libraries_learn_the_same_moons_and_draw_them(tmp_path, monkey
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "loss:" in capsys.readouterr().out
     ((denoise, losses),) = seen
-    inputs = jnp.zeros((1, 2)), jnp.zeros(1)
+    inputs = np.zeros((1, 2), np.float32), np.zeros(1, np.float32)
     params = jax.jit(example["MLP"]().init)(jax.random.key(0), *inputs)["params"]
     layers = [params[f"Dense_{i}"] for i in range(4)]
     others = [from_linen(read(name), layers)(160) for name in EXAMPLES[1:]]
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
+    first = jax.jit(denoise)
     for other, found in others:
         np.testing.assert_allclose(found, losses, rtol=2e-5)
-        np.testing.assert_allclose(other(x, 0.3), denoise(x, 0.3), atol=2e-4)
+        np.testing.assert_allclose(jax.jit(other)(x, 0.3), first(x, 0.3), atol=2e-4)
     # The best constant answer has a loss of about 1; a network that learns goes below.
     assert losses[-50:].mean() < 0.95 * losses[:20].mean()
     # At a low level a point of the data stays where it is; far outside it is drawn back.
-    points = np.asarray(example["two_moons"](jax.random.key(2), 2000))  # those of the picture
-    near = np.asarray(denoise(points, np.float32(0.01)))
+    two_moons = jax.jit(example["two_moons"], static_argnums=1)
+    points = np.asarray(two_moons(jax.random.key(2), 2000))  # those of the picture
+    near = np.asarray(first(points, 0.01))
     assert np.abs(near - points).max() < 0.05
-    far = np.asarray(denoise(4 * points, np.float32(10.0)))
+    far = np.asarray(first(4 * points, 10.0))
     assert np.linalg.norm(far, axis=1).mean() < 0.5 * np.linalg.norm(4 * points, axis=1).mean()
 
 
@@ -107,7 +109,8 @@ class Network(linen.Module):
 def test_the_page_s_code_runs():
     """Its pieces one after the other, for a network and data of any kind."""
     key, batch, channels = jax.random.key(0), 4, 2
-    y = jax.random.normal(jax.random.key(1), (batch, 8, 3, channels))
+    y = np.random.default_rng(1).standard_normal((batch, 8, 3, channels), np.float32)
+    y = jnp.asarray(y)
     network, called = Network(), []
 
     def conditional_network(x, c_noise, forcing):
@@ -117,8 +120,8 @@ def test_the_page_s_code_runs():
     names = {
         "jax": jax, "jnp": jnp, "key": key, "sigma_key": key, "noise_key": key, "batch": batch,
         "channels": channels, "y": y, "network": network,
-        "params": network.init(key, y, jnp.zeros(batch)),
-        "known": y > 0, "latitudes": jnp.linspace(-1.5, 1.5, 8),
+        "params": jax.jit(network.init)(key, y, np.zeros(batch, np.float32)),
+        "known": y > 0, "latitudes": jnp.asarray(np.linspace(-1.5, 1.5, 8, dtype=np.float32)),
         "conditional_network": conditional_network,
     }  # fmt: skip
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
