@@ -41,7 +41,7 @@ def host_denoiser(
     Args:
       model: a model, or a guided one whose denoiser remembers nothing.
       batch_size: images per device at once.
-      devices: how many of this process's devices to use; None is all.
+      devices: how many of this process's devices to use at most; None is all.
 
     Returns:
       (x `[b, H, W, C]`, sigma, labels `[b]` of which negative ones are "no label") -> D, of x's
@@ -51,11 +51,13 @@ def host_denoiser(
       ValueError: `batch_size` or `devices` out of range.
     """
     devices = devices_for(batch_size, devices)
-    run, step = _mapped(devices), devices * batch_size
-    copies = processes.replicate_local(model, devices)
+    place = functools.lru_cache(1)(lambda count: processes.replicate_local(model, count))
+    used = 1  # as many as the largest call so far has had batches for
 
     def denoise(x: np.ndarray, sigma: float, labels: np.ndarray) -> np.ndarray:
-        parts = []
+        nonlocal used
+        used = max(used, min(devices, -(-len(x) // batch_size)))
+        run, copies, step, parts = _mapped(used), place(used), used * batch_size, []
         for start in range(0, len(x), step):
             part = [np.asarray(x[start : start + step], np.float32)]
             part += [np.asarray(labels[start : start + step], np.int32)]
@@ -63,7 +65,7 @@ def host_denoiser(
             padded = tuple(
                 np.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1), mode="edge") for a in part
             )
-            images, classes = processes.split_local(padded, devices)
+            images, classes = processes.split_local(padded, used)
             found = run(copies, images, jnp.float32(sigma), classes)
             parts.append(np.asarray(found).reshape(step, *x.shape[1:])[: step - missing])
         return np.concatenate(parts)
