@@ -63,7 +63,10 @@ def fast_in_loops(function: Callable[P, T], *, in_rows: bool = True) -> Callable
         program, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
         slow = _has_slow(program.jaxpr)
         run = functools.partial(_run, program, in_rows) if slow else core.jaxpr_as_fun(program)
-        leaves = run(*jax.tree.leaves((args, kwargs)))
+        leaves = jax.tree.leaves((args, kwargs))
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            run = jax.jit(run)  # one program, not one for each operation around the loop
+        leaves = run(*leaves)
         return cast(T, jax.tree.unflatten(jax.tree.structure(shapes), leaves))
 
     return fast

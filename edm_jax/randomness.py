@@ -5,6 +5,7 @@ on the number of devices. Every draw below is made under `jax.vmap` from one typ
 and independent draws of one sample come from `fold_in(keys, index)`.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from edm_jax.checks import check_keys
 
@@ -50,8 +51,7 @@ def sample_keys(seeds: Sequence[int] | np.ndarray | jax.Array) -> jax.Array:
         seeds = seeds.astype(np.uint32)
     elif seeds.ndim != 1 or not jnp.issubdtype(seeds.dtype, jnp.integer):
         raise ValueError(f"seeds must be a one-dimensional array of integers, got {seeds.aval}")
-    make = lambda seed: jax.random.key(seed, impl=IMPLEMENTATION)
-    return jax.vmap(make)(jnp.asarray(seeds).astype(jnp.uint32))
+    return _keys(jnp.asarray(seeds).astype(jnp.uint32))
 
 
 def fold_in(keys: jax.Array, data: int | np.ndarray | jax.Array) -> jax.Array:
@@ -74,9 +74,7 @@ def fold_in(keys: jax.Array, data: int | np.ndarray | jax.Array) -> jax.Array:
     shape = jnp.broadcast_shapes(keys.shape, data.shape)
     if not shape:
         return jax.random.fold_in(keys, data)
-    return jax.vmap(jax.random.fold_in)(
-        jnp.broadcast_to(keys, shape), jnp.broadcast_to(data, shape)
-    )
+    return _folded(keys, data)
 
 
 def split(keys: jax.Array, count: int = 2) -> tuple[jax.Array, ...]:
@@ -99,7 +97,7 @@ def split(keys: jax.Array, count: int = 2) -> tuple[jax.Array, ...]:
     check_keys(keys)
     if not (isinstance(count, (int, np.integer)) and count >= 1):
         raise ValueError(f"count must be a positive integer, got {count!r}")
-    return tuple(jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys))
+    return _splits(keys, count)
 
 
 def normal(keys: jax.Array, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> jax.Array:
@@ -114,7 +112,7 @@ def normal(keys: jax.Array, shape: Sequence[int], *, dtype: DTypeLike = jnp.floa
       [B, *shape] standard normal values.
     """
     check_keys(keys)
-    return _draw(keys, shape, lambda key, size: jax.random.normal(key, size, dtype))
+    return _draw(keys, jax.random.normal, tuple(shape), dtype)
 
 
 def normal_like(keys: jax.Array, like: Any) -> Any:
@@ -169,9 +167,7 @@ def uniform(
       [B, *shape] values.
     """
     check_keys(keys)
-    return _draw(
-        keys, shape, lambda key, size: jax.random.uniform(key, size, dtype, minval, maxval)
-    )
+    return _draw(keys, jax.random.uniform, tuple(shape), dtype, minval, maxval)
 
 
 def rademacher(
@@ -188,10 +184,32 @@ def rademacher(
       [B, *shape] values, each -1 or 1.
     """
     check_keys(keys)
-    return _draw(keys, shape, lambda key, size: jax.random.rademacher(key, size, dtype))
+    return _draw(keys, jax.random.rademacher, tuple(shape), dtype)
 
 
-def _draw(keys: jax.Array, shape: Sequence[int], draw: Callable) -> jax.Array:
+# One program for each call outside `jax.jit`, and nothing of its own within.
+_compiled = functools.partial(jax.jit, inline=True)
+
+
+@_compiled
+def _keys(seeds: jax.Array) -> jax.Array:
+    return jax.vmap(lambda seed: jax.random.key(seed, impl=IMPLEMENTATION))(seeds)
+
+
+@_compiled
+def _folded(keys: jax.Array, data: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.fold_in)(*jnp.broadcast_arrays(keys, data))
+
+
+@functools.partial(_compiled, static_argnums=1)
+def _splits(keys: jax.Array, count: int) -> tuple[jax.Array, ...]:
+    return tuple(jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys))
+
+
+@functools.partial(_compiled, static_argnums=(1, 2, 3))
+def _draw(
+    keys: jax.Array, draw: Callable, shape: tuple[int, ...], dtype: DTypeLike, *limits: ArrayLike
+) -> jax.Array:
     # Drawn flat: the same numbers, and XLA compiles them in a quarter of the time.
-    values = jax.vmap(lambda key: draw(key, (math.prod(shape),)))(keys)
+    values = jax.vmap(lambda key: draw(key, (math.prod(shape),), dtype, *limits))(keys)
     return values.reshape(*keys.shape, *shape)

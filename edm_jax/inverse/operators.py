@@ -33,7 +33,7 @@ def adjoint(operator: Operator, x: Any) -> Map:
       y -> A^T y, of x's shape.
     """
     transpose = jax.linear_transpose(operator, jax.ShapeDtypeStruct(x.shape, x.dtype))
-    return lambda y: transpose(y)[0]
+    return jax.jit(lambda y: transpose(y)[0])
 
 
 def blur(kernel: ArrayLike) -> Operator:
@@ -53,6 +53,7 @@ def blur(kernel: ArrayLike) -> Operator:
         raise ValueError(f"kernel must be [h, w] with both odd, got shape {table.shape}")
     top, left = table.shape[0] // 2, table.shape[1] // 2
 
+    @jax.jit
     def blurred(x):
         padded = jnp.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), mode="reflect")
         channels = x.shape[-1]
@@ -118,6 +119,7 @@ def fourier_mask(keep: ArrayLike) -> Operator:
         )
     rows, columns = np.nonzero(known)
 
+    @jax.jit
     def measured(x):
         spectrum = jnp.fft.fft2(x, axes=(1, 2), norm="ortho")[:, rows, columns]
         return jnp.stack([spectrum.real, spectrum.imag], axis=-1)
@@ -140,6 +142,7 @@ def phase_retrieval(pad: int) -> Operator:
     if pad < 0:
         raise ValueError(f"pad must not be negative, got {pad}")
 
+    @jax.jit
     def modulus(x):
         padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         moved = jnp.fft.ifftshift(padded, axes=(1, 2))

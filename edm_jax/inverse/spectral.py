@@ -127,10 +127,14 @@ def separable(shape: Sequence[int], *matrices: ArrayLike | None) -> Spectral:
 
 def _along(matrices: Sequence[np.ndarray | None], x: jax.Array) -> jax.Array:
     """Applies a matrix to each axis after the batch, in full precision."""
+    return _products([None if m is None else np.asarray(m, x.dtype) for m in matrices], x)
+
+
+@jax.jit
+def _products(matrices: Sequence[jax.Array | None], x: jax.Array) -> jax.Array:
     for axis, matrix in enumerate(matrices, start=1):
         if matrix is not None:
-            table = jnp.asarray(matrix, x.dtype)
-            moved = jnp.tensordot(x, table, axes=(axis, 1), precision="highest")
+            moved = jnp.tensordot(x, matrix, axes=(axis, 1), precision="highest")
             x = jnp.moveaxis(moved, -1, axis)
     return x
 
