@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/digits
 OUT ?= samples/digits
-PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Compiled modules are kept, whatever the environment says: tests start Python many times.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test check check-style docs commands clean
 

@@ -318,4 +318,4 @@ def test_enabling_a_transform_changes_no_other_draw(draws):
 def test_bad_arguments(call, message):
     keys = jax.random.split(jax.random.key(0), 2)
     with pytest.raises(ValueError, match=message):
-        call(keys, jnp.zeros((2, 8, 8, 3)))
+        jax.eval_shape(call, keys, jnp.zeros((2, 8, 8, 3)))

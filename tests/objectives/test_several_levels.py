@@ -9,9 +9,9 @@ from edm_jax import ideal, objectives, preconditioning
 
 # Data of second moment 1/4 and noise of second moment 1, orthogonal along the last axis: means
 # over it are expectations.
-Y = jnp.tile(0.5 * jnp.array([1.0, 1.0, -1.0, -1.0]), (6, 3, 1))
-NOISE = jnp.tile(jnp.array([1.0, -1.0, 1.0, -1.0]), (6, 3, 1))
-FRAMES = jnp.exp(jnp.linspace(-3, 3, 18)).reshape(6, 3, 1)
+Y = np.tile(0.5 * np.float32([1, 1, -1, -1]), (6, 3, 1))
+NOISE = np.tile(np.float32([1, -1, 1, -1]), (6, 3, 1))
+FRAMES = np.exp(np.linspace(-3, 3, 18, dtype=np.float32)).reshape(6, 3, 1)
 PARTS = {"one": [6, 3, 1], "shared": [1, 3, 1], "of examples": [6, 1, 1], "of elements": [6, 3, 4]}
 
 
