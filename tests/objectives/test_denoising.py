@@ -57,6 +57,7 @@ def test_the_loss_of_a_tree_weighs_every_element_by_its_own_level():
         np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-5)
     # One level an example, for all leaves: as each leaf alone.
     sigma = np.array([0.3, 3.0])
+
     @jax.jit
     def together_and_alone(y, noise):
         each = lambda y, noise: objectives.loss(lambda x, s: 0.5 * x, y, sigma, noise, weight)
@@ -209,7 +210,6 @@ def test_weights():
 
 
 def test_objectives_by_name():
-    key = jax.random.key(5)
     for name, draw in (
         ("vp", objectives.vp()),
         ("ve", objectives.ve()),
