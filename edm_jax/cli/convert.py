@@ -1,4 +1,4 @@
-"""Turns other projects' weights into a model of ours, or a model of ours into a file for others.
+"""Turn other projects' weights into a model of ours, or a model of ours into a file for others.
 
 The input is anything that can be loaded: an official .pkl (read without executing anything), a
 training run, a saved model, a .safetensors file. An output that ends in .safetensors is one file

@@ -1,4 +1,4 @@
-"""Makes a data set: a zip of square images of one size, with their labels; or checks one.
+"""Make a data set: a zip of square images of one size, with their labels; or check one.
 
 Examples:
     edm-jax dataset --source photos/ --dest data/photos.zip --resolution 64 --transform center-crop

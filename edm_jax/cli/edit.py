@@ -1,4 +1,4 @@
-"""Sends images of one's own through a model, and draws the result beside them.
+"""Draw images of your own again, go from one to the next, or send them to noise and back.
 
 Examples:
     edm-jax edit --checkpoint runs/digits --data digits --sigma-max 0.7 --label 3 --out redrawn

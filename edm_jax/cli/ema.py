@@ -1,4 +1,4 @@
-"""Makes a moving average of another width from a run's snapshots, after training (EDM2).
+"""Make a moving average of another width from a run's snapshots, after training (EDM2).
 
 The run must have kept power-function averages: --config.ema_power="(0.05,0.1)" and
 --config.ema_snapshot_kimg. NVIDIA's raw snapshots of EDM2 in one folder, under their own names, are

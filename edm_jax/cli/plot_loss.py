@@ -1,4 +1,4 @@
-"""Draws the loss of runs against images seen and by noise level, from their stats.jsonl.
+"""Draw the loss of runs against images seen and by noise level, from their stats.jsonl.
 
 The loss is the weighted one that is trained; by noise level it is over the last part of each run
 (Karras et al. 2022, Fig. 5a). Needs matplotlib, the extra `plot`.

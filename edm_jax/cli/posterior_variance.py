@@ -1,4 +1,4 @@
-"""Measures a model's posterior variance on data, in one pass: what the solver analytic_dpm needs.
+"""Measure a model's posterior variance on data, in one pass: what the solver analytic_dpm needs.
 
 Examples:
     edm-jax posterior-variance --checkpoint runs/digits --data digits --out variance.npz

@@ -1,4 +1,6 @@
-"""Restores images from measurements of them, by a model that was trained without any.
+"""Restore images of which parts, colours or sharpness are missing, by a model of whole images.
+
+It takes whole images, measures them itself and restores them from that, so that the truth is known.
 
 Examples:
     edm-jax restore --checkpoint runs/digits --data digits --task inpaint --out inpainted
