@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "train a model",
     "sample": "draw images from a model",
     "restore": "restore images from measurements: inpaint, enlarge, deblur …",
-    "edit": "draw images of one's own again, invert and interpolate them",
+    "edit": "draw your own images again, invert and interpolate them",
     "dataset": "make or check a data set",
     "tune": "tune samplers of few network evaluations to a model",
     "posterior-variance": "measure on data what Analytic-DPM asks for",
