@@ -85,6 +85,7 @@ class Extractor(NamedTuple):
         Raises:
           ValueError: images of another type or shape, or batch_size below 1.
         """
+        devices = processes.devices_for(batch_size, devices, len(images))
         parts = self.over([images], batch_size=batch_size, devices=devices)
         return np.concatenate(list(parts))
 

@@ -126,25 +126,6 @@ def _mapped_loop(loop: Loop, devices: int) -> Callable:
     return processes.map_local(run, (None, None, 0, 0), devices)
 
 
-def devices_for(batch_size: int, devices: int | None) -> int:
-    """How many devices to use: as many as asked for, or all of this process's.
-
-    Args:
-      batch_size: images per device and batch, checked too.
-      devices: how many; None is all.
-
-    Raises:
-      ValueError: either is out of range.
-    """
-    here = processes.local_device_count()
-    devices = here if devices is None else devices
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if not 1 <= devices <= here:
-        raise ValueError(f"devices must be 1 to {here}, those of this process, got {devices}")
-    return devices
-
-
 def generate(
     model: Model | Guided,
     sampler: Tableau | Loop,
@@ -168,7 +149,7 @@ def generate(
       labels: [len(seeds)] the class of each seed, in place of `classes`.
       batch_size: images per device and batch. The last batch is padded, so every image goes
         through the same program, whatever the number of devices.
-      devices: how many of this process's devices to use; None is all.
+      devices: how many of this process's devices to use at most; None is all.
 
     Returns:
       An iterator of samples, class by class.
@@ -178,7 +159,7 @@ def generate(
         `devices` out of range; a sampler that does not go with the model.
     """
     seeds, labels = with_labels(model, seeds, classes, labels)
-    devices = devices_for(batch_size, devices)
+    devices = processes.devices_for(batch_size, devices, len(seeds))
     if isinstance(sampler, Tableau):
         run, table = _mapped(devices), jax.tree.map(np.float32, sampler)
     else:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edm_jax.generation.batches import devices_for
 from edm_jax.generation.guided import Guided
 from edm_jax.model import Model
 from edm_jax.runtime import processes
@@ -50,7 +49,7 @@ def host_denoiser(
     Raises:
       ValueError: `batch_size` or `devices` out of range.
     """
-    devices = devices_for(batch_size, devices)
+    devices = processes.devices_for(batch_size, devices, None)
     place = functools.lru_cache(1)(lambda count: processes.replicate_local(model, count))
     used = 1  # as many as the largest call so far has had batches for
 

@@ -177,14 +177,14 @@ def restore(
     Raises:
       ValueError: what `check_problem` refuses; a batch size below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    devices = processes.devices_for(batch_size, None, len(places))
     check_problem(model, problem)
-    return _batches(model, problem, images, places, draws, labels, batch_size)
+    return _batches(model, problem, images, places, draws, labels, batch_size, devices)
 
 
-def _batches(model, problem, images, places, draws, labels, batch_size) -> Iterator[Restored]:
-    devices = processes.local_device_count()
+def _batches(
+    model, problem, images, places, draws, labels, batch_size, devices
+) -> Iterator[Restored]:
 
     def run(model, x, places, draws, labels):
         y = measure(problem, x, places)

@@ -198,6 +198,26 @@ def split_local(tree: Any, count: int | None = None) -> Any:
     return jax.tree.map(lambda a: jax.device_put(_blocks(a, len(devices)), sharding), tree)
 
 
+def devices_for(batch_size: int, devices: int | None, images: int | None) -> int:
+    """How many devices to use: as many as asked for, or all, but no more than have something to do.
+
+    Args:
+      batch_size: images per device and batch, checked too.
+      devices: how many; None is all of this process's.
+      images: how many there are; None is enough for all.
+
+    Raises:
+      ValueError: either is out of range.
+    """
+    here = local_device_count()
+    devices = here if devices is None else devices
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not 1 <= devices <= here:
+        raise ValueError(f"devices must be 1 to {here}, those of this process, got {devices}")
+    return devices if images is None else max(1, min(devices, -(-images // batch_size)))
+
+
 def map_local(function: Callable, in_axes: Any, count: int | None = None) -> Callable:
     """`function` on this process's first `count` devices, over a leading axis (pmap)."""
     return jax.pmap(function, in_axes=in_axes, devices=jax.local_devices()[:count])
