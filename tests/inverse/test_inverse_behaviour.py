@@ -20,11 +20,12 @@ from edm_jax import (
 )
 
 KEYS = sample_keys(range(4))
-NOISE = normal(KEYS, (4, 4, 3))
+NOISE = np.asarray(normal(KEYS, (4, 4, 3)))
 PRIOR = ideal.gaussian(0.2, 0.5)
 BOX = inverse.box_downsample((4, 4, 3), 2)
-TRUTH = 0.2 + 0.5 * normal(sample_keys(range(10, 14)), (4, 4, 3))
-Y = BOX(TRUTH) + 0.1 * normal(sample_keys(range(20, 24)), (2, 2, 3))
+TRUTH = 0.2 + 0.5 * np.asarray(normal(sample_keys(range(10, 14)), (4, 4, 3)))
+MEASURE = jax.jit(lambda x: BOX(x))
+Y = MEASURE(TRUTH) + 0.1 * np.asarray(normal(sample_keys(range(20, 24)), (2, 2, 3)))
 GRID = timesteps.edm(6, sigma_max=10.0)
 
 # name -> the conditioned denoiser of a measurement
@@ -122,26 +123,33 @@ def test_noise_of_each_measurement(name):
 
 def test_independent_pixels_are_exact():
     """For N(m, c^2 I) the approximations of the covariance given x are the covariance."""
-    x, sigma = 2.0 * NOISE, 0.7
-    exact = inverse.mmps(PRIOR, BOX, Y, 0.1, iterations=3)(x, sigma)
-    for rule in (inverse.pigdm, inverse.jfps):
-        got = rule(PRIOR, BOX, Y, 0.1, prior_variance=0.25)(x, sigma)
+    rules = [inverse.mmps(PRIOR, BOX, Y, 0.1, iterations=3)]
+    rules += [
+        rule(PRIOR, BOX, Y, 0.1, prior_variance=0.25) for rule in (inverse.pigdm, inverse.jfps)
+    ]
+    exact, *others = jax.jit(lambda x: [rule(x, 0.7) for rule in rules])(2.0 * NOISE)
+    for got in others:
         np.testing.assert_allclose(got, exact, atol=2e-5)
 
 
 @pytest.mark.slow
 def test_what_a_measurement_knows_is_met():
-    x = 3.0 * NOISE
-    np.testing.assert_allclose(BOX(inverse.projection(PRIOR, BOX, Y)(x, 1.0)), Y, atol=1e-5)
-    for name in ("steps.ddnm", "steps.pigdm"):
-        np.testing.assert_allclose(BOX(draw(name)), Y, atol=1e-4)
-    plus = lambda sigma_y: sample(
-        PRIOR, inverse.steps.ddnm_plus(BOX, Y, GRID, sigma_y), NOISE, KEYS
-    )
-    clean = sample(PRIOR, inverse.steps.ddnm(BOX, Y, GRID), NOISE, KEYS)
-    np.testing.assert_allclose(BOX(plus(0.0)), BOX(clean), atol=1e-4)
-    seen = inverse.steps.ddrm(BOX, Y, GRID, 0.0)
-    np.testing.assert_allclose(BOX(sample(PRIOR, seen, NOISE, KEYS)), Y, atol=1e-4)
+    loops = {
+        "ddnm": inverse.steps.ddnm(BOX, Y, GRID, travel_length=2, travel_repeats=2),
+        "pigdm": inverse.steps.pigdm(BOX, Y, GRID),
+        "ddnm_plus": inverse.steps.ddnm_plus(BOX, Y, GRID, 0.0),
+        "ddrm": inverse.steps.ddrm(BOX, Y, GRID, 0.0),
+    }
+
+    @jax.jit
+    def measured(noise, keys):
+        drawn = [sample(PRIOR, loop, noise, keys) for loop in loops.values()]
+        return BOX(inverse.projection(PRIOR, BOX, Y)(3.0 * noise, 1.0)), *map(BOX, drawn)
+
+    projected, *drawn = measured(NOISE, KEYS)
+    np.testing.assert_allclose(projected, Y, atol=1e-5)
+    for name, found in zip(loops, drawn):
+        np.testing.assert_allclose(found, Y, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.slow
@@ -152,9 +160,9 @@ def test_score_sde_in_few_steps(corrector_steps):
     grid = np.append(vp.sigma(np.linspace(1.0, 1e-3, 8)), 0.0)
     loop = inverse.steps.score_sde(BOX, Y, grid, schedule=vp, corrector_steps=corrector_steps)
     assert loop.nfe == 8 * (1 + corrector_steps)
-    drawn = sample(PRIOR, loop, NOISE, KEYS)
+    drawn = jax.jit(lambda noise, keys: sample(PRIOR, loop, noise, keys))(NOISE, KEYS)
     assert np.isfinite(drawn).all()
-    np.testing.assert_allclose(BOX(drawn), Y, atol=1e-4)
+    np.testing.assert_allclose(MEASURE(drawn), Y, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -187,17 +195,24 @@ def test_learned_variance_has_both_ends(kind, v):
 def test_a_nonlinear_measurement():
     """Phase retrieval: the score is that of the derivative, and steps lower the residual."""
     operator = inverse.phase_retrieval(2)
-    y = operator(TRUTH)
-    x, sigma, sigma_y = 0.5 * NOISE, jnp.float32(0.3), 0.4
+    look = jax.jit(lambda x: operator(x))
+    y = np.asarray(look(TRUTH))
+    x, sigma, sigma_y = 0.5 * NOISE, np.float32(0.3), 0.4
     likelihood = lambda x: -0.5 * jnp.sum((y - operator(PRIOR(x, sigma))) ** 2) / sigma_y**2
-    expected = PRIOR(x, sigma) + sigma**2 * jax.grad(likelihood)(x)
-    got = inverse.dps(PRIOR, operator, y, sigma_y)(x, sigma)
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+    @jax.jit
+    def both(x):
+        expected = PRIOR(x, sigma) + sigma**2 * jax.grad(likelihood)(x)
+        return inverse.dps(PRIOR, operator, y, sigma_y)(x, sigma), expected
+
+    np.testing.assert_allclose(*both(x), rtol=1e-4, atol=1e-4)
     grid = timesteps.edm(60, sigma_max=10.0)
-    drawn = lambda step_size: sample(
-        PRIOR, inverse.steps.dps(operator, y, grid, step_size=step_size), NOISE, KEYS
-    )
-    misfit = lambda step_size: np.linalg.norm(y - operator(drawn(step_size)))
+
+    def misfit(step_size):
+        loop = inverse.steps.dps(operator, y, grid, step_size=step_size)
+        drawn = jax.jit(lambda noise, keys: sample(PRIOR, loop, noise, keys))(NOISE, KEYS)
+        return np.linalg.norm(y - look(drawn))
+
     assert misfit(0.1) < 0.7 * misfit(0.0)
 
 

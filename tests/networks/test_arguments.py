@@ -72,10 +72,10 @@ def test_labels_for_a_network_without_are_refused():
 @pytest.mark.parametrize(
     "make, channels, mult, blocks, nearest",
     [
-        (SongUNet, 48, (1, 2, 2, 2), 2, "40 or 64"),
+        (SongUNet, 48, (1, 2), 1, "40 or 64"),
         (SongUNet, 48, (1, 1), 1, None),
         (SongUNet, 132, (1,), 1, "128 or 160"),
-        (DhariwalUNet, 48, (1, 2, 3, 4), 1, "32 or 64"),
+        (DhariwalUNet, 48, (1, 2, 3), 1, "32 or 64"),
         (DhariwalUNet, 224, (1,), 1, "192 or 256"),  # 3 heads
     ],
 )
@@ -100,8 +100,8 @@ def test_widths_that_do_not_divide_name_those_that_do(make, channels, mult, bloc
 @pytest.mark.parametrize("make", [SongUNet, DhariwalUNet])
 def test_every_width_that_is_let_through_can_be_made(make):
     made = 0
-    for mult, blocks in (((1, 3), 1), ((2, 1), 2), ((3,), 1)):
-        settings = BASE | dict(channel_mult=mult, num_blocks=blocks, attn_resolutions=(8,))
+    for mult in ((1, 3), (2, 1)):
+        settings = BASE | dict(channel_mult=mult, num_blocks=1, attn_resolutions=(8,))
         for channels in (20, 68, 132, 160, 224):
             arguments = settings | dict(model_channels=channels)
             try:
@@ -114,7 +114,7 @@ def test_every_width_that_is_let_through_can_be_made(make):
             else:
                 assert cases.abstract_params(net)
                 made += 1
-    assert 3 < made < 15
+    assert 2 < made < 10
 
 
 @pytest.mark.parametrize("make", [SongUNet, DhariwalUNet])
