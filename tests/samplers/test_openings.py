@@ -12,7 +12,7 @@ HEUN = samplers.heun(LEVELS)
 CHURNED = samplers.heun(LEVELS, churn=samplers.Churn(20))
 NOISY_END = samplers.analytic_dpm(LEVELS, posterior_variance=lambda s: s * s / (1 + s * s))
 KEYS = randomness.sample_keys(range(8))
-NOISE = randomness.normal(randomness.sample_keys(range(100, 108)), (3,))
+NOISE = np.asarray(randomness.normal(randomness.sample_keys(range(100, 108)), (3,)))
 TREE = {"a": NOISE[:, :1], "b": NOISE[:, 1:]}
 
 
@@ -100,9 +100,10 @@ def test_an_identity_between_changes_no_bit_of_a_traced_tableau():
 
 @pytest.mark.slow
 def test_unrolled_rows_give_the_same():
-    plain = samplers.sample(ideal, CHURNED, NOISE, KEYS)
-    unrolled = samplers.sample(ideal, CHURNED, NOISE, KEYS, unroll=4)
-    np.testing.assert_allclose(unrolled, plain, rtol=0, atol=2e-6)
+    with jax.enable_x64(True):
+        plain = samplers.sample(ideal, CHURNED, np.float64(NOISE), KEYS)
+        unrolled = samplers.sample(ideal, CHURNED, np.float64(NOISE), KEYS, unroll=4)
+    np.testing.assert_allclose(unrolled, plain, rtol=0, atol=1e-12)
     program = jax.make_jaxpr(lambda z: samplers.sample(ideal, HEUN, z, unroll=4))(NOISE)
     assert "unroll=4" in str(program)
 
@@ -118,7 +119,7 @@ def test_a_state_of_two_leaves_gives_what_their_concatenation_gives():
         denoised = coupled(jnp.concatenate([x["a"], x["b"]], -1), sigma)
         return {"a": denoised[:, :1], "b": denoised[:, 1:]}
 
-    rows = randomness.normal(randomness.sample_keys(range(CHURNED.nfe + 1)), NOISE.shape)
+    rows = np.random.default_rng(1).standard_normal((CHURNED.nfe + 1, *NOISE.shape), np.float32)
     parts = {"a": rows[..., :1], "b": rows[..., 1:]}
     for tableau, given, given_parts in ((HEUN, None, None), (CHURNED, rows, parts)):
         whole, states = samplers.sample(coupled, tableau, NOISE, row_noise=given, trajectory=True)
@@ -126,7 +127,7 @@ def test_a_state_of_two_leaves_gives_what_their_concatenation_gives():
             split, tableau, TREE, row_noise=given_parts, trajectory=True
         )
         for array, leaves in ((whole, tree), (states, tree_states)):
-            joined = jnp.concatenate([leaves["a"], leaves["b"]], -1)
+            joined = np.concatenate([leaves["a"], leaves["b"]], -1)
             np.testing.assert_allclose(joined, array, rtol=0, atol=1e-5)
 
 
@@ -143,16 +144,18 @@ def test_each_leaf_has_draws_and_a_dtype_of_its_own():
     assert (result["a"].dtype, result["b"].dtype) == (jnp.bfloat16, jnp.float32)
     assert levels == [jnp.float32]
 
-    def normal(row, leaf):
-        keys = randomness.fold_in(randomness.fold_in(KEYS, row), leaf)
-        return randomness.normal(keys, (3,), dtype=jnp.float64)
+    @jax.jit
+    @jax.vmap
+    def normal(row):
+        keys = randomness.fold_in(KEYS, row)
+        leaves = (randomness.fold_in(keys, leaf) for leaf in range(2))
+        return [randomness.normal(leaf, (3,), dtype=jnp.float64) for leaf in leaves]
 
     with jax.enable_x64(True):
-        twice = [jnp.asarray(NOISE, jnp.float64)] * 2
+        twice = [np.float64(NOISE)] * 2
         alike = samplers.sample(ideal, CHURNED, twice, KEYS)
-        assert not jnp.array_equal(*alike)
-        rows = range(CHURNED.nfe + 1)
-        own = [jnp.stack([normal(row, leaf) for row in rows]) for leaf in range(2)]
+        assert not np.array_equal(*alike)
+        own = normal(np.arange(CHURNED.nfe + 1, dtype=np.uint32))
         given = samplers.sample(ideal, CHURNED, twice, row_noise=own)
         for one, two in zip(alike, given):
             np.testing.assert_allclose(one, two, rtol=0, atol=1e-12)
@@ -170,17 +173,18 @@ def test_draw_is_called_with_the_keys_of_each_row_and_what_to_be_like():
         return signs(keys, like)
 
     drawn = samplers.sample(ideal, CHURNED, NOISE, KEYS, draw=draw)
-    rows = [signs(randomness.fold_in(KEYS, k), NOISE) for k in range(CHURNED.nfe + 1)]
-    given = samplers.sample(ideal, CHURNED, NOISE, row_noise=jnp.stack(rows))
+    of_row = jax.jit(jax.vmap(lambda k: signs(randomness.fold_in(KEYS, k), NOISE)))
+    rows = of_row(np.arange(CHURNED.nfe + 1, dtype=np.uint32))
+    given = samplers.sample(ideal, CHURNED, NOISE, row_noise=rows)
     np.testing.assert_allclose(drawn, given, rtol=0, atol=3e-6)
     assert set(seen) == {(NOISE.shape, NOISE.dtype)}
     same = samplers.sample(ideal, CHURNED, NOISE, KEYS, draw=randomness.normal_like)
-    assert jnp.array_equal(same, samplers.sample(ideal, CHURNED, NOISE, KEYS))
+    assert np.array_equal(same, samplers.sample(ideal, CHURNED, NOISE, KEYS))
 
 
 def test_a_deterministic_tableau_draws_nothing():
     result = samplers.sample(ideal, HEUN, NOISE, draw=lambda keys, like: 1 / 0)
-    assert jnp.array_equal(result, samplers.sample(ideal, HEUN, NOISE))
+    assert np.array_equal(result, samplers.sample(ideal, HEUN, NOISE))
 
 
 # -- between rows ------------------------------------------------------------------------------
@@ -261,26 +265,27 @@ def test_gradients_pass_through_between():
 def test_repaint_keeps_the_known_region():
     """Where y is known, every state is y at the level of its row (Lugmayr et al. 2022)."""
     tableau = samplers.euler_ancestral(LEVELS)
-    known = jnp.array([1.0, 0.0, 1.0])
-    y = jnp.array([0.5, 0.0, -0.5])
+    known, y = np.array([True, False, True]), np.float32([0.5, 0.0, -0.5])
     added = np.append(tableau.start[0, 1], tableau.weights[:, 0, -1])[:-1]
-    spread = jnp.asarray(np.sqrt(tableau.sigma**2 - added**2), jnp.float32)
+    spread = np.float32(np.sqrt(tableau.sigma**2 - added**2))
 
     def repaint(row, keys, registers):
-        reference = y + spread[row] * randomness.normal(keys, (3,))
+        reference = y + jnp.asarray(spread)[row] * randomness.normal(keys, (3,))
         return (jnp.where(known, reference, registers[0]),)
 
     keys = randomness.sample_keys(range(4000))
     noise = randomness.normal(randomness.sample_keys(range(5000, 9000)), (3,))
     _, states = samplers.sample(ideal, tableau, noise, keys, between=repaint, trajectory=True)
+    states = np.asarray(states)
     own = randomness.fold_in(keys, np.array(2**32 - 1, np.uint32))
+    folded = jax.jit(lambda keys, k: randomness.normal(randomness.fold_in(keys, k), (3,)))
     for k, level in enumerate(tableau.sigma):
-        there = np.asarray(states[k])[:, [0, 2]]
+        there = states[k][:, [0, 2]]
         np.testing.assert_allclose(there.mean(0), [0.5, -0.5], atol=0.07 * level + 1e-3)
         np.testing.assert_allclose(there.std(0), level, rtol=0.05)
-        reference = y + spread[k] * randomness.normal(randomness.fold_in(own, k), (3,))
-        fresh = added[k] * randomness.normal(randomness.fold_in(keys, k), (3,))
-        expected = np.asarray(reference + fresh)[:, [0, 2]]
+        reference = y + spread[k] * np.asarray(folded(own, np.uint32(k)))
+        fresh = np.float32(added[k]) * np.asarray(folded(keys, np.uint32(k)))
+        expected = (reference + fresh)[:, [0, 2]]
         np.testing.assert_allclose(there, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -289,17 +294,18 @@ def test_repaint_keeps_the_known_region():
 
 @pytest.mark.slow
 def test_a_start_is_the_first_register():
-    x = LEVELS[0] * NOISE
+    x = np.float32(LEVELS[0]) * NOISE
     for tableau in (HEUN, samplers.ipndm(LEVELS), CHURNED, samplers.unipc(LEVELS)):
         expected = samplers.sample(ideal, tableau, NOISE, KEYS)
         result = samplers.sample(ideal, tableau, start=x, keys=KEYS)
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
     _, states = samplers.sample(ideal, HEUN, start=x, trajectory=True)
-    assert jnp.array_equal(states[0], x)
+    assert np.array_equal(np.asarray(states)[0], x)
 
 
 def test_a_start_on_the_way_goes_on_where_the_sampler_was():
     _, states = samplers.sample(ideal, samplers.euler(LEVELS), NOISE, trajectory=True)
+    states = np.asarray(states)
     for half in (2, 4):
         rest = samplers.euler(LEVELS[half:])
         result = samplers.sample(ideal, rest, start=states[half])
@@ -310,10 +316,10 @@ def test_a_start_on_the_way_goes_on_where_the_sampler_was():
 
 def test_churn_is_added_to_a_start():
     added = CHURNED.start[0, 1]
-    rows = jnp.ones((CHURNED.nfe + 1, *NOISE.shape))
+    rows = np.ones((CHURNED.nfe + 1, *NOISE.shape), np.float32)
     _, states = samplers.sample(ideal, CHURNED, start=NOISE, row_noise=rows, trajectory=True)
     assert added > 10
-    np.testing.assert_allclose(states[0], NOISE + added, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(states)[0], NOISE + added, rtol=1e-6)
 
 
 def test_every_register_starts_in_proportion():
@@ -322,7 +328,7 @@ def test_every_register_starts_in_proportion():
         np.array([1.0]),
         np.array([[[0, 1, 0, 0], [0, 0, 0, 0]]]),
     )
-    rows = jnp.full((2, *NOISE.shape), 3.0)
+    rows = np.full((2, *NOISE.shape), 3.0, np.float32)
     result = samplers.sample(ideal, tableau, start=NOISE, row_noise=rows)
     np.testing.assert_allclose(result, 0.5 * NOISE + 3.0, rtol=1e-6)
 
@@ -331,13 +337,13 @@ def test_every_register_starts_in_proportion():
 def test_chosen_states_are_those_and_no_others_are_kept():
     given = np.random.default_rng(0).standard_normal((CHURNED.nfe + 1, *NOISE.shape))
     with jax.enable_x64(True):
-        noise = jnp.asarray(NOISE, jnp.float64)
+        noise = np.float64(NOISE)
         call = lambda rows: samplers.sample(ideal, CHURNED, noise, row_noise=given, trajectory=rows)
-        plain, states = call(True)
+        plain, states = map(np.asarray, call(True))
         for rows in ([0, 4, 11], [11, 3, 3], np.array([2])):
             result, some = call(rows)
             np.testing.assert_allclose(result, plain, rtol=0, atol=1e-12)
-            np.testing.assert_allclose(some, states[np.asarray(rows)], rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(some, states[rows], rtol=1e-12, atol=1e-12)
     _, leaves = samplers.sample(ideal, HEUN, TREE, trajectory=[3, 5])
     assert jax.tree.map(jnp.shape, leaves) == {"a": (2, 8, 1), "b": (2, 8, 2)}
     text = lowered(lambda z: samplers.sample(ideal, HEUN, z, trajectory=[3, 5]), (NOISE,))
@@ -348,7 +354,8 @@ def test_chosen_states_are_those_and_no_others_are_kept():
 def test_gradients_pass_through_chosen_states():
     call = lambda z: samplers.sample(ideal, HEUN, z, trajectory=[3])[1].sum()
     every = lambda z: samplers.sample(ideal, HEUN, z, trajectory=True)[1][3].sum()
-    np.testing.assert_allclose(jax.grad(call)(NOISE), jax.grad(every)(NOISE), rtol=1e-5)
+    both = jax.jit(lambda z: (jax.grad(call)(z), jax.grad(every)(z)))
+    np.testing.assert_allclose(*both(NOISE), rtol=1e-5)
 
 
 # -- bad arguments -----------------------------------------------------------------------------
