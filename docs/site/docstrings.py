@@ -3,6 +3,10 @@
 import collections
 import re
 
+import jax.typing
+import numpy.typing
+from sphinx.util.typing import stringify_annotation
+
 FieldOfTuple = type(collections.namedtuple("Field", "name").name)
 SECTION = re.compile(r"(Args|Attributes|Example|Examples|Raises|Returns|Yields):$")
 FIELD = re.compile(r"(\w+): ")
@@ -58,8 +62,18 @@ def undescribed(app, what, name, thing, skip: bool, options) -> bool | None:
     return True if isinstance(thing, FieldOfTuple) else None
 
 
+def named(app, what, name, thing, options, signature: str | None, returns: str | None):
+    """Calls ArrayLike so in signatures, not by the types that it stands for."""
+    for room in (numpy.typing, jax.typing):
+        types = stringify_annotation(room.ArrayLike, "smart")
+        short = f"~{room.__name__}.ArrayLike"
+        signature, returns = (part and part.replace(types, short) for part in (signature, returns))
+    return signature, returns
+
+
 def setup(app) -> dict:
     """Before Napoleon reads the sections."""
+    app.connect("autodoc-process-signature", named)
     app.connect("autodoc-process-docstring", plain, priority=100)
     app.connect("autodoc-skip-member", undescribed)
     return {"parallel_read_safe": True}
