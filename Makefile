@@ -6,8 +6,9 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/digits
 OUT ?= samples/digits
-# Compiled modules are kept, whatever the environment says: tests start Python many times.
-PYTEST = PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Compiled modules are kept, whatever the environment says: Python is started many times.
+export PYTHONDONTWRITEBYTECODE =
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test check check-style docs commands clean
 

@@ -8,10 +8,12 @@ Every page gets a folder of its own, with small data and a model of a minute's t
 blocks go through bash. `edm-jax`, `python` and the like are found there first as the programs of
 this file: they append what makes a command small (SMALLER), or leave it out with a reason
 (LEFT_OUT). Afterwards each file that a command was told to write must be there. The record,
-commands.json, has every command with its seconds. Some twenty minutes of processor time.
+commands.json, has every command with its seconds. Programs are compiled without optimisation, and
+kept from page to page.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -36,8 +38,8 @@ LEFT_OUT = {
     r"imagenet(64|512)_edm2|runs/latents|configs/imagenet64": "needs ImageNet",
     r"cifar10-32x32\.npz": "needs a feature network's file",
     r"^(pip|make|\.venv/bin/pre-commit) ": "changes the environment",
-    r"benchmarks/(guidance|likelihood|distances)\.py": "measures for minutes",
-    r"examples/(own_loop|any_network)\.py|evaluate compare": "is run by the suite",
+    r"benchmarks/(guidance|likelihood|distances|restore)\.py": "measures for minutes",
+    r"examples/(own_loop|any_network|autoguidance)\.py|evaluate compare": "is run by the suite",
 }
 
 FEW_IMAGES = (
@@ -69,9 +71,7 @@ SMALLER = {
     r"^edm-jax evaluate fid .*--checkpoint": "--num 40 --ranges 1",
     r"^edm-jax evaluate fid .*--images": "--num 8",
     r"^edm-jax evaluate reference .*pca": "--components 4",
-    r"benchmarks/restore\.py": "--num 2 --tasks colorize",
     r"benchmarks/solvers\.py": "--samples 8 --nfe 6 --solvers heun --grids edm",
-    r"examples/autoguidance\.py": "--steps 8 --batch 32",
 }
 
 # Of a page: what it trains itself, and must not find trained.
@@ -166,8 +166,8 @@ def prepare(folder: pathlib.Path) -> None:
 
     for name in ("train.py", "sample.py", "configs", "benchmarks", "examples", "edm_jax"):
         (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "docs/figures", folder / "docs/figures")  # pictures are drawn there
     (folder / "data").mkdir()
-    (folder / "docs").mkdir()
     (folder / "runs").mkdir()
     rng = np.random.default_rng(0)
 
@@ -278,6 +278,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", type=pathlib.Path, help="all of them without any")
     parser.add_argument("--list", action="store_true", help="run nothing; print what would be")
+    parser.add_argument("--jobs", type=int, default=2, help="pages at once (2)")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build/commands")
     args = parser.parse_args()
     chosen = [page.resolve() for page in args.pages] or pages()
@@ -285,14 +286,16 @@ def main() -> int:
         for page in chosen:
             show(page)
         return 0
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(args.folder.resolve() / "programs"))
     shutil.rmtree(args.folder, ignore_errors=True)
     prepared = args.folder.resolve() / "prepared"
     prepared.mkdir(parents=True)
     prepare(prepared)
-    wrong = []
-    for page in chosen:
-        if blocks(page):
-            wrong += run(page, prepared, prepared.with_name(page.stem))
+    each = lambda page: run(page, prepared, prepared.with_name(page.stem))
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        found = pool.map(each, [page for page in chosen if blocks(page)])
+        wrong = [words for page in found for words in page]
     lines = [p.read_text() for p in sorted(args.folder.glob("*/commands.jsonl"))]
     done = [json.loads(line) for line in "".join(lines).splitlines()]
     (args.folder / "commands.json").write_text(json.dumps(done, indent=1))
