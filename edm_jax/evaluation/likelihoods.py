@@ -191,7 +191,7 @@ def batches(
       ValueError: a consistency model; a setting that is unknown or out of range.
     """
     grids(model, settings)
-    devices = processes.devices_for(batch_size, None, len(indices))
+    devices = processes.local_device_count()
     step = devices * batch_size
     run = compiled(settings, devices)
     everywhere = processes.replicate_local(model, devices)

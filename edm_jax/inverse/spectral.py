@@ -16,7 +16,7 @@ from edm_jax import checks
 from edm_jax.inverse.operators import Map
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # compared by identity, so that it can be jitted
 class Spectral:
     """A linear operator by its singular values, A = U S V^T.
 

@@ -5,6 +5,7 @@ scale, and `quantize_c_noise` with a c_noise that is no noise level. Left out to
 here: the absolute error in place of the square.
 """
 
+import functools
 import json
 import math
 
@@ -104,51 +105,59 @@ def continuous(name):
 @pytest.mark.parametrize("name", ["EDMScaling", "EpsScaling", "VScaling", "VScalingWithEDMcNoise"])
 def test_scalings_and_denoisers(g, name):
     network = lambda x, c: jnp.sin(1.3 * x + 0.01 * c[:, None, None, None])
-    x, sigma = jnp.asarray(g["denoiser/x"]), jnp.asarray(g["sigma"])
+    x, sigma = g["denoiser/x"], g["sigma"]
     made = continuous(name)
-    rows = [jnp.broadcast_to(f(sigma), sigma.shape) for f in made[:4]]
+    rows = jax.jit(lambda s: [jnp.broadcast_to(f(s), s.shape) for f in made[:4]])(sigma)
     near(np.stack(rows), g[f"scaling/{name}"])
-    near(denoiser(network, made)(x, sigma), g[f"denoiser/continuous/{name}"])
+    denoise = jax.jit(denoiser(network, made))
+    near(denoise(x, sigma), g[f"denoiser/continuous/{name}"])
     # DiscreteDenoiser: the nearest level of the table, in all four coefficients.
     whole = [c["name"] for c in cases(g, "discretizer_cases")
              if c["n"] == 1000 and c["flip"] and not c["do_append_zero"]]  # fmt: skip
     levels = np.float64(g[f"discretizer/{whole[0]}"])
     table = scaling("EpsScaling", levels)
-    rounded = table.round_sigma(sigma)
+    rounded, index = jax.jit(lambda s: (table.round_sigma(s), table.c_noise(s)))(sigma)
     near(rounded, g["denoiser/quantized_sigma"])
-    np.testing.assert_array_equal(table.c_noise(sigma), g["denoiser/sigma_to_idx"])
+    np.testing.assert_array_equal(index, g["denoiser/sigma_to_idx"])
     # Its table is float32, and so is there what is computed from a level of it.
     close = 2.0**-22
-    near(denoiser(network, made)(x, rounded), g[f"denoiser/discrete/{name}/quantize0"], close)
+    near(denoise(x, rounded), g[f"denoiser/discrete/{name}/quantize0"], close)
     if name in ("EpsScaling", "VScaling"):
-        by_index = denoiser(network, scaling(name, levels))(x, rounded)
+        by_index = jax.jit(denoiser(network, scaling(name, levels)))(x, rounded)
         near(by_index, g[f"denoiser/discrete/{name}/quantize1"], close)
 
 
 def test_weightings(g):
-    for name, weight in WEIGHTS.items():
-        near(weight(jnp.asarray(g["sigma"])), g[f"weighting/{name}"])
+    found = jax.jit(lambda sigma: [weight(sigma) for weight in WEIGHTS.values()])(g["sigma"])
+    for name, weights in zip(WEIGHTS, found):
+        near(weights, g[f"weighting/{name}"])
 
 
 def test_noise_distributions(g):
     shares = np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in g["sampling/rand"]])
-    near(objectives.log_normal(-1.2, 1.2).quantile(shares), g["sampling/EDMSampling"], 1e-13)
+    normal = jax.jit(objectives.log_normal(-1.2, 1.2).quantile)
+    near(normal(shares), g["sampling/EDMSampling"], 1e-13)
     levels = tables.sigmas(tables.alphas_cumprod("scaled_linear"))
-    drawn = objectives.discrete(levels).quantile((g["sampling/idx"] + 0.5) / 1000)
+    drawn = jax.jit(objectives.discrete(levels).quantile)((g["sampling/idx"] + 0.5) / 1000)
     np.testing.assert_allclose(drawn, g["sampling/DiscreteSampling"], rtol=1e-7)
 
 
 def test_losses(g):
     network = lambda x, c: jnp.sin(1.3 * x + 0.01 * c[:, None, None, None])
-    y, sigma, noise = (jnp.asarray(g[f"loss/{name}"]) for name in ("y", "sigma", "noise"))
+    y, sigma, noise = (g[f"loss/{name}"] for name in ("y", "sigma", "noise"))
     count = 0
+
+    @functools.cache
+    def each_loss(scaling, weighting):
+        made = denoiser(network, continuous(scaling))
+        return jax.jit(lambda noise: objectives.loss(made, y, sigma, noise, WEIGHTS[weighting]))
+
     for case in cases(g, "loss_cases"):
         if case["loss_type"] != "l2":
             continue
         # Offset noise is another noise: one more normal for each sample and channel.
         offset = case["offset_noise_level"] * g["loss/offset"][:, None, None, :]
-        made = denoiser(network, continuous(case["scaling"]))
-        each = objectives.loss(made, y, sigma, noise + offset, WEIGHTS[case["weighting"]])
+        each = np.asarray(each_loss(case["scaling"], case["weighting"])(noise + offset))
         near(each.mean((1, 2, 3)), g[f"loss/out/{case['name']}"], name=str(case))
         count += 1
     assert count == 24
@@ -168,7 +177,7 @@ def scales(kind, kwargs, batch):
         "LinearPredictionGuider": guidance.linear_over_frames,
         "TrianglePredictionGuider": guidance.triangle_over_frames,
     }
-    return jnp.tile(makers[kind](frames, top, **kwargs), batch // frames)
+    return np.tile(makers[kind](frames, top, **kwargs), batch // frames)
 
 
 def test_guiders(g):

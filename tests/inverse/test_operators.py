@@ -46,7 +46,7 @@ def test_singular_values(name):
 
     @jax.jit
     def parts(x):
-        coordinates, y = operator.from_image(x), operator(x)
+        coordinates, y = operator.from_image(x), jax.jit(operator)(x)
         back = operator.to_image(coordinates), operator.to_image(s**2 * coordinates)
         return coordinates, *back, operator.from_measurement(y), inverse.adjoint(operator, x)(y)
 
